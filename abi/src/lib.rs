@@ -1,0 +1,296 @@
+//! The contract between the dataplane kernel (ring 0) and one elastic thread of the application
+//! (ring 3): batched system calls, event conditions, the thread area that carries both, the boot
+//! block, and the few unbatched `syscall` numbers.
+//!
+//! Everything that crosses the border is a 64-bit word in the [`area`], written and read as plain
+//! integers; the enums here come into being only after validation ([`CallNumber::from_raw`]). Each
+//! side reads a word once, then checks it, then uses it.
+//!
+//! One cycle: the application fills calls and their scatter-gather entries, stores the count in
+//! [`area::CALL_COUNT`], and executes `syscall` with [`syscall::RUN_IO`]. The kernel executes the
+//! calls in order and overwrites [`call::RESULT`] of each; then it runs timers, transmits, polls
+//! the NIC, and returns when there are events ([`area::EVENT_COUNT`]).
+//!
+//! # Life of a connection
+//! - `knock(handle)`: a peer asks. The application answers `accept(handle, cookie)` or
+//!   `close(handle)` (reset). No SYN-ACK leaves before `accept`. A knock nobody answers within the
+//!   handshake timeout, or that the peer withdraws, ends with `dead(cookie = 0, handle)`, and the
+//!   handle is gone.
+//! - `connected(cookie, outcome)`: the handshake of an accepted or a connecting one completed, or
+//!   failed (then `outcome` is an [`Error`], and `dead` follows).
+//! - `recv(cookie, address, length)`: in-order payload, read-only, valid until `recv_done` has
+//!   given those bytes back or the handle is released. Length 0: the peer sent FIN, no more data.
+//! - `sendv` takes user memory by reference and returns how many bytes it accepted; they must stay
+//!   untouched until `sent` events have covered them, or `dead`.
+//! - `sent(cookie, bytes, window)`: that many bytes more are acknowledged; `window` more would be
+//!   accepted now.
+//! - `shutdown(handle)`: FIN after what is queued; receiving goes on.
+//! - `close(handle)`: FIN after what is queued; nothing is delivered any more.
+//! - `abort(handle)`: RST now.
+//! - `dead(cookie, reason, handle)`: exactly once for each accepted or connecting connection, its
+//!   last event: nothing of the application's memory is referenced any more. The handle itself,
+//!   and the `recv` memory it still owes, is released when both `dead` has been delivered and
+//!   `close` or `abort` has been called, in either order.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod error;
+
+pub use error::{DeadReason, Error};
+
+/// Version of this contract; the kernel refuses an application image built for another.
+pub const VERSION: u32 = 1;
+
+/// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
+pub mod syscall {
+    /// Ends the round: execute the call array, return with events. No arguments.
+    pub const RUN_IO: u64 = 0;
+    /// Writes UTF-8 text to the kernel log. `rdi` = address, `rsi` = length (at most [`LOG_MAX`]).
+    pub const LOG: u64 = 1;
+    /// Stops the application. `rdi` = exit code; does not return.
+    pub const EXIT: u64 = 2;
+    /// Longest text of one [`LOG`] call, in bytes.
+    pub const LOG_MAX: u64 = 1024;
+}
+
+/// Layout of the thread area: one per elastic thread, [`area::BYTES`] long, shared by the kernel
+/// and that thread alone. All positions are indices of 64-bit words.
+pub mod area {
+    /// `MAGIC`, written by the kernel before the thread starts.
+    pub const MAGIC_WORD: usize = 0;
+    /// `VERSION`, written by the kernel.
+    pub const VERSION_WORD: usize = 1;
+    /// Number of calls in the call array; application to kernel.
+    pub const CALL_COUNT: usize = 2;
+    /// Number of events in the event array; kernel to application.
+    pub const EVENT_COUNT: usize = 3;
+    /// Time of this cycle in nanoseconds since boot; kernel to application.
+    pub const NOW_NS: usize = 4;
+    /// First word of the boot block, see [`super::boot`].
+    pub const BOOT: usize = 64;
+    /// First word of the event array.
+    pub const EVENTS: usize = 512;
+    /// First word of the call array.
+    pub const CALLS: usize = EVENTS + super::EVENT_CAPACITY * super::event::WORDS;
+    /// First word of the scatter-gather array.
+    pub const SCATTER_GATHER: usize = CALLS + super::CALL_CAPACITY * super::call::WORDS;
+    /// Words in the area that carry meaning.
+    pub const WORDS: usize = SCATTER_GATHER + super::SCATTER_GATHER_CAPACITY * 2;
+    /// Bytes mapped for the area: one 2 MiB page.
+    pub const BYTES: usize = 2 << 20;
+    /// "IXTHREAD" in ASCII.
+    pub const MAGIC: u64 = u64::from_be_bytes(*b"IXTHREAD");
+}
+
+/// Entries of the call array.
+pub const CALL_CAPACITY: usize = 2048;
+/// Entries of the event array. A call causes at most one event and a frame at most four, so that
+/// a full call array and a full batch always fit.
+pub const EVENT_CAPACITY: usize = 4096;
+/// Entries of the scatter-gather array that `sendv` calls refer to by index.
+pub const SCATTER_GATHER_CAPACITY: usize = 4096;
+/// Most scatter-gather entries in one `sendv`.
+pub const SENDV_MAX: usize = 64;
+
+const _: () = assert!(area::WORDS * 8 <= area::BYTES);
+const _: () = assert!(area::CALLS == 16_896);
+const _: () = assert!(area::SCATTER_GATHER == 25_088);
+const _: () = assert!(area::WORDS == 33_280);
+const _: () = assert!(EVENT_CAPACITY >= CALL_CAPACITY + 64 * 4);
+
+/// A batched call: four words.
+///
+/// | call | word 0 low 32 | word 0 high 32 | word 1 | word 2 | word 3 | result |
+/// |---|---|---|---|---|---|---|
+/// | listen | number | port | 0 | 0 | 0 | 0 |
+/// | unlisten | number | port | 0 | 0 | 0 | 0 |
+/// | connect | number | port | cookie | address, first 8 bytes | last 8 bytes | handle |
+/// | accept | number | 0 | handle | cookie | 0 | 0 |
+/// | sendv | number | entries | handle | first entry | 0 | bytes accepted |
+/// | recv_done | number | 0 | handle | bytes | 0 | 0 |
+/// | shutdown, close, abort | number | 0 | handle | 0 | 0 | 0 |
+///
+/// The result (word 3) is an `i64`: a value >= 0, or the negative of an [`Error`]. Addresses are
+/// IPv6, IPv4 as `::ffff:a.b.c.d`, as two big-endian words.
+pub mod call {
+    /// Words in a call.
+    pub const WORDS: usize = 4;
+    /// Number (low half) and small argument (high half).
+    pub const NUMBER: usize = 0;
+    /// Handle, or cookie for `connect`.
+    pub const HANDLE: usize = 1;
+    /// First argument.
+    pub const ARGUMENT: usize = 2;
+    /// Second argument; overwritten with the result.
+    pub const RESULT: usize = 3;
+}
+
+/// Which batched call (see [`call`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum CallNumber {
+    /// Accept knocks on a local TCP port.
+    Listen = 1,
+    /// No longer accept knocks on a local TCP port.
+    Unlisten = 2,
+    /// Open a connection.
+    Connect = 3,
+    /// Take a knocking connection and give it a cookie.
+    Accept = 4,
+    /// Send memory by reference.
+    Sendv = 5,
+    /// Give received bytes back.
+    RecvDone = 6,
+    /// Send FIN after what is queued, go on receiving.
+    Shutdown = 7,
+    /// Refuse a knock, or close in both directions, or release a dead handle.
+    Close = 8,
+    /// Send RST now.
+    Abort = 9,
+}
+
+impl CallNumber {
+    /// The call of that number, if there is one.
+    #[inline]
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            1 => Self::Listen,
+            2 => Self::Unlisten,
+            3 => Self::Connect,
+            4 => Self::Accept,
+            5 => Self::Sendv,
+            6 => Self::RecvDone,
+            7 => Self::Shutdown,
+            8 => Self::Close,
+            9 => Self::Abort,
+            _ => return None,
+        })
+    }
+}
+
+/// An event condition: four words.
+///
+/// | event | word 0 low 16 | bits 16..32 | bits 32..48 | word 1 | word 2 | word 3 |
+/// |---|---|---|---|---|---|---|
+/// | knock | kind | peer port | local port | handle | peer address, first 8 bytes | last 8 bytes |
+/// | connected | kind | 0 | 0 | cookie | handle | 0, or the negative of an [`Error`] |
+/// | recv | kind | 0 | 0 | cookie | address in user memory | bytes, 0 = end of stream |
+/// | sent | kind | 0 | 0 | cookie | bytes acknowledged | bytes that `sendv` would accept now |
+/// | dead | kind | 0 | 0 | cookie | [`DeadReason`] | handle |
+pub mod event {
+    /// Words in an event.
+    pub const WORDS: usize = 4;
+}
+
+/// Which event condition (see [`event`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum EventKind {
+    /// A peer wants to open a connection.
+    Knock = 1,
+    /// A connection opened, or failed to.
+    Connected = 2,
+    /// Payload arrived.
+    Recv = 3,
+    /// Payload was acknowledged, or the window opened.
+    Sent = 4,
+    /// The connection is over.
+    Dead = 5,
+}
+
+impl EventKind {
+    /// The event of that number, if there is one.
+    #[inline]
+    pub const fn from_raw(raw: u16) -> Option<Self> {
+        Some(match raw {
+            1 => Self::Knock,
+            2 => Self::Connected,
+            3 => Self::Recv,
+            4 => Self::Sent,
+            5 => Self::Dead,
+            _ => return None,
+        })
+    }
+}
+
+/// The boot block: words relative to [`area::BOOT`], written once before the thread starts.
+///
+/// The thread enters its ELF entry point with `rdi` = address of the thread area, `rsp` = top of
+/// its stack (16-byte aligned), everything else zero.
+pub mod boot {
+    /// First byte of the heap, 2 MiB aligned, zeroed, read-write.
+    pub const HEAP_BASE: usize = 0;
+    /// Bytes of the heap.
+    pub const HEAP_BYTES: usize = 1;
+    /// First byte of the mbuf pool, read-only.
+    pub const MBUF_BASE: usize = 2;
+    /// Bytes of the mbuf pool.
+    pub const MBUF_BYTES: usize = 3;
+    /// Own IPv4 address, as a big-endian number in the low 32 bits.
+    pub const LOCAL_IPV4: usize = 4;
+    /// TSC ticks per second, 0 if unknown.
+    pub const TSC_HZ: usize = 5;
+    /// Index of this elastic thread.
+    pub const THREAD: usize = 6;
+    /// Bytes of the argument text, at most [`ARGUMENTS_MAX`].
+    pub const ARGUMENTS_BYTES: usize = 7;
+    /// First word of the argument text: UTF-8, arguments parted by a zero byte, little-endian words.
+    pub const ARGUMENTS: usize = 16;
+    /// Most bytes of argument text.
+    pub const ARGUMENTS_MAX: usize = (super::area::EVENTS - super::area::BOOT - ARGUMENTS) * 8;
+}
+
+/// Marks an application image: the ELF must hold a note of this name and type whose descriptor is
+/// [`VERSION`] as a little-endian `u32`.
+pub mod note {
+    /// Name of the note, with its terminating zero.
+    pub const NAME: &[u8; 3] = b"IX\0";
+    /// Type of the note.
+    pub const TYPE: u32 = 1;
+}
+
+/// An opaque name of a connection, made by the kernel and valid on the thread that got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Handle(pub u64);
+
+/// The IPv4 address inside an IPv4-mapped IPv6 one, given as the two big-endian words of a call.
+#[inline]
+pub const fn ipv4_from_words(first: u64, last: u64) -> Option<u32> {
+    if first == 0 && last >> 32 == 0xffff {
+        Some(last as u32)
+    } else {
+        None
+    }
+}
+
+/// The two words of an IPv4 address as `::ffff:a.b.c.d`.
+#[inline]
+pub const fn ipv4_to_words(address: u32) -> (u64, u64) {
+    (0, 0xffff_0000_0000 | address as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_numbers_survive_a_round_trip_and_others_are_refused() {
+        for raw in 0..64 {
+            if let Some(number) = CallNumber::from_raw(raw) {
+                assert_eq!(number as u32, raw);
+            } else {
+                assert!(raw == 0 || raw > 9);
+            }
+        }
+    }
+
+    #[test]
+    fn ipv4_survives_its_mapped_form() {
+        let (first, last) = ipv4_to_words(0x0a00_0002);
+        assert_eq!(ipv4_from_words(first, last), Some(0x0a00_0002));
+        assert_eq!(ipv4_from_words(1, last), None);
+        assert_eq!(ipv4_from_words(0, 0x0a00_0002), None);
+    }
+}
