@@ -1,1 +1,24 @@
-//! Placeholder of the first commit.
+//! The TCP/IP engine: frames in, event conditions out; calls in, frames out.
+//!
+//! One [`Engine`] belongs to one elastic thread. It never reads a clock, touches a device,
+//! allocates after construction, or blocks: time, the way out, the event sink and the buffer pool
+//! come in with each call as a [`Context`]. `ix-core` drives it, one half-cycle at a time:
+//! [`Engine::ingress`] for each received frame, the application's calls ([`Engine::send`] and its
+//! neighbours), then [`Engine::timers`] and [`Engine::output`].
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod address;
+mod config;
+mod context;
+mod counters;
+mod engine;
+
+pub use address::{Endpoint, IpAddress};
+pub use config::{Config, CongestionControl};
+pub use context::{Context, Event, Events};
+pub use counters::Counters;
+pub use engine::Engine;

@@ -1,0 +1,142 @@
+//! Everything about an engine that is decided before it starts.
+
+use core::net::Ipv4Addr;
+use ix_hal::Duration;
+
+/// Which algorithm governs the congestion window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CongestionControl {
+    /// RFC 5681 with the recovery of RFC 6582.
+    #[default]
+    NewReno,
+}
+
+/// Addresses, capacities, timeouts and policies of one engine.
+///
+/// The defaults suit a server of some thousand connections on a LAN. Every capacity is allocated
+/// once, by `Engine::new`; a full table is an answer and a counter, never a failure.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Own MAC address.
+    pub mac: [u8; 6],
+    /// Own IPv4 address.
+    pub ipv4: Ipv4Addr,
+    /// Bits of the on-link IPv4 prefix.
+    pub ipv4_prefix: u8,
+    /// Next hop for what is not on-link; without one such destinations are unreachable.
+    pub gateway: Option<Ipv4Addr>,
+    /// Bytes of IP packet that fit in a frame, 576 to 9000.
+    pub mtu: u16,
+    /// Secret for the flow hash, sequence numbers and ports. Must not be guessable from outside.
+    pub secret: [u8; 16],
+
+    /// Connections in any state but TIME-WAIT. When full, SYNs are dropped and `connect` fails.
+    pub connections: u32,
+    /// Connections that have not completed a passive handshake. When full, SYNs are dropped.
+    pub half_open: u32,
+    /// Entries of the TIME-WAIT table. When full, the oldest gives way.
+    pub time_wait: u32,
+    /// Entries of the neighbour (ARP) cache. When full, the least recently confirmed gives way.
+    pub neighbors: u16,
+    /// Ports listened on. When full, `listen` fails.
+    pub listeners: u16,
+    /// Records for pieces of unacknowledged data, all connections together. When full, `send`
+    /// accepts less.
+    pub send_fragments: u32,
+    /// Buffers of the pool that the engine is used with. Those out of range are refused.
+    pub mbufs: u32,
+    /// Most buffers that connections may hold, all together. Beyond, payload is dropped.
+    pub mbufs_held: u32,
+    /// Most out-of-order segments kept, all connections together. Beyond, they are dropped.
+    pub out_of_order: u32,
+
+    /// Most bytes of one connection that are received but not yet given back by `recv_done`; the
+    /// receive window never exceeds it.
+    pub rx_window: u32,
+    /// Most buffers of one connection that are received but not yet given back.
+    pub rx_mbufs: u16,
+    /// Most out-of-order segments of one connection.
+    pub rx_out_of_order: u16,
+    /// Most bytes of one connection that are accepted by `send` but not yet acknowledged.
+    pub send_limit: u32,
+
+    /// Congestion control of every connection.
+    pub congestion: CongestionControl,
+    /// Initial congestion window in segments (RFC 6928).
+    pub initial_window: u16,
+    /// Whether small segments wait for outstanding data to be acknowledged (RFC 9293 3.7.4).
+    pub nagle: bool,
+    /// Lower bound of the retransmission timeout in microseconds. The default is above the 40 ms
+    /// by which stock peers delay their acknowledgements; 16 is the least that the wheel resolves.
+    pub rto_min_us: u32,
+    /// Retransmission timeout before there is a measurement (RFC 6298 2.1).
+    pub rto_initial: Duration,
+    /// Upper bound of the retransmission timeout and of the probe interval.
+    pub rto_max: Duration,
+    /// How long an acknowledgement may wait for data to ride on, in microseconds (at most 500,000
+    /// by RFC 9293 3.8.6.3).
+    pub delayed_ack_us: u32,
+    /// How long a knock, an unanswered SYN or SYN-ACK may take in all.
+    pub handshake_timeout: Duration,
+    /// How long unacknowledged data or an unanswered probe keeps a connection (RFC 9293 3.8.3).
+    pub user_timeout: Duration,
+    /// Idle time after which the peer is probed; none by default (RFC 9293 3.8.4).
+    pub keepalive: Option<Duration>,
+    /// How long a closed connection without a peer's FIN is kept (FIN-WAIT-2).
+    pub fin_timeout: Duration,
+    /// Length of TIME-WAIT: twice the longest life of a segment.
+    pub time_wait_length: Duration,
+    /// Age after which a neighbour is asked again.
+    pub neighbor_reachable: Duration,
+    /// Most challenge acknowledgements per second, all connections together (RFC 5961 7).
+    pub challenge_acks: u32,
+    /// Most RSTs per second in answer to segments without a connection.
+    pub resets: u32,
+    /// First port of the range that `connect` chooses from.
+    pub ephemeral_first: u16,
+    /// Last port of that range.
+    pub ephemeral_last: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mac: [0x02, 0, 0, 0, 0, 1],
+            ipv4: Ipv4Addr::new(10, 0, 0, 2),
+            ipv4_prefix: 24,
+            gateway: None,
+            mtu: 1500,
+            secret: [0; 16],
+            connections: 4096,
+            half_open: 1024,
+            time_wait: 16_384,
+            neighbors: 256,
+            listeners: 64,
+            send_fragments: 65_536,
+            mbufs: 8192,
+            mbufs_held: 6144,
+            out_of_order: 2048,
+            rx_window: 256 << 10,
+            rx_mbufs: 512,
+            rx_out_of_order: 256,
+            send_limit: 256 << 10,
+            congestion: CongestionControl::default(),
+            initial_window: 10,
+            nagle: false,
+            rto_min_us: 60_000,
+            rto_initial: Duration::from_secs(1),
+            rto_max: Duration::from_secs(60),
+            delayed_ack_us: 1_000,
+            handshake_timeout: Duration::from_secs(20),
+            user_timeout: Duration::from_secs(120),
+            keepalive: None,
+            fin_timeout: Duration::from_secs(60),
+            time_wait_length: Duration::from_secs(60),
+            neighbor_reachable: Duration::from_secs(60),
+            challenge_acks: 100,
+            resets: 1000,
+            ephemeral_first: 32_768,
+            ephemeral_last: 60_999,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Counters: one for each drop and each decision. Where Linux has one, the second name is the one
+//! that its `nstat` prints.
+
+/// Declares [`Counters`] with one documented field per counter and its printed name.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident $name:literal,)*) => {
+        /// What happened in an engine so far; monotonic since its start.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter with its printed name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$(($name, self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames that came in.
+    rx_frames "IxRxFrames",
+    /// Frames whose buffer number is outside of the configured pool.
+    rx_foreign_mbuf "IxRxForeignMbuf",
+    /// Frames too short or of a protocol that is not spoken here.
+    eth_unknown "IxEthUnknown",
+    /// Frames for another station.
+    eth_other_host "IxEthOtherHost",
+    /// Frames that the NIC marked as having a wrong checksum.
+    rx_bad_checksum "IxRxBadChecksum",
+    /// ARP packets that make no sense or ask for somebody else.
+    arp_ignored "IxArpIgnored",
+    /// ARP requests for this host.
+    arp_in_requests "IxArpInRequests",
+    /// ARP requests and probes sent.
+    arp_out_requests "IxArpOutRequests",
+    /// Neighbours that stayed silent.
+    arp_failures "IxArpFailures",
+    /// Neighbours that gave way in a full cache.
+    arp_evictions "IxArpEvictions",
+    /// IP packets that came in.
+    ip_in_receives "IpInReceives",
+    /// IP packets with a malformed header.
+    ip_in_header_errors "IpInHdrErrors",
+    /// IP packets for another address.
+    ip_in_address_errors "IpInAddrErrors",
+    /// IP packets with a wrong header checksum.
+    ip_in_checksum_errors "IpExtInCsumErrors",
+    /// IP packets of a protocol that is not spoken here.
+    ip_in_unknown_protocols "IpInUnknownProtos",
+    /// IP fragments dropped.
+    ip_fragments_dropped "IpReasmFails",
+    /// ICMP messages that came in.
+    icmp_in_messages "IcmpInMsgs",
+    /// ICMP messages that are malformed or have a wrong checksum.
+    icmp_in_errors "IcmpInErrors",
+    /// ICMP messages that ask for nothing that is done here.
+    icmp_ignored "IxIcmpIgnored",
+    /// ICMP echo requests answered.
+    icmp_echo_replies "IcmpOutEchoReps",
+    /// Replies that found no room in the TX ring.
+    tx_full_drops "IxTxFullDrops",
+    /// TCP segments that came in.
+    tcp_in_segments "TcpInSegs",
+    /// TCP segments sent, without retransmissions.
+    tcp_out_segments "TcpOutSegs",
+    /// TCP segments that are malformed.
+    tcp_in_errors "TcpInErrs",
+    /// TCP segments with a wrong checksum.
+    tcp_in_checksum_errors "TcpInCsumErrors",
+    /// Segments that took the fast path.
+    tcp_header_prediction "TcpExtTCPHPHits",
+    /// Connections opened by this side.
+    tcp_active_opens "TcpActiveOpens",
+    /// Connections opened by a peer.
+    tcp_passive_opens "TcpPassiveOpens",
+    /// Handshakes that failed.
+    tcp_attempt_fails "TcpAttemptFails",
+    /// Established connections that were reset.
+    tcp_established_resets "TcpEstabResets",
+    /// RST segments sent.
+    tcp_out_resets "TcpOutRsts",
+    /// RSTs not sent because of the rate limit.
+    tcp_resets_limited "IxTcpResetsLimited",
+    /// SYNs dropped because the half-open or the connection table is full.
+    tcp_listen_overflows "TcpExtListenOverflows",
+    /// SYNs dropped for any reason.
+    tcp_listen_drops "TcpExtListenDrops",
+    /// Knocks that the application refused.
+    tcp_knocks_refused "IxTcpKnocksRefused",
+    /// Handshakes that timed out.
+    tcp_handshake_timeouts "IxTcpHandshakeTimeouts",
+    /// `connect` calls that found no free port.
+    tcp_ports_exhausted "IxTcpPortsExhausted",
+    /// Segments retransmitted.
+    tcp_retransmits "TcpRetransSegs",
+    /// Retransmission timeouts.
+    tcp_timeouts "TcpExtTCPTimeouts",
+    /// Fast recoveries entered.
+    tcp_fast_recoveries "TcpExtTCPRenoRecovery",
+    /// Segments retransmitted in fast recovery.
+    tcp_fast_retransmits "TcpExtTCPFastRetrans",
+    /// Duplicate acknowledgements that came in.
+    tcp_duplicate_acks "IxTcpDuplicateAcks",
+    /// Pure acknowledgements that came in.
+    tcp_pure_acks "TcpExtTCPPureAcks",
+    /// Pure acknowledgements sent.
+    tcp_acks_sent "IxTcpAcksSent",
+    /// Acknowledgements sent by the delayed ACK timer.
+    tcp_delayed_acks "TcpExtDelayedACKs",
+    /// Challenge acknowledgements sent (RFC 5961).
+    tcp_challenge_acks "TcpExtTCPChallengeACK",
+    /// Challenge acknowledgements not sent because of the rate limit.
+    tcp_challenge_limited "IxTcpChallengeLimited",
+    /// SYNs within an established connection.
+    tcp_syn_challenges "TcpExtTCPSYNChallenge",
+    /// Segments entirely outside of the receive window.
+    tcp_out_of_window "TcpExtBeyondWindow",
+    /// Segments whose acknowledgement is for data not sent.
+    tcp_ack_unsent "IxTcpAckUnsentData",
+    /// Acknowledgements too old to be believed (RFC 5961 5.2).
+    tcp_ack_too_old "TcpExtTCPAckTooOld",
+    /// Segments without ACK where one is required.
+    tcp_no_ack "IxTcpNoAck",
+    /// Segments kept out of order.
+    tcp_ofo_queued "TcpExtTCPOFOQueue",
+    /// Segments out of order dropped for want of room.
+    tcp_ofo_dropped "TcpExtTCPOFODrop",
+    /// Segments out of order that held nothing new.
+    tcp_ofo_duplicates "TcpExtTCPOFOMerge",
+    /// In-order segments dropped because too many buffers are held.
+    tcp_rcv_dropped "TcpExtTCPRcvQDrop",
+    /// Segments that held nothing new.
+    tcp_duplicates "IxTcpDuplicateSegments",
+    /// Bytes past the window that were cut off.
+    tcp_trimmed_bytes "IxTcpTrimmedBytes",
+    /// Window updates sent because the application gave memory back.
+    tcp_window_updates "IxTcpWindowUpdates",
+    /// Zero-window probes sent.
+    tcp_window_probes "TcpExtTCPWinProbe",
+    /// Keepalive probes sent.
+    tcp_keepalives "TcpExtTCPKeepAlive",
+    /// Connections given up because the peer stayed silent.
+    tcp_aborts_on_timeout "TcpExtTCPAbortOnTimeout",
+    /// Connections reset because data came after `close`.
+    tcp_aborts_on_data "TcpExtTCPAbortOnData",
+    /// Connections aborted by the application.
+    tcp_aborts_by_call "TcpExtTCPAbortOnClose",
+    /// Connections given up because their neighbour stayed silent.
+    tcp_aborts_on_neighbor "IxTcpAbortOnNeighbor",
+    /// Connections that entered TIME-WAIT.
+    tcp_time_waits "TcpExtTW",
+    /// TIME-WAIT entries that gave way in a full table.
+    tcp_time_wait_overflows "TcpExtTCPTimeWaitOverflow",
+    /// TIME-WAIT entries reused by a new SYN.
+    tcp_time_wait_recycled "TcpExtTWRecycled",
+    /// `send` calls that accepted less for want of fragment records.
+    tcp_send_records_exhausted "IxTcpSendRecordsExhausted",
+    /// RTT measurements taken.
+    tcp_rtt_samples "IxTcpRttSamples",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+
+    #[test]
+    fn printed_names_are_unique() {
+        let counters = Counters::default();
+        let names: BTreeSet<_> = counters.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), counters.iter().count());
+    }
+}
