@@ -1,0 +1,105 @@
+//! Execution of batched calls: one call in, one result out, and no way to harm anybody but the
+//! caller. The copy of a call is checked here; the engine checks handles and states.
+
+use ix_abi::{CALL_CAPACITY, CallNumber, Error, Handle, SCATTER_GATHER_CAPACITY, SENDV_MAX};
+use ix_hal::{Fragment, Nic};
+use ix_net::{Context, Endpoint, Engine, IpAddress};
+
+use crate::area::{Area, EventWriter, RawCall};
+use crate::statistics::ThreadCounters;
+use crate::user::Sendable;
+
+/// Executes the calls of the application's last round, in order, and overwrites each with its
+/// result.
+#[inline]
+pub(crate) fn execute<N: Nic>(
+    area: Area,
+    engine: &mut Engine,
+    sendable: &Sendable,
+    cx: &mut Context<'_, N, EventWriter>,
+    counters: &mut ThreadCounters,
+) {
+    let claimed = area.take_call_count();
+    let count = claimed.min(CALL_CAPACITY as u64) as usize;
+    counters.calls += count as u64;
+    counters.calls_beyond_capacity += claimed - count as u64;
+    for index in 0..count {
+        let call = area.call(index);
+        let result = match dispatch(area, engine, sendable, cx, call) {
+            Ok(value) => value,
+            Err(error) => {
+                counters.calls_refused += 1;
+                error.to_result()
+            }
+        };
+        area.set_result(index, result);
+    }
+}
+
+#[inline]
+fn dispatch<N: Nic>(
+    area: Area,
+    engine: &mut Engine,
+    sendable: &Sendable,
+    cx: &mut Context<'_, N, EventWriter>,
+    call: RawCall,
+) -> Result<i64, Error> {
+    let handle = Handle(call.handle);
+    match CallNumber::from_raw(call.number).ok_or(Error::Invalid)? {
+        CallNumber::Sendv => sendv(area, engine, sendable, cx, call),
+        CallNumber::RecvDone => engine.recv_done(cx, handle, call.argument).map(|()| 0),
+        CallNumber::Accept => engine.accept(cx, handle, call.argument).map(|()| 0),
+        CallNumber::Close => engine.close(cx, handle).map(|()| 0),
+        CallNumber::Shutdown => engine.shutdown(cx, handle).map(|()| 0),
+        CallNumber::Abort => engine.abort(cx, handle).map(|()| 0),
+        CallNumber::Connect => connect(engine, cx, call),
+        CallNumber::Listen => engine.listen(port(call)?).map(|()| 0),
+        CallNumber::Unlisten => engine.unlisten(port(call)?).map(|()| 0),
+    }
+}
+
+/// All entries are checked before the first byte is taken, so that a refused call has no effect.
+#[inline]
+fn sendv<N: Nic>(
+    area: Area,
+    engine: &mut Engine,
+    sendable: &Sendable,
+    cx: &mut Context<'_, N, EventWriter>,
+    call: RawCall,
+) -> Result<i64, Error> {
+    let entries = call.small as usize;
+    let first = usize::try_from(call.argument).map_err(|_| Error::Invalid)?;
+    if entries == 0 || entries > SENDV_MAX || first > SCATTER_GATHER_CAPACITY - entries {
+        return Err(Error::Invalid);
+    }
+    let mut fragments = [Fragment::default(); SENDV_MAX];
+    for (index, fragment) in fragments[..entries].iter_mut().enumerate() {
+        let (address, len) = area.scatter_gather(first + index);
+        *fragment = sendable.translate(address, len).ok_or(Error::BadAddress)?;
+    }
+    engine
+        .send(cx, Handle(call.handle), &fragments[..entries])
+        .map(i64::from)
+}
+
+fn connect<N: Nic>(
+    engine: &mut Engine,
+    cx: &mut Context<'_, N, EventWriter>,
+    call: RawCall,
+) -> Result<i64, Error> {
+    let address = IpAddress::from_words(call.argument, call.last);
+    let remote = Endpoint {
+        address,
+        port: port(call)?,
+    };
+    let handle = engine.connect(cx, call.handle, remote)?;
+    // Handles keep their top bit clear, so that a result tells them from errors.
+    i64::try_from(handle.0).map_err(|_| Error::Exhausted)
+}
+
+fn port(call: RawCall) -> Result<u16, Error> {
+    u16::try_from(call.small)
+        .ok()
+        .filter(|&port| port != 0)
+        .ok_or(Error::Invalid)
+}

@@ -1,0 +1,194 @@
+//! The run-to-completion cycle.
+
+use core::sync::atomic::AtomicU64;
+
+use ix_hal::{Instant, MbufMemory, MbufPool, Nic, RxFrame};
+use ix_net::{Context, Engine, Events};
+
+use crate::area::{Area, EventWriter};
+use crate::calls;
+use crate::statistics::{Statistics, ThreadCounters};
+use crate::user::{Sendable, UserRange};
+
+/// Most frames in one batch, whatever the configuration says (B = 64 in the IX paper).
+pub const BATCH_MAX: usize = 64;
+
+/// Most events that one frame can cause, by the engine's contract.
+const EVENTS_PER_FRAME: usize = 4;
+
+/// One dataplane thread: a queue pair, the protocol state of its flows, its frame buffers, and
+/// the area it shares with its application thread. Nothing in it is shared with another thread.
+pub struct ElasticThread<N, M> {
+    engine: Engine,
+    nic: N,
+    memory: M,
+    pool: MbufPool,
+    area: Area,
+    events: EventWriter,
+    sendable: Sendable,
+    batch_bound: usize,
+    batch: [RxFrame; BATCH_MAX],
+    started: bool,
+    counters: ThreadCounters,
+}
+
+/// What is to be decided once for a thread.
+#[derive(Clone, Debug)]
+pub struct ThreadConfig {
+    /// The protocol engine's configuration.
+    pub net: ix_net::Config,
+    /// Most frames taken in one cycle, 1 to [`BATCH_MAX`]; other values are brought into range.
+    pub batch_bound: usize,
+}
+
+/// What the machine provides for a thread.
+pub struct ThreadParts<N, M> {
+    /// The queue pair.
+    pub nic: N,
+    /// Read access to the pool's buffers.
+    pub memory: M,
+    /// The frame buffers.
+    pub pool: MbufPool,
+    /// The kernel's view of the thread area, at least [`ix_abi::area::WORDS`] words.
+    pub area: &'static [AtomicU64],
+    /// What the application may send from.
+    pub sendable: [UserRange; 3],
+}
+
+/// What the caller of a half-cycle does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Enter user mode: events wait, or the application has not run yet.
+    User,
+    /// Nothing to do before the deadline unless a frame comes. A deadline that is not later than
+    /// the cycle's own time means: call again at once.
+    Idle {
+        /// When the next timer expires.
+        deadline: Option<Instant>,
+    },
+}
+
+impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
+    /// Builds the thread and allocates all of its tables; nothing allocates afterwards.
+    ///
+    /// # Panics
+    /// If the thread area is shorter than the ABI says.
+    pub fn new(config: ThreadConfig, parts: ThreadParts<N, M>, now: Instant) -> Self {
+        let area = Area::new(parts.area);
+        let mut thread = Self {
+            engine: Engine::new(config.net, now),
+            events: EventWriter::new(area, parts.pool.geometry()),
+            nic: parts.nic,
+            memory: parts.memory,
+            pool: parts.pool,
+            area,
+            sendable: Sendable::new(parts.sendable),
+            batch_bound: config.batch_bound.clamp(1, BATCH_MAX),
+            batch: [RxFrame::default(); BATCH_MAX],
+            started: false,
+            counters: ThreadCounters::default(),
+        };
+        thread.nic.refill(&mut thread.pool);
+        thread
+    }
+
+    /// One kernel half-cycle, from the application's yield to its next round: its calls, timers,
+    /// everything that became sendable, one doorbell; then a batch of frames and their events.
+    ///
+    /// Replies of the application therefore leave before new frames are taken, and the
+    /// acknowledgements of the frames taken here wait for the application's replies to carry them.
+    pub fn cycle(&mut self, now: Instant) -> Step {
+        self.counters.cycles += 1;
+        self.area.set_now(now.0);
+        self.events.restart();
+
+        self.transmit_half(now);
+        let frames = self.receive_half(now);
+
+        if self.events.count() > 0 || !self.started {
+            self.started = true;
+            self.counters.rounds += 1;
+            self.counters.events += self.events.count() as u64;
+            self.events.publish();
+            return Step::User;
+        }
+        if frames > 0 || self.engine.has_pending_output() {
+            return Step::Idle {
+                deadline: Some(now),
+            };
+        }
+        Step::Idle {
+            deadline: self.engine.next_deadline(),
+        }
+    }
+
+    /// Calls, timers, output, doorbell.
+    #[inline]
+    fn transmit_half(&mut self, now: Instant) {
+        self.nic.reclaim(&mut self.pool);
+        let cx = &mut Context {
+            now,
+            tx: &mut self.nic,
+            events: &mut self.events,
+            pool: &mut self.pool,
+        };
+        calls::execute(
+            self.area,
+            &mut self.engine,
+            &self.sendable,
+            cx,
+            &mut self.counters,
+        );
+        self.engine.timers(cx);
+        self.engine.output(cx);
+        self.nic.flush();
+    }
+
+    /// Takes a batch of frames as far as there is room for their events, without waiting.
+    #[inline]
+    fn receive_half(&mut self, now: Instant) -> usize {
+        let room = self.events.room() / EVENTS_PER_FRAME;
+        let bound = self.batch_bound.min(room);
+        let frames = self.nic.receive(&mut self.batch[..bound], &mut self.pool);
+        if frames == 0 {
+            // Only an empty poll may find the ring short of buffers that a full pool could give.
+            self.nic.refill(&mut self.pool);
+            return 0;
+        }
+        let cx = &mut Context {
+            now,
+            tx: &mut self.nic,
+            events: &mut self.events,
+            pool: &mut self.pool,
+        };
+        for frame in &self.batch[..frames] {
+            let bytes = self.memory.frame(frame.mbuf, usize::from(frame.len));
+            self.engine.ingress(cx, *frame, bytes);
+        }
+        self.nic.refill(&mut self.pool);
+        self.counters.busy_cycles += 1;
+        self.counters.full_batches += u64::from(frames == bound);
+        self.counters.frames += frames as u64;
+        frames
+    }
+
+    /// The queue pair, for interrupt control and link state between cycles.
+    pub fn nic(&mut self) -> &mut N {
+        &mut self.nic
+    }
+
+    /// The protocol engine, for its counters.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What the thread has done so far.
+    pub fn statistics(&mut self) -> Statistics {
+        Statistics {
+            thread: self.counters,
+            nic: self.nic.statistics(),
+            mbufs_free: self.pool.available(),
+            connections: self.engine.connections(),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What one elastic thread has done so far.
+
+use ix_hal::NicStatistics;
+
+/// Counters of the cycle and of the border to the application; monotonic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadCounters {
+    /// Kernel half-cycles run.
+    pub cycles: u64,
+    /// Half-cycles that took at least one frame.
+    pub busy_cycles: u64,
+    /// Half-cycles that took as many frames as the batch bound allows.
+    pub full_batches: u64,
+    /// Frames taken from the NIC.
+    pub frames: u64,
+    /// Times the application was given events.
+    pub rounds: u64,
+    /// Events given to the application.
+    pub events: u64,
+    /// Batched calls executed.
+    pub calls: u64,
+    /// Batched calls that got an error.
+    pub calls_refused: u64,
+    /// Calls claimed beyond the call array's capacity, not looked at.
+    pub calls_beyond_capacity: u64,
+}
+
+/// Everything counted on one elastic thread, except for the protocol counters
+/// ([`ix_net::Engine::counters`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Cycle and border.
+    pub thread: ThreadCounters,
+    /// The queue pair.
+    pub nic: NicStatistics,
+    /// Mbufs free now.
+    pub mbufs_free: usize,
+    /// Connections now.
+    pub connections: usize,
+}
