@@ -1,0 +1,306 @@
+//! The kernel command line: `key=value` words, then `--` and the application's arguments.
+//!
+//! Unknown keys, repeated keys and values out of range are refused: a dataplane that silently runs
+//! with another configuration than the one asked for is worse than one that does not start.
+
+use ix_abi::boot::ARGUMENTS_MAX;
+use log::LevelFilter;
+use thiserror::Error;
+
+/// What the command line may set. The addresses are mandatory with a NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options<'a> {
+    /// `ip=10.9.0.2/24`: own address and prefix length.
+    pub address: Option<([u8; 4], u8)>,
+    /// `gw=10.9.0.1`: next hop for destinations outside of the prefix.
+    pub gateway: Option<[u8; 4]>,
+    /// `mtu=1500`: largest IP packet in bytes.
+    pub mtu: u16,
+    /// `log=warn`: least important messages that are printed; `off` to `trace`.
+    pub log: LevelFilter,
+    /// `batch=64`: most frames taken from the NIC in one cycle.
+    pub batch: u8,
+    /// `poll=on`: never halt.
+    pub poll: Poll,
+    /// `spin_us=50`: how long to poll in vain before halting, in microseconds.
+    pub spin_us: u32,
+    /// `nic=82599`: which network device to drive.
+    pub nic: NicChoice,
+    /// `rto_min_us=`: floor of the retransmission timeout, in microseconds.
+    pub rto_min_us: Option<u32>,
+    /// Everything behind ` -- `, words parted by white space.
+    pub arguments: &'a str,
+}
+
+/// What the kernel does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Poll for [`Options::spin_us`], then halt until the NIC interrupts.
+    Adaptive,
+    /// Poll without end.
+    Always,
+}
+
+/// Which network device the kernel drives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NicChoice {
+    /// The first Intel 82599 on the PCI bus.
+    Intel82599,
+    /// None: no frame ever arrives.
+    None,
+}
+
+/// Why a command line was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CommandLineError<'a> {
+    /// Not text.
+    #[error("the command line is not UTF-8")]
+    NotText,
+    /// A word without `=`.
+    #[error("`{0}` on the command line is no key=value; application arguments go behind ` -- `")]
+    NoValue(&'a str),
+    /// A key that does not exist.
+    #[error("unknown key `{0}` on the command line; known are {KEYS}")]
+    UnknownKey(&'a str),
+    /// A key given twice.
+    #[error("`{0}` is given twice on the command line")]
+    Repeated(&'a str),
+    /// A value that the key does not take.
+    #[error("`{0}={1}` on the command line: expected {2}")]
+    Value(&'a str, &'a str, &'static str),
+    /// Arguments that do not fit into the boot block.
+    #[error("the application's arguments take {0} bytes, the limit is {ARGUMENTS_MAX}")]
+    Arguments(usize),
+    /// A NIC without an address.
+    #[error("no ip=ADDRESS/PREFIX on the command line; only nic=none goes without")]
+    NoAddress,
+}
+
+const KEYS: &str = "ip gw mtu log batch poll spin_us nic rto_min_us";
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            address: None,
+            gateway: None,
+            mtu: 1500,
+            log: LevelFilter::Info,
+            batch: 64,
+            poll: Poll::Adaptive,
+            spin_us: 50,
+            nic: NicChoice::Intel82599,
+            rto_min_us: None,
+            arguments: "",
+        }
+    }
+}
+
+impl<'a> Options<'a> {
+    /// Reads and checks a whole command line.
+    pub fn parse(line: &'a [u8]) -> Result<Self, CommandLineError<'a>> {
+        let line = core::str::from_utf8(line).map_err(|_| CommandLineError::NotText)?;
+        let (keys, arguments) = split_arguments(line);
+        let mut options = Self {
+            arguments,
+            ..Self::default()
+        };
+        for (index, word) in keys.split_ascii_whitespace().enumerate() {
+            let (key, value) = word
+                .split_once('=')
+                .ok_or(CommandLineError::NoValue(word))?;
+            let mut earlier = keys.split_ascii_whitespace().take(index);
+            if earlier.any(|word| word.split_once('=').is_some_and(|(other, _)| other == key)) {
+                return Err(CommandLineError::Repeated(key));
+            }
+            options.set(key, value)?;
+        }
+        if options.address.is_none() && options.nic != NicChoice::None {
+            return Err(CommandLineError::NoAddress);
+        }
+        let bytes = options
+            .arguments()
+            .map(|word| word.len() + 1)
+            .sum::<usize>();
+        if bytes > ARGUMENTS_MAX {
+            return Err(CommandLineError::Arguments(bytes));
+        }
+        Ok(options)
+    }
+
+    /// The application's arguments one by one.
+    pub fn arguments(&self) -> impl Iterator<Item = &'a str> {
+        self.arguments.split_ascii_whitespace()
+    }
+
+    fn set(&mut self, key: &'a str, value: &'a str) -> Result<(), CommandLineError<'a>> {
+        let expected = |what| move || CommandLineError::Value(key, value, what);
+        match key {
+            "ip" => {
+                let address = address_and_prefix(value);
+                let address = address.ok_or_else(expected("an address like 10.9.0.2/24"))?;
+                self.address = Some(address);
+            }
+            "gw" => {
+                let gateway = ipv4(value).ok_or_else(expected("an address like 10.9.0.1"))?;
+                self.gateway = Some(gateway);
+            }
+            "mtu" => {
+                self.mtu =
+                    number(value, 576, 1500).ok_or_else(expected("576 to 1500 bytes"))? as u16;
+            }
+            "log" => {
+                let levels = "off, error, warn, info, debug or trace";
+                self.log = value.parse().map_err(|_| expected(levels)())?;
+            }
+            "batch" => {
+                self.batch = number(value, 1, 64).ok_or_else(expected("1 to 64 frames"))? as u8;
+            }
+            "poll" => self.poll = poll(value).ok_or_else(expected("on or off"))?,
+            "spin_us" => {
+                let most = expected("0 to 1000000 us");
+                self.spin_us = number(value, 0, 1_000_000).ok_or_else(most)?;
+            }
+            "nic" => self.nic = nic(value).ok_or_else(expected("82599 or none"))?,
+            "rto_min_us" => {
+                let range = expected("100 to 1000000 us");
+                self.rto_min_us = Some(number(value, 100, 1_000_000).ok_or_else(range)?);
+            }
+            _ => return Err(CommandLineError::UnknownKey(key)),
+        }
+        Ok(())
+    }
+}
+
+/// Parts the line at the first word that is `--`.
+fn split_arguments(line: &str) -> (&str, &str) {
+    let bytes = line.as_bytes();
+    let blank = |at: Option<&u8>| at.is_none_or(u8::is_ascii_whitespace);
+    for (at, _) in line.match_indices("--") {
+        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+        if blank(before) && blank(bytes.get(at + 2)) {
+            return (&line[..at], &line[at + 2..]);
+        }
+    }
+    (line, "")
+}
+
+fn poll(value: &str) -> Option<Poll> {
+    match value {
+        "on" => Some(Poll::Always),
+        "off" => Some(Poll::Adaptive),
+        _ => None,
+    }
+}
+
+fn nic(value: &str) -> Option<NicChoice> {
+    match value {
+        "82599" => Some(NicChoice::Intel82599),
+        "none" => Some(NicChoice::None),
+        _ => None,
+    }
+}
+
+fn number(value: &str, least: u32, most: u32) -> Option<u32> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| digits)?;
+    (least <= number && number <= most).then_some(number)
+}
+
+fn ipv4(value: &str) -> Option<[u8; 4]> {
+    let address: core::net::Ipv4Addr = value.parse().ok()?;
+    let usable = !(address.is_unspecified() || address.is_broadcast() || address.is_multicast());
+    usable.then_some(address.octets())
+}
+
+fn address_and_prefix(value: &str) -> Option<([u8; 4], u8)> {
+    let (address, prefix) = value.split_once('/')?;
+    Some((ipv4(address)?, number(prefix, 1, 32)? as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::format;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    #[test]
+    fn a_full_line_sets_everything() {
+        let line = b"ip=10.9.0.2/24 gw=10.9.0.1 mtu=1400 log=debug batch=32 poll=on spin_us=7 \
+            nic=82599 rto_min_us=500 -- --port 7 --x";
+        let options = Options::parse(line).unwrap();
+        assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
+        assert_eq!(options.gateway, Some([10, 9, 0, 1]));
+        assert_eq!((options.mtu, options.batch, options.spin_us), (1400, 32, 7));
+        assert_eq!(options.log, LevelFilter::Debug);
+        assert_eq!(options.poll, Poll::Always);
+        assert_eq!(options.rto_min_us, Some(500));
+        assert_eq!(
+            options.arguments().collect::<Vec<_>>(),
+            ["--port", "7", "--x"]
+        );
+    }
+
+    #[test]
+    fn the_address_is_mandatory_only_with_a_nic() {
+        assert_eq!(Options::parse(b""), Err(CommandLineError::NoAddress));
+        let options = Options::parse(b" nic=none --").unwrap();
+        assert_eq!(
+            (options.nic, options.arguments().count()),
+            (NicChoice::None, 0)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let message = |line: &str| Options::parse(line.as_bytes()).unwrap_err().to_string();
+        for (line, part) in [
+            ("ip=10.9.0.2", "`ip=10.9.0.2`"),
+            ("ip=10.9.0.2/33", "expected an address"),
+            ("ip=0.0.0.0/8", "expected an address"),
+            ("ip=10.9.0.2/24 gw=10.9.0", "`gw=10.9.0`"),
+            ("mtu=9000", "576 to 1500"),
+            ("batch=0", "1 to 64"),
+            ("batch=+1", "1 to 64"),
+            ("poll=yes", "on or off"),
+            ("nic=igb", "82599 or none"),
+            ("log=loud", "off, error"),
+            ("spin_us=1000001", "spin_us"),
+            ("rto_min_us=99", "rto_min_us"),
+            ("cpus=4", "unknown key `cpus`"),
+            ("quiet", "`quiet`"),
+            ("mtu=1500 mtu=1500", "`mtu` is given twice"),
+        ] {
+            let text = message(line);
+            assert!(text.contains(part), "{line}: {text}");
+        }
+        assert_eq!(Options::parse(b"\xff"), Err(CommandLineError::NotText));
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_refused() {
+        let line = format!("nic=none -- {}", "x".repeat(ARGUMENTS_MAX - 1));
+        assert!(Options::parse(line.as_bytes()).is_ok());
+        let line = format!("nic=none -- {}", "x".repeat(ARGUMENTS_MAX));
+        assert_eq!(
+            Options::parse(line.as_bytes()),
+            Err(CommandLineError::Arguments(ARGUMENTS_MAX + 1))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Options::parse(&line);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(words in prop::collection::vec("(ip|gw|mtu|--|log|é)=?[0-9./x-]{0,6}", 0..8)) {
+            let line: String = words.join(" ");
+            if let Ok(options) = Options::parse(line.as_bytes()) {
+                prop_assert!((576..=1500).contains(&options.mtu));
+            }
+        }
+    }
+}
