@@ -9,7 +9,8 @@
 //! One cycle: the application fills calls and their scatter-gather entries, stores the count in
 //! [`area::CALL_COUNT`], and executes `syscall` with [`syscall::RUN_IO`]. The kernel executes the
 //! calls in order and overwrites [`call::RESULT`] of each; then it runs timers, transmits, polls
-//! the NIC, and returns when there are events ([`area::EVENT_COUNT`]).
+//! the NIC, and returns when there are events ([`area::EVENT_COUNT`]) or when the time in
+//! [`area::WAKE_NS`] has come.
 //!
 //! # Life of a connection
 //! - `knock(handle)`: a peer asks. The application answers `accept(handle, cookie)` or
@@ -67,6 +68,10 @@ pub mod area {
     pub const EVENT_COUNT: usize = 3;
     /// Time of this cycle in nanoseconds since boot; kernel to application.
     pub const NOW_NS: usize = 4;
+    /// Time on the scale of [`NOW_NS`] from which on the kernel returns even without events, so
+    /// that the application can keep timers, or can have calls executed that did not fit into one
+    /// round (1 = at once); 0 = only with events. Application to kernel, read in each cycle.
+    pub const WAKE_NS: usize = 5;
     /// First word of the boot block, see [`super::boot`].
     pub const BOOT: usize = 64;
     /// First word of the event array.

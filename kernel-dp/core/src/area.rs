@@ -48,6 +48,12 @@ impl Area {
         self.words[area::NOW_NS].store(now_ns, Relaxed);
     }
 
+    /// When the application wants to run even without events; 0 = only with events.
+    #[inline]
+    pub fn wake_ns(&self) -> u64 {
+        self.words[area::WAKE_NS].load(Relaxed)
+    }
+
     /// Number of calls the application claims to have filled in; the claim is consumed.
     #[inline]
     pub fn take_call_count(&self) -> u64 {

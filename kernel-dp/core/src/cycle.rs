@@ -58,7 +58,8 @@ pub struct ThreadParts<N, M> {
 /// What the caller of a half-cycle does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Enter user mode: events wait, or the application has not run yet.
+    /// Enter user mode: events wait, the time the application asked for has come, or it has not run
+    /// yet.
     User,
     /// Nothing to do before the deadline unless a frame comes. A deadline that is not later than
     /// the cycle's own time means: call again at once.
@@ -105,7 +106,9 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         self.transmit_half(now);
         let frames = self.receive_half(now);
 
-        if self.events.count() > 0 || !self.started {
+        let wake_ns = self.area.wake_ns();
+        let wake_due = wake_ns != 0 && wake_ns <= now.0;
+        if self.events.count() > 0 || wake_due || !self.started {
             self.started = true;
             self.counters.rounds += 1;
             self.counters.events += self.events.count() as u64;
@@ -117,8 +120,9 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
                 deadline: Some(now),
             };
         }
+        let wake = (wake_ns != 0).then_some(Instant(wake_ns));
         Step::Idle {
-            deadline: self.engine.next_deadline(),
+            deadline: earlier(self.engine.next_deadline(), wake),
         }
     }
 
@@ -190,5 +194,13 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             mbufs_free: self.pool.available(),
             connections: self.engine.connections(),
         }
+    }
+}
+
+/// The earlier of two points in time that may be missing.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

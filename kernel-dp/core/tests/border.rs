@@ -243,6 +243,25 @@ fn a_call_count_beyond_the_array_is_cut_and_counted() {
 }
 
 #[test]
+fn the_application_is_woken_at_the_time_it_asked_for_and_not_before() {
+    let mut machine = Machine::new();
+    machine.area[area::WAKE_NS].store(5_000, Relaxed);
+    assert_eq!(
+        machine.thread.cycle(Instant(4_999)),
+        Step::Idle {
+            deadline: Some(Instant(5_000))
+        }
+    );
+    assert_eq!(machine.thread.cycle(Instant(5_000)), Step::User);
+    assert_eq!(machine.area[area::EVENT_COUNT].load(Relaxed), 0);
+    machine.area[area::WAKE_NS].store(0, Relaxed);
+    assert_eq!(
+        machine.thread.cycle(Instant(6_000)),
+        Step::Idle { deadline: None }
+    );
+}
+
+#[test]
 fn calls_are_executed_once() {
     let mut machine = Machine::new();
     machine.set_call(0, [numbered(CallNumber::Listen, 80), 0, 0, 0]);
