@@ -1,0 +1,235 @@
+//! The argument lists of QEMU and of the NIC model, and the kernel's command line: pure functions of
+//! a configuration, so that tests can read them.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::accel::Accel;
+use crate::config::{CpuModel, MachineConfig};
+use crate::net::NicKind;
+
+/// The TAP's name; it is alone in its namespace.
+pub const TAP: &str = "ix0";
+
+/// The port of isa-debug-exit: a byte `code` written there ends QEMU with `code << 1 | 1`.
+const DEBUG_EXIT_PORT: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
+
+/// Arguments of QEMU for `config`, with its control socket and the card's socket.
+pub fn qemu_args(
+    config: &MachineConfig,
+    accel: Accel,
+    qmp_socket: &Path,
+    nic_socket: &Path,
+) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
+    let mut pair = |flag: &str, value: OsString| {
+        args.push(flag.into());
+        args.push(value);
+    };
+    pair(
+        "-machine",
+        format!("q35,accel={accel},memory-backend=ram").into(),
+    );
+    pair("-cpu", cpu_model(&config.cpu_model, accel).into());
+    pair("-smp", config.cpus.to_string().into());
+    pair("-m", config.memory.to_string().into());
+    // The card reads and writes guest memory through this memory's file descriptor.
+    pair(
+        "-object",
+        format!(
+            "memory-backend-memfd,id=ram,size={},share=on",
+            config.memory
+        )
+        .into(),
+    );
+    pair("-kernel", config.kernel.clone().into());
+    pair("-initrd", config.app.clone().into());
+    pair("-append", kernel_command_line(config).into());
+    if config.nic == NicKind::Intel82599 {
+        pair("-device", "pcie-root-port,id=rp0,chassis=1".into());
+        let device = serde_json::json!({
+            "driver": "vfio-user-pci",
+            "bus": "rp0",
+            "socket": { "type": "unix", "path": nic_socket },
+        });
+        pair("-device", device.to_string().into());
+    }
+    pair("-device", DEBUG_EXIT_PORT.into());
+    pair("-display", "none".into());
+    pair("-serial", "stdio".into());
+    let mut qmp = OsString::from("unix:");
+    qmp.push(qmp_socket);
+    qmp.push(",server=on,wait=off");
+    pair("-qmp", qmp);
+    args.extend(["-no-reboot".into(), "-nodefaults".into()]);
+    args.extend(config.qemu_args.iter().map(OsString::from));
+    args
+}
+
+/// Arguments of `ixnicd` for `config`.
+pub fn nic_args(config: &MachineConfig, nic_socket: &Path) -> Vec<OsString> {
+    let model = &config.nic_model;
+    let mut args: Vec<OsString> = Vec::new();
+    let mut pair = |flag: &str, value: OsString| {
+        args.push(flag.into());
+        args.push(value);
+    };
+    pair("--socket", nic_socket.into());
+    pair("--tap", TAP.into());
+    pair("--mac", config.network.mac.to_string().into());
+    pair("--log", config.log_level.to_string().into());
+    if let Some(pcap) = &model.pcap {
+        pair("--pcap", pcap.into());
+    }
+    if let Some(doorbells) = model.doorbells {
+        pair("--doorbells", doorbells.to_string().into());
+    }
+    for (flag, probability) in [
+        ("--loss", model.loss),
+        ("--reorder", model.reorder),
+        ("--duplicate", model.duplicate),
+    ] {
+        if let Some(probability) = probability {
+            pair(flag, probability.to_string().into());
+        }
+    }
+    if let Some(seed) = model.seed {
+        pair("--seed", seed.to_string().into());
+    }
+    args.extend(model.extra_args.iter().map(OsString::from));
+    args
+}
+
+/// The kernel's command line: `key=value` words, then `--` and the application's arguments.
+pub fn kernel_command_line(config: &MachineConfig) -> String {
+    let network = &config.network;
+    let mut words = vec![
+        format!("nic={}", config.nic),
+        format!("log={}", config.log_level),
+    ];
+    if config.nic != NicKind::None {
+        words.push(format!("ip={}/{}", network.guest, network.prefix_len));
+        words.push(format!("gw={}", network.host));
+        words.push(format!("mtu={}", network.mtu));
+    }
+    words.extend(
+        config
+            .kernel_options
+            .iter()
+            .map(|(key, value)| format!("{key}={value}")),
+    );
+    if !config.app_args.is_empty() {
+        words.push("--".to_owned());
+        words.extend(config.app_args.iter().cloned());
+    }
+    words.join(" ")
+}
+
+fn cpu_model(model: &CpuModel, accel: Accel) -> &str {
+    match (model, accel) {
+        (CpuModel::Named(name), _) => name,
+        (CpuModel::Best, Accel::Kvm) => "host",
+        (CpuModel::Best, Accel::Tcg) => "max",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifacts::Artifacts;
+    use crate::config::MemorySize;
+    use crate::net::{Doorbells, NetworkConfig};
+
+    fn config() -> MachineConfig {
+        MachineConfig::new(&Artifacts::at("/images"), "echo")
+    }
+
+    fn joined(args: &[OsString]) -> String {
+        args.iter()
+            .map(|arg| arg.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn qemu_gets_shared_memory_and_the_card_behind_a_root_port() {
+        let config = MachineConfig {
+            memory: MemorySize::from_mib(5120),
+            cpus: 2,
+            ..config()
+        };
+        let args = qemu_args(
+            &config,
+            Accel::Tcg,
+            Path::new("/run/q"),
+            Path::new("/run/n,1"),
+        );
+        let line = joined(&args);
+        assert!(
+            line.contains("-machine q35,accel=tcg,memory-backend=ram -cpu max -smp 2 -m 5120M"),
+            "{line}"
+        );
+        assert!(
+            line.contains("memory-backend-memfd,id=ram,size=5120M,share=on"),
+            "{line}"
+        );
+        let device = args
+            .iter()
+            .find(|arg| arg.to_str().unwrap().starts_with('{'))
+            .unwrap();
+        let device: serde_json::Value = serde_json::from_str(device.to_str().unwrap()).unwrap();
+        assert_eq!(device["socket"]["path"], "/run/n,1");
+        assert_eq!(device["bus"], "rp0");
+    }
+
+    #[test]
+    fn a_machine_without_card_has_neither_device_nor_address() {
+        let config = MachineConfig {
+            nic: NicKind::None,
+            ..config()
+        };
+        let line = joined(&qemu_args(
+            &config,
+            Accel::Kvm,
+            Path::new("/q"),
+            Path::new("/n"),
+        ));
+        assert!(
+            !line.contains("vfio-user") && !line.contains("ip="),
+            "{line}"
+        );
+        assert!(line.contains("-cpu host"), "{line}");
+        assert_eq!(kernel_command_line(&config), "nic=none log=info");
+    }
+
+    #[test]
+    fn kernel_command_line_ends_with_the_application_arguments() {
+        let config = MachineConfig {
+            network: NetworkConfig::for_guest("192.168.3.9/20").unwrap(),
+            kernel_options: vec![("batch".to_owned(), "32".to_owned())],
+            app_args: vec!["--port".to_owned(), "7".to_owned()],
+            ..config()
+        };
+        assert_eq!(
+            kernel_command_line(&config),
+            "nic=82599 log=info ip=192.168.3.9/20 gw=192.168.0.1 mtu=1500 batch=32 -- --port 7"
+        );
+    }
+
+    #[test]
+    fn the_model_gets_only_what_is_set() {
+        let mut config = config();
+        assert_eq!(
+            joined(&nic_args(&config, Path::new("/run/n"))),
+            "--socket /run/n --tap ix0 --mac 52:54:00:12:34:56 --log info"
+        );
+        config.nic_model.loss = Some(0.01);
+        config.nic_model.seed = Some(7);
+        config.nic_model.doorbells = Some(Doorbells::Trapped);
+        let line = joined(&nic_args(&config, Path::new("/run/n")));
+        assert!(
+            line.ends_with("--doorbells trapped --loss 0.01 --seed 7"),
+            "{line}"
+        );
+    }
+}

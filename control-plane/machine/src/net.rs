@@ -1,0 +1,275 @@
+//! Addresses of a machine and its wire, and the settings of the NIC model.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// The card that the guest is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NicKind {
+    /// Intel 82599, by `ixnicd` over vfio-user.
+    Intel82599,
+    /// No card: the machine boots and runs its application without a wire.
+    None,
+}
+
+impl fmt::Display for NicKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NicKind::Intel82599 => "82599",
+            NicKind::None => "none",
+        })
+    }
+}
+
+impl FromStr for NicKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "82599" => Ok(NicKind::Intel82599),
+            "none" => Ok(NicKind::None),
+            _ => Err(bad("nic", text, "use 82599 or none")),
+        }
+    }
+}
+
+/// An Ethernet address of one station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|part| part.len() == 2);
+            *octet = part
+                .and_then(|part| u8::from_str_radix(part, 16).ok())
+                .ok_or_else(|| bad("mac", text, "write six octets like 52:54:00:12:34:56"))?;
+        }
+        if parts.next().is_some() {
+            return Err(bad("mac", text, "write six octets like 52:54:00:12:34:56"));
+        }
+        if octets[0] & 1 != 0 || octets == [0; 6] {
+            return Err(bad(
+                "mac",
+                text,
+                "a station needs a unicast address: make the first octet even",
+            ));
+        }
+        Ok(MacAddress(octets))
+    }
+}
+
+/// The two ends of a machine's wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Address of the dataplane.
+    pub guest: Ipv4Addr,
+    /// Address of the host's end, which is the dataplane's gateway.
+    pub host: Ipv4Addr,
+    /// Length of the subnet's prefix that both ends share.
+    pub prefix_len: u8,
+    /// Ethernet address of the dataplane.
+    pub mac: MacAddress,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        NetworkConfig {
+            guest: Ipv4Addr::new(10, 9, 0, 2),
+            host: Ipv4Addr::new(10, 9, 0, 1),
+            prefix_len: 24,
+            mac: MacAddress([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]),
+            mtu: 1500,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// A wire for a dataplane at `address`, written `10.9.0.2` or `10.9.0.2/24`; the host's end is the
+    /// first address of the subnet, or the second one where the dataplane has the first.
+    pub fn for_guest(address: &str) -> Result<Self> {
+        let (guest, prefix_len) = match address.split_once('/') {
+            Some((guest, prefix)) => (guest, prefix.parse::<u8>().ok()),
+            None => (address, Some(24)),
+        };
+        let guest: Ipv4Addr = guest.parse().map_err(|_| {
+            bad(
+                "ip",
+                address,
+                "write an IPv4 address like 10.9.0.2 or 10.9.0.2/24",
+            )
+        })?;
+        let prefix_len = prefix_len
+            .filter(|length| (8..=30).contains(length))
+            .ok_or_else(|| {
+                bad(
+                    "ip",
+                    address,
+                    "the prefix length has to be between 8 and 30",
+                )
+            })?;
+        let mask = u32::MAX << (32 - prefix_len);
+        let subnet = guest.to_bits() & mask;
+        if guest.to_bits() == subnet || guest.to_bits() == subnet | !mask {
+            return Err(bad(
+                "ip",
+                address,
+                "that is the subnet's own or its broadcast address",
+            ));
+        }
+        if guest.is_loopback()
+            || guest.is_multicast()
+            || guest.is_unspecified()
+            || guest.octets()[0] >= 240
+        {
+            return Err(bad(
+                "ip",
+                address,
+                "a station needs a unicast address outside 127.0.0.0/8",
+            ));
+        }
+        let first = subnet + 1;
+        let host = if guest.to_bits() == first {
+            first + 1
+        } else {
+            first
+        };
+        Ok(NetworkConfig {
+            guest,
+            host: Ipv4Addr::from_bits(host),
+            prefix_len,
+            ..NetworkConfig::default()
+        })
+    }
+}
+
+/// How the guest's writes to the descriptor tail registers reach the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doorbells {
+    /// The doorbell pages are mapped into the guest: for a guest that polls.
+    Mapped,
+    /// Each write is a message: for a guest that sleeps, and for small hosts.
+    Trapped,
+}
+
+impl fmt::Display for Doorbells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Doorbells::Mapped => "mapped",
+            Doorbells::Trapped => "trapped",
+        })
+    }
+}
+
+impl FromStr for Doorbells {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "mapped" => Ok(Doorbells::Mapped),
+            "trapped" => Ok(Doorbells::Trapped),
+            _ => Err(bad("doorbells", text, "use mapped or trapped")),
+        }
+    }
+}
+
+/// Settings of `ixnicd` that the machine passes on. Those left `None` keep the model's own default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NicModelConfig {
+    /// Record the wire here.
+    pub pcap: Option<PathBuf>,
+    /// How doorbells travel.
+    pub doorbells: Option<Doorbells>,
+    /// Probability that a frame is lost.
+    pub loss: Option<f64>,
+    /// Probability that a frame is put behind its successor.
+    pub reorder: Option<f64>,
+    /// Probability that a frame is delivered twice.
+    pub duplicate: Option<f64>,
+    /// Seed of the three above: the same seed injures the same frames.
+    pub seed: Option<u64>,
+    /// Further arguments, as they stand.
+    pub extra_args: Vec<String>,
+}
+
+fn bad(what: &'static str, value: &str, why: &str) -> Error {
+    Error::BadValue {
+        what,
+        value: value.to_owned(),
+        why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_end_is_the_first_address_that_the_guest_does_not_have() {
+        let wire = NetworkConfig::for_guest("10.9.0.2").unwrap();
+        assert_eq!(
+            (wire.host, wire.prefix_len),
+            (Ipv4Addr::new(10, 9, 0, 1), 24)
+        );
+        let wire = NetworkConfig::for_guest("192.168.7.1/30").unwrap();
+        assert_eq!(
+            (wire.host, wire.prefix_len),
+            (Ipv4Addr::new(192, 168, 7, 2), 30)
+        );
+    }
+
+    #[test]
+    fn addresses_that_no_station_can_have_are_refused() {
+        for address in [
+            "",
+            "10.9.0",
+            "10.9.0.2/",
+            "10.9.0.2/31",
+            "10.9.0.2/7",
+            "10.9.0.2/x",
+            "10.9.0.0",
+            "10.9.0.255/24",
+            "127.0.0.2",
+            "224.0.0.5",
+            "255.1.1.1",
+            "::1",
+        ] {
+            let error = NetworkConfig::for_guest(address).unwrap_err();
+            assert!(error.is_bad_input(), "{address}: {error}");
+        }
+    }
+
+    #[test]
+    fn mac_round_trips_and_groups_are_refused() {
+        let mac: MacAddress = "52:54:00:Ab:cd:01".parse().unwrap();
+        assert_eq!(mac.to_string(), "52:54:00:ab:cd:01");
+        for text in [
+            "",
+            "52:54:00:ab:cd",
+            "52:54:00:ab:cd:01:02",
+            "53:54:00:ab:cd:01",
+            "5:54:00:ab:cd:01",
+            "00:00:00:00:00:00",
+            "+1:54:00:ab:cd:01",
+        ] {
+            assert!(text.parse::<MacAddress>().is_err(), "{text}");
+        }
+    }
+}
