@@ -1,0 +1,147 @@
+//! One machine under test.
+
+use std::fmt::Debug;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Output;
+use std::time::Duration;
+
+use ix_machine::exit::{Cause, GuestExit};
+use ix_machine::{Artifacts, Machine, MachineConfig};
+
+/// How long a boot may take on a loaded two-core machine under emulation.
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long any single read, write or connection attempt may take.
+pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The port that `echo` listens on unless told otherwise.
+const ECHO_PORT: u16 = 7;
+
+/// A running machine. Everything here panics with the reason when it fails: it serves tests.
+pub struct Booted {
+    machine: Machine,
+    guest: std::net::Ipv4Addr,
+}
+
+impl Booted {
+    /// Boots application `app` on the default machine after `change` has had its way with it.
+    pub fn start(app: &str, args: &[&str], change: impl FnOnce(&mut MachineConfig)) -> Self {
+        let mut config = MachineConfig::new(&Artifacts::of_workspace(), app);
+        config.app_args = args.iter().map(|&arg| arg.to_owned()).collect();
+        change(&mut config);
+        let guest = config.network.guest;
+        let machine = expect(Machine::start(&config), "start the machine");
+        Self { machine, guest }
+    }
+
+    /// Boots `echo` and waits until it serves.
+    pub fn echo(change: impl FnOnce(&mut MachineConfig)) -> Self {
+        let booted = Self::start("echo", &[], change);
+        booted.line("ix: app: echo: listening");
+        booted
+    }
+
+    /// The machine itself.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The first console line with `needle` in it.
+    pub fn line(&self, needle: &str) -> String {
+        let line = self.machine.wait_for_line(needle, BOOT_TIMEOUT);
+        expect(line, "find a console line")
+    }
+
+    /// A connection from the Linux end of the wire.
+    pub fn try_connect(&self, port: u16) -> std::io::Result<TcpStream> {
+        let address = SocketAddr::from((self.guest, port));
+        let stream = self.inside(|| TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT))?;
+        stream.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
+        stream.set_write_timeout(Some(EXCHANGE_TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// A connection to the echo port.
+    pub fn connect(&self) -> TcpStream {
+        expect(self.try_connect(ECHO_PORT), "connect to the echo port")
+    }
+
+    /// Exchanges one message on a connection of its own.
+    pub fn assert_echoes(&self) {
+        let mut stream = self.connect();
+        exchange(&mut stream, &pattern(0x11, 64));
+    }
+
+    /// Runs `work` at the Linux end of the wire.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let netns = self
+            .machine
+            .netns()
+            .expect("a machine with a wire has a namespace");
+        expect(netns.run(work), "enter the namespace")
+    }
+
+    /// Runs the load generator at the Linux end of the wire; it must succeed.
+    pub fn ixload(&self, args: &[&str]) -> Output {
+        let program = Artifacts::of_workspace().load_program();
+        let mut command = expect(self.machine.command(&program), "prepare ixload");
+        let output = expect(command.args(args).output(), "run ixload");
+        assert!(
+            output.status.success(),
+            "ixload {args:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        output
+    }
+
+    /// Waits for the guest to end by itself, in the way that `expected` says.
+    pub fn expect_end(&self, expected: GuestExit) {
+        let report = self
+            .machine
+            .wait(BOOT_TIMEOUT)
+            .expect("the machine ends by itself");
+        match report.cause {
+            Cause::Guest(exit) => assert_eq!(exit, expected, "{report}"),
+            _ => panic!("expected {expected:?}, but: {report}"),
+        }
+    }
+
+    /// Stops the machine; the kernel must not have panicked meanwhile.
+    pub fn stop(self) {
+        let report = self.machine.stop();
+        assert!(report.is_success(), "{report}");
+    }
+}
+
+/// Sends a message and expects it back.
+pub(crate) fn exchange(stream: &mut TcpStream, message: &[u8]) {
+    expect(stream.write_all(message), "send a message");
+    let mut reply = vec![0; message.len()];
+    expect(stream.read_exact(&mut reply), "receive its echo");
+    assert!(reply == message, "the echo differs from what was sent");
+}
+
+/// `len` bytes that depend on `seed` and on their position, so that a shifted or swapped piece
+/// shows.
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            // A 64-bit linear congruential step (Knuth, TAOCP 3.3.4); its top bits are good.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(seed | 1);
+            (state >> 56) as u8
+        })
+        .collect()
+}
+
+fn expect<T, E: Debug + std::fmt::Display>(result: Result<T, E>, what: &str) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("cannot {what}: {error}"),
+    }
+}

@@ -1,0 +1,130 @@
+//! Linux's TCP and ICMP at the other end of the wire.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::thread;
+
+use ix_tests::{Booted, EXCHANGE_TIMEOUT, Pinger, pattern};
+use socket2::SockRef;
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_port_that_nobody_listens_on_refuses() {
+    let booted = Booted::echo(|_| {});
+    let error = booted.try_connect(8).expect_err("nobody listens on port 8");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    booted.assert_echoes();
+    booted.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn ping_is_answered_with_its_payload() {
+    let booted = Booted::echo(|_| {});
+    let guest = [10, 9, 0, 2].into();
+    let pinger = booted
+        .inside(|| Pinger::open(guest, EXCHANGE_TIMEOUT))
+        .expect("a raw socket");
+    for (sequence, len) in [(1, 0), (2, 1), (3, 56), (4, 57), (5, 1000), (6, 1472)] {
+        pinger.ping(sequence, &pattern(7, len)).expect("a reply");
+    }
+    booted.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_thousand_connections_are_open_at_once_and_all_answer() {
+    let booted = Booted::echo(|_| {});
+    let mut streams: Vec<_> = (0..1000).map(|_| booted.connect()).collect();
+    for (index, stream) in streams.iter_mut().enumerate() {
+        stream
+            .write_all(&pattern(index as u64, 64))
+            .expect("send on each");
+    }
+    for (index, stream) in streams.iter_mut().enumerate() {
+        let mut reply = [0; 64];
+        stream.read_exact(&mut reply).expect("receive on each");
+        assert!(
+            reply[..] == pattern(index as u64, 64),
+            "connection {index} got another's bytes"
+        );
+    }
+    drop(streams);
+    booted.assert_echoes();
+    booted.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn clients_killed_in_mid_transfer_leave_the_others_alone() {
+    let booted = Booted::echo(|_| {});
+    let mut survivor = booted.connect();
+    for _ in 0..20 {
+        let mut victim = booted.connect();
+        victim.set_nonblocking(true).expect("a non-blocking socket");
+        let bytes = pattern(3, 1 << 16);
+        // Never reads: the echo fills both windows, and the server has data in flight both ways.
+        while victim.write(&bytes).is_ok() {}
+        SockRef::from(&victim)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("linger 0");
+        drop(victim);
+        survivor
+            .write_all(&bytes[..64])
+            .expect("the survivor sends");
+        let mut reply = [0; 64];
+        survivor
+            .read_exact(&mut reply)
+            .expect("the survivor is answered");
+        assert_eq!(reply[..], bytes[..64]);
+    }
+    booted.assert_echoes();
+    booted.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_client_that_half_closes_gets_the_rest_and_then_the_end() {
+    let booted = Booted::echo(|_| {});
+    let mut stream = booted.connect();
+    let bytes = pattern(5, 300_000);
+    let mut writer = stream.try_clone().expect("a second handle of the socket");
+    let sent = bytes.clone();
+    let sender = thread::spawn(move || {
+        writer.write_all(&sent).expect("send everything");
+        writer.shutdown(Shutdown::Write).expect("send FIN");
+    });
+    let mut echo = Vec::new();
+    stream
+        .read_to_end(&mut echo)
+        .expect("read until the server's FIN");
+    sender.join().expect("the sender is done");
+    assert!(
+        echo == bytes,
+        "{} of {} bytes, or other ones",
+        echo.len(),
+        bytes.len()
+    );
+    booted.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn loss_reordering_and_duplication_do_not_show_in_the_stream() {
+    let booted = Booted::echo(|config| {
+        config.nic_model.loss = Some(0.01);
+        config.nic_model.reorder = Some(0.01);
+        config.nic_model.duplicate = Some(0.01);
+        config.nic_model.seed = Some(82599);
+    });
+    let mut stream = booted.connect();
+    let bytes = pattern(9, 4 << 20);
+    let mut writer = stream.try_clone().expect("a second handle of the socket");
+    let sent = bytes.clone();
+    let sender = thread::spawn(move || writer.write_all(&sent).expect("send everything"));
+    let mut echo = vec![0; bytes.len()];
+    stream.read_exact(&mut echo).expect("receive everything");
+    sender.join().expect("the sender is done");
+    assert!(echo == bytes, "the stream came back changed");
+    booted.stop();
+}

@@ -1,0 +1,90 @@
+//! An application hurts nobody but itself: the kernel answers or stops it, says why, and goes down
+//! in order.
+
+use ix_machine::exit::GuestExit;
+use ix_tests::Booted;
+
+/// Runs one misbehaviour and expects the kernel to stop it for `cause`.
+fn is_stopped(misbehaviour: &str, cause: &str) {
+    let booted = Booted::start("probe", &[misbehaviour], |_| {});
+    booted.line(&format!("ix: application stopped: {cause}"));
+    booted.line("rip");
+    booted.expect_end(GuestExit::AppFault);
+}
+
+/// Runs one misbehaviour that the kernel answers with error codes.
+fn is_answered(misbehaviour: &str) {
+    let booted = Booted::start("probe", &[misbehaviour], |_| {});
+    booted.line("ix: app: probe: ok");
+    booted.expect_end(GuestExit::AppSucceeded);
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_null_dereference_stops_it() {
+    is_stopped("fault", "page fault");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_privileged_instruction_stops_it() {
+    is_stopped("cli", "general protection");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_jump_to_kernel_memory_stops_it() {
+    is_stopped("jump-kernel", "page fault");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_read_of_kernel_memory_stops_it() {
+    is_stopped("read-kernel", "page fault");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_write_to_an_mbuf_stops_it() {
+    is_stopped("write-mbuf", "page fault");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_stack_overflow_stops_it() {
+    is_stopped("stack-overflow", "page fault");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn bad_handles_are_answered() {
+    is_answered("bad-handle");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn bad_pointers_are_answered() {
+    is_answered("bad-pointer");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn bad_calls_are_answered() {
+    is_answered("bad-call");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn its_exit_code_is_reported() {
+    let booted = Booted::start("probe", &["exit", "3"], |_| {});
+    booted.line("ix: application exited with code 3");
+    booted.expect_end(GuestExit::AppFailed);
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn its_panic_is_reported_with_the_place() {
+    let booted = Booted::start("probe", &["panic"], |_| {});
+    booted.line("panicked at");
+    booted.expect_end(GuestExit::AppFailed);
+}
