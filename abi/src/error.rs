@@ -100,7 +100,7 @@ mod tests {
             if let Some(error) = Error::from_result(raw) {
                 assert_eq!(error.to_result(), raw);
             } else {
-                assert!(raw >= 0 || raw < -11);
+                assert!(!(-11..0).contains(&raw));
             }
         }
     }

@@ -1,2 +1,55 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! TCP echo server (RFC 862): every byte goes back to its sender, out of the buffer that the NIC
+//! wrote it to.
+//!
+//! Arguments: the port, 7 unless given.
+
+#![cfg_attr(bare, no_std, no_main)]
+#![deny(unsafe_code)]
+
+use libix::{Connection, Context, Knock, Received, Service, println};
+
+/// The service; connections need no state.
+struct Echo {
+    port: u16,
+}
+
+impl Service for Echo {
+    type State = ();
+
+    fn on_start(&mut self, cx: &mut Context<()>) {
+        cx.listen(self.port);
+        println!("echo on port {}", self.port);
+    }
+
+    fn on_knock(&mut self, _cx: &mut Context<()>, _knock: &Knock) -> Option<()> {
+        Some(())
+    }
+
+    /// The buffer returns to the kernel when the peer has acknowledged the echo; so a peer that
+    /// does not read fills its own window and stops, and nothing piles up here.
+    fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: Received) {
+        if connection.send(data).is_err() {
+            connection.abort();
+        }
+    }
+
+    /// The peer has sent everything: close, which happens after the last echo.
+    fn on_end_of_stream(&mut self, connection: &mut Connection<'_, ()>) {
+        connection.close();
+    }
+}
+
+fn start(arguments: &[&str]) -> i32 {
+    let port = match arguments {
+        [] => Some(7),
+        [port] => port.parse().ok().filter(|&port| port != 0),
+        _ => None,
+    };
+    let Some(port) = port else {
+        println!("usage: echo [PORT], with a port between 1 and 65535");
+        return 2;
+    };
+    libix::run(Echo { port })
+}
+
+libix::main!(start);

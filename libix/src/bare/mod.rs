@@ -1,0 +1,10 @@
+//! What only exists in an image for the dataplane: the entry from the kernel, the system calls,
+//! the heap, and the panic handler.
+
+mod entry;
+mod heap;
+mod syscall;
+
+pub(crate) use entry::area;
+pub(crate) use syscall::Syscalls;
+pub use syscall::{exit, log};

@@ -1,0 +1,184 @@
+//! What an application can ask for: [`Context`] for the thread, [`Connection`] for the connection
+//! that an event is about.
+
+use alloc::vec::Vec;
+use core::net::SocketAddrV4;
+use core::time::Duration;
+
+use ix_abi::area::NOW_NS;
+
+use crate::area::Area;
+use crate::boot::BootBlock;
+use crate::payload::{Payload, Unsent};
+use crate::service::ConnectionId;
+use crate::slot::{Ending, Phase};
+use crate::table::{Statistics, Table};
+
+/// The thread, as an application sees it. `T` is [`Service::State`](crate::Service::State).
+pub struct Context<T> {
+    area: Area,
+    pub(crate) table: Table,
+    /// States of connections opened since the last flush.
+    pub(crate) opened: Vec<(u32, T)>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) wake_ns: Option<u64>,
+}
+
+impl<T> Context<T> {
+    pub(crate) fn new(area: Area) -> Self {
+        Self {
+            area,
+            table: Table::new(area),
+            opened: Vec::new(),
+            exit_code: None,
+            wake_ns: None,
+        }
+    }
+
+    /// Time of this round since boot; the same for all events of a round.
+    #[inline]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.area.load(NOW_NS))
+    }
+
+    /// What the kernel told the thread at its start.
+    pub fn boot(&self) -> BootBlock {
+        BootBlock::new(self.area)
+    }
+
+    /// Asks for knocks on a port; [`Service::on_listen`](crate::Service::on_listen) follows.
+    pub fn listen(&mut self, port: u16) {
+        self.table.listen(port, true);
+    }
+
+    /// No longer asks for knocks on a port. Connections that were accepted go on.
+    pub fn unlisten(&mut self, port: u16) {
+        self.table.listen(port, false);
+    }
+
+    /// Opens a connection. `on_connected` follows, or `on_close` with what went wrong; payloads
+    /// may be sent at once and go out when it is open.
+    pub fn connect(&mut self, remote: SocketAddrV4, state: T) -> ConnectionId {
+        let index = self.table.connect(remote);
+        self.opened.push((index, state));
+        self.table.id_of(index)
+    }
+
+    /// See [`Connection::send`].
+    #[inline]
+    pub fn send(&mut self, id: ConnectionId, payload: impl Into<Payload>) -> Result<(), Unsent> {
+        match self.table.find(id.cookie()) {
+            Some(index) => self.table.send(index, payload.into()),
+            None => Err(Unsent::Closed(payload.into())),
+        }
+    }
+
+    /// See [`Connection::shutdown`]. No effect on a connection that is over.
+    pub fn shutdown(&mut self, id: ConnectionId) {
+        self.end(id, Ending::Shutdown);
+    }
+
+    /// See [`Connection::close`]. No effect on a connection that is over.
+    pub fn close(&mut self, id: ConnectionId) {
+        self.end(id, Ending::Close);
+    }
+
+    /// See [`Connection::abort`]. No effect on a connection that is over.
+    pub fn abort(&mut self, id: ConnectionId) {
+        self.end(id, Ending::Abort);
+    }
+
+    /// Whether the connection is open: connected, and not over.
+    pub fn is_open(&mut self, id: ConnectionId) -> bool {
+        let index = self.table.find(id.cookie());
+        index.is_some_and(|index| self.table.slot(index).phase == Phase::Open)
+    }
+
+    /// Connections of this thread, those that open and those that end included.
+    pub fn connections(&self) -> usize {
+        self.table.connections()
+    }
+
+    /// From how many unacknowledged bytes on a connection takes no more payloads (256 KiB unless
+    /// set). The payload that crosses the limit is still taken whole.
+    pub fn set_send_limit(&mut self, bytes: usize) {
+        self.table.send_limit = bytes;
+    }
+
+    /// Has [`Service::on_wake`](crate::Service::on_wake) called once when [`Context::now`] reaches
+    /// that time. A later call replaces an earlier one.
+    pub fn wake_at(&mut self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.wake_ns = Some(ns.max(1));
+    }
+
+    /// Ends the application after this round's events with that exit code. What is not
+    /// acknowledged by then is lost.
+    pub fn stop(&mut self, code: i32) {
+        self.exit_code = Some(code);
+    }
+
+    /// What the event loop has done so far.
+    pub fn statistics(&self) -> Statistics {
+        self.table.statistics
+    }
+
+    fn end(&mut self, id: ConnectionId, ending: Ending) {
+        if let Some(index) = self.table.find(id.cookie()) {
+            self.table.end(index, ending);
+        }
+    }
+}
+
+/// The connection that an event is about.
+pub struct Connection<'a, T> {
+    pub(crate) context: &'a mut Context<T>,
+    pub(crate) index: u32,
+    /// What the application keeps for it.
+    pub state: &'a mut T,
+}
+
+impl<T> Connection<'_, T> {
+    /// Its name, for use with [`Context`] in other events.
+    #[inline]
+    pub fn id(&self) -> ConnectionId {
+        self.context.table.id_of(self.index)
+    }
+
+    /// The thread.
+    #[inline]
+    pub fn context(&mut self) -> &mut Context<T> {
+        self.context
+    }
+
+    /// Queues bytes, without copying them; the payload's owner is kept until they are
+    /// acknowledged. A full queue or an ended connection gives the payload back. Received bytes
+    /// are always taken while the connection lives: the receive window bounds them already.
+    #[inline]
+    pub fn send(&mut self, payload: impl Into<Payload>) -> Result<(), Unsent> {
+        self.context.table.send(self.index, payload.into())
+    }
+
+    /// Bytes that were sent and are not acknowledged.
+    #[inline]
+    pub fn pending(&mut self) -> usize {
+        self.context.table.slot(self.index).send.pending()
+    }
+
+    /// Sends no more after what is queued (FIN); receiving goes on.
+    pub fn shutdown(&mut self) {
+        self.context.table.end(self.index, Ending::Shutdown);
+    }
+
+    /// Closes both directions after what is queued. Nothing but
+    /// [`Service::on_close`](crate::Service::on_close) follows.
+    pub fn close(&mut self) {
+        self.context.table.end(self.index, Ending::Close);
+    }
+
+    /// Resets the connection, as soon as the application has dropped what it received on it.
+    /// Nothing but [`Service::on_close`](crate::Service::on_close) follows.
+    pub fn abort(&mut self) {
+        self.context.table.end(self.index, Ending::Abort);
+    }
+}

@@ -1,0 +1,179 @@
+//! What can be sent: memory together with the owner that keeps it alive and unchanged until the
+//! peer has acknowledged it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::received::{Hold, Ledger, Received};
+
+/// Bytes to send, in memory that the kernel reads in place: a `&'static [u8]` or `&'static str`, a
+/// `Vec<u8>`, `Box<[u8]>` or `String`, an `Arc<[u8]>`, or [`Received`] bytes on their way back.
+pub struct Payload {
+    start: *const u8,
+    bytes: usize,
+    owner: Owner,
+}
+
+/// Keeps the memory alive; what it holds is never looked at, only dropped.
+#[expect(dead_code, reason = "the fields are there for their drop")]
+enum Owner {
+    Static,
+    Vec(Vec<u8>),
+    Shared(Arc<[u8]>),
+    Received(Hold),
+}
+
+impl Payload {
+    /// Address of the first byte.
+    #[inline]
+    pub(crate) fn address(&self) -> u64 {
+        self.start as u64
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is nothing to send.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Leaves out the first `count` bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.bytes, "advanced beyond the end");
+        self.start = self.start.wrapping_add(count);
+        self.bytes -= count;
+    }
+
+    /// Sends only the first `len` bytes, if there are more.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes = self.bytes.min(len);
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: every constructor below takes `start` and `bytes` from a slice that `owner`
+        // keeps alive, unmoved and unchanged; `advance` and `truncate` only make it smaller.
+        unsafe { core::slice::from_raw_parts(self.start, self.bytes) }
+    }
+
+    #[inline]
+    pub(crate) fn is_received(&self) -> bool {
+        matches!(self.owner, Owner::Received(_))
+    }
+
+    /// Whether it holds received bytes of that connection.
+    #[inline]
+    pub(crate) fn holds(&self, ledger: &Ledger, slot: u32) -> bool {
+        matches!(&self.owner, Owner::Received(hold) if hold.is_of(ledger, slot))
+    }
+}
+
+impl From<&'static [u8]> for Payload {
+    #[inline]
+    fn from(bytes: &'static [u8]) -> Self {
+        Self {
+            start: bytes.as_ptr(),
+            bytes: bytes.len(),
+            owner: Owner::Static,
+        }
+    }
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Payload {
+    #[inline]
+    fn from(bytes: &'static [u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl From<&'static str> for Payload {
+    #[inline]
+    fn from(text: &'static str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    #[inline]
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            start: bytes.as_ptr(),
+            bytes: bytes.len(),
+            owner: Owner::Vec(bytes),
+        }
+    }
+}
+
+impl From<Box<[u8]>> for Payload {
+    #[inline]
+    fn from(bytes: Box<[u8]>) -> Self {
+        bytes.into_vec().into()
+    }
+}
+
+impl From<String> for Payload {
+    #[inline]
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<Arc<[u8]>> for Payload {
+    #[inline]
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self {
+            start: bytes.as_ptr(),
+            bytes: bytes.len(),
+            owner: Owner::Shared(bytes),
+        }
+    }
+}
+
+impl From<Received> for Payload {
+    #[inline]
+    fn from(received: Received) -> Self {
+        let (start, bytes, hold) = received.into_parts();
+        Self {
+            start,
+            bytes,
+            owner: Owner::Received(hold),
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Payload({} bytes)", self.bytes)
+    }
+}
+
+/// Why a payload was not taken. It comes back with the answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsent {
+    /// The connection's send queue is full; `on_writable` follows when there is room again.
+    #[error("{} bytes not taken: the send queue is full, wait for on_writable", .0.len())]
+    WouldBlock(Payload),
+    /// The connection is over, or the sending side was shut down.
+    #[error("{} bytes not taken: the connection no longer sends", .0.len())]
+    Closed(Payload),
+}
+
+impl Unsent {
+    /// The payload that was not taken.
+    pub fn into_payload(self) -> Payload {
+        match self {
+            Self::WouldBlock(payload) | Self::Closed(payload) => payload,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The receiving side of one connection: which segments the application still holds.
+//!
+//! The kernel takes bytes back in the order in which it gave them. So a segment is given back
+//! when nobody holds it and every one before it has been given back.
+
+use alloc::collections::VecDeque;
+
+use crate::received::Change;
+
+/// See the module.
+pub(crate) struct ReceiveQueue {
+    segments: VecDeque<Segment>,
+    /// Number of the first segment in the queue; numbers wrap.
+    first: u32,
+    /// Holds on all segments together.
+    held: usize,
+    /// Bytes that can be given back.
+    done: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Segment {
+    bytes: u32,
+    holds: u32,
+}
+
+/// Room kept for the slot's next connection.
+const KEPT_CAPACITY: usize = 64;
+
+impl ReceiveQueue {
+    pub fn new() -> Self {
+        Self {
+            segments: VecDeque::new(),
+            first: 0,
+            held: 0,
+            done: 0,
+        }
+    }
+
+    /// A segment arrived; it has one hold. Returns its number.
+    #[inline]
+    pub fn arrived(&mut self, bytes: u32) -> u32 {
+        let number = self.first.wrapping_add(self.segments.len() as u32);
+        self.segments.push_back(Segment { bytes, holds: 1 });
+        self.held += 1;
+        number
+    }
+
+    /// A segment gained or lost a hold.
+    #[inline]
+    pub fn change(&mut self, number: u32, change: Change) {
+        let index = number.wrapping_sub(self.first) as usize;
+        let Some(segment) = self.segments.get_mut(index) else {
+            debug_assert!(false, "a hold on a segment that was given back");
+            return;
+        };
+        if change == Change::More {
+            segment.holds += 1;
+            self.held += 1;
+            return;
+        }
+        segment.holds -= 1;
+        self.held -= 1;
+        if index != 0 {
+            return;
+        }
+        while let Some(segment) = self.segments.front()
+            && segment.holds == 0
+        {
+            self.done += u64::from(segment.bytes);
+            self.segments.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+    }
+
+    /// Holds on all segments together.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether there are bytes to give back.
+    #[inline]
+    pub fn has_done(&self) -> bool {
+        self.done != 0
+    }
+
+    /// Takes the count of bytes to give back.
+    #[inline]
+    pub fn take_done(&mut self) -> u64 {
+        core::mem::take(&mut self.done)
+    }
+
+    /// Starts over for the next connection. Nothing may be held any more.
+    pub fn clear(&mut self) {
+        debug_assert!(self.held == 0 && self.segments.is_empty());
+        self.segments.clear();
+        self.segments.shrink_to(KEPT_CAPACITY);
+        self.held = 0;
+        self.done = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_go_back_in_order() {
+        let mut queue = ReceiveQueue::new();
+        let numbers = [10, 20, 30].map(|bytes| queue.arrived(bytes));
+        queue.change(numbers[1], Change::Less);
+        assert_eq!(queue.take_done(), 0);
+        queue.change(numbers[0], Change::Less);
+        assert_eq!(queue.take_done(), 30);
+        assert_eq!(queue.held(), 1);
+        queue.change(numbers[2], Change::Less);
+        assert_eq!(queue.take_done(), 30);
+        assert_eq!(queue.held(), 0);
+    }
+
+    #[test]
+    fn a_shared_segment_waits_for_its_last_hold() {
+        let mut queue = ReceiveQueue::new();
+        let number = queue.arrived(7);
+        queue.change(number, Change::More);
+        queue.change(number, Change::Less);
+        assert_eq!(queue.take_done(), 0);
+        queue.change(number, Change::Less);
+        assert_eq!(queue.take_done(), 7);
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let mut queue = ReceiveQueue::new();
+        queue.first = u32::MAX;
+        let numbers = [1, 2, 4].map(|bytes| queue.arrived(bytes));
+        assert_eq!(numbers, [u32::MAX, 0, 1]);
+        for number in numbers.into_iter().rev() {
+            queue.change(number, Change::Less);
+        }
+        assert_eq!(queue.take_done(), 7);
+    }
+}

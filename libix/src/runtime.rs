@@ -1,0 +1,271 @@
+//! The event loop: flush the calls of the last round, enter the kernel, read the results, deliver
+//! the events.
+
+use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use ix_abi::area::{NOW_NS, WAKE_NS};
+use ix_abi::{DeadReason, Error, EventKind, event, ipv4_from_words};
+
+use crate::area::{Area, Kernel};
+use crate::context::{Connection, Context};
+use crate::service::{CloseReason, Knock, Service};
+use crate::slot::Phase;
+use crate::table::Outcome;
+
+/// A service on a kernel.
+pub struct Runtime<S: Service, K: Kernel> {
+    service: S,
+    kernel: K,
+    area: Area,
+    states: Vec<Option<S::State>>,
+    context: Context<S::State>,
+    outcomes: Vec<Outcome>,
+}
+
+impl<S: Service, K: Kernel> Runtime<S, K> {
+    /// Starts the service; nothing reaches the kernel before the first round.
+    pub fn new(service: S, kernel: K) -> Self {
+        let area = kernel.area();
+        let mut runtime = Self {
+            service,
+            kernel,
+            area,
+            states: Vec::new(),
+            context: Context::new(area),
+            outcomes: Vec::new(),
+        };
+        runtime.service.on_start(&mut runtime.context);
+        runtime
+    }
+
+    /// Serves until the service stops, and returns its exit code.
+    pub fn run(&mut self) -> i32 {
+        loop {
+            if let Some(code) = self.context.exit_code {
+                return code;
+            }
+            self.round();
+        }
+    }
+
+    /// One round.
+    pub fn round(&mut self) {
+        for (index, state) in self.context.opened.drain(..) {
+            set_state(&mut self.states, index, state);
+        }
+        let has_more = self.context.table.flush();
+        // 1 is a time that has passed: the kernel returns at once.
+        let wake_ns = if has_more {
+            1
+        } else {
+            self.context.wake_ns.unwrap_or(0)
+        };
+        self.area.store(WAKE_NS, wake_ns);
+
+        self.kernel.run_io();
+
+        self.context.table.examine(&mut self.outcomes);
+        if !self.outcomes.is_empty() {
+            self.deliver_outcomes();
+        }
+        self.deliver_events();
+        self.wake();
+        self.service.on_round(&mut self.context);
+    }
+
+    /// The service.
+    pub fn service(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// The kernel.
+    pub fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
+    /// The context that the service sees.
+    pub fn context(&mut self) -> &mut Context<S::State> {
+        &mut self.context
+    }
+
+    fn deliver_events(&mut self) {
+        let count = self.area.event_count();
+        self.context.table.statistics.rounds += 1;
+        self.context.table.statistics.events += count as u64;
+        for index in 0..count {
+            let words = self.area.event(index);
+            let is_known = match EventKind::from_raw(words[0] as u16) {
+                Some(EventKind::Recv) => self.received(words),
+                Some(EventKind::Sent) => self.sent(words),
+                Some(EventKind::Knock) => self.knocked(words),
+                Some(EventKind::Connected) => self.connected(words),
+                Some(EventKind::Dead) => self.died(words),
+                None => None,
+            };
+            if is_known.is_none() {
+                self.context.table.statistics.events_stray += 1;
+            }
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, [_, cookie, address, bytes]: [u64; event::WORDS]) -> Option<()> {
+        let table = &mut self.context.table;
+        let index = table.find(cookie)?;
+        let is_heard = table.slot(index).is_heard();
+        if bytes == 0 {
+            if is_heard {
+                let (service, mut connection) = self.parts(index)?;
+                service.on_end_of_stream(&mut connection);
+            }
+            return Some(());
+        }
+        let data = table.arrived(index, address, bytes as u32);
+        if is_heard {
+            let (service, mut connection) = self.parts(index)?;
+            service.on_data(&mut connection, data);
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn sent(&mut self, [_, cookie, bytes, window]: [u64; event::WORDS]) -> Option<()> {
+        let table = &mut self.context.table;
+        let index = table.find(cookie)?;
+        let limit = table.send_limit;
+        let slot = table.slot(index);
+        slot.send.acknowledged(bytes as usize, window as usize);
+        let is_waiting = !slot.send.is_accepted();
+        let is_writable = slot.starved && slot.send.pending() <= limit / 2;
+        if slot.is_heard() {
+            slot.starved &= !is_writable;
+            if is_waiting {
+                table.mark(index);
+            }
+            let (service, mut connection) = self.parts(index)?;
+            service.on_sent(&mut connection, bytes as usize);
+            if is_writable {
+                service.on_writable(&mut connection);
+            }
+        } else {
+            table.mark(index);
+        }
+        Some(())
+    }
+
+    fn knocked(&mut self, [first, handle, high, low]: [u64; event::WORDS]) -> Option<()> {
+        let table = &mut self.context.table;
+        let Some(address) = ipv4_from_words(high, low) else {
+            table.refuse(handle);
+            return Some(());
+        };
+        let knock = Knock {
+            peer: SocketAddrV4::new(Ipv4Addr::from_bits(address), (first >> 16) as u16),
+            local_port: (first >> 32) as u16,
+        };
+        match self.service.on_knock(&mut self.context, &knock) {
+            Some(state) => {
+                let index = self.context.table.accept(handle);
+                set_state(&mut self.states, index, state);
+            }
+            None => self.context.table.refuse(handle),
+        }
+        Some(())
+    }
+
+    fn connected(&mut self, [_, cookie, handle, outcome]: [u64; event::WORDS]) -> Option<()> {
+        let table = &mut self.context.table;
+        let index = table.find(cookie)?;
+        let slot = table.slot(index);
+        slot.handle = Some(handle);
+        if outcome != 0 {
+            slot.failure = Error::from_result(outcome as i64);
+            return Some(());
+        }
+        slot.phase = Phase::Open;
+        let is_heard = slot.is_heard();
+        table.mark(index);
+        if is_heard {
+            let (service, mut connection) = self.parts(index)?;
+            service.on_connected(&mut connection);
+        }
+        Some(())
+    }
+
+    fn died(&mut self, [_, cookie, reason, handle]: [u64; event::WORDS]) -> Option<()> {
+        if cookie == 0 {
+            // A knock that nobody answered in time; the kernel has forgotten it already.
+            return Some(());
+        }
+        let table = &mut self.context.table;
+        let index = table.find(cookie)?;
+        let slot = table.slot(index);
+        slot.handle = Some(handle);
+        slot.phase = Phase::Dead;
+        slot.send.clear();
+        let reason = DeadReason::from_raw(reason).unwrap_or(DeadReason::Aborted);
+        let reason = slot
+            .failure
+            .map_or(CloseReason::Dead(reason), CloseReason::Failed);
+        table.mark(index);
+        self.close(index, reason);
+        Some(())
+    }
+
+    fn deliver_outcomes(&mut self) {
+        let mut outcomes = core::mem::take(&mut self.outcomes);
+        for outcome in outcomes.drain(..) {
+            match outcome {
+                Outcome::Listen(port, outcome) => {
+                    self.service.on_listen(&mut self.context, port, outcome);
+                }
+                Outcome::NotOpened(index, error) => {
+                    self.close(index, CloseReason::Failed(error));
+                    self.context.table.forget(index);
+                }
+            }
+        }
+        self.outcomes = outcomes;
+    }
+
+    /// Gives the state back to the service.
+    fn close(&mut self, index: u32, reason: CloseReason) {
+        let id = self.context.table.id_of(index);
+        if let Some(state) = self.states[index as usize].take() {
+            self.service.on_close(&mut self.context, id, state, reason);
+        }
+    }
+
+    fn wake(&mut self) {
+        let now_ns = self.area.load(NOW_NS);
+        if self
+            .context
+            .wake_ns
+            .is_some_and(|wake_ns| now_ns >= wake_ns)
+        {
+            self.context.wake_ns = None;
+            self.service.on_wake(&mut self.context);
+        }
+    }
+
+    /// The service, and a connection to call it with.
+    #[inline]
+    fn parts(&mut self, index: u32) -> Option<(&mut S, Connection<'_, S::State>)> {
+        let state = self.states.get_mut(index as usize)?.as_mut()?;
+        let connection = Connection {
+            context: &mut self.context,
+            index,
+            state,
+        };
+        Some((&mut self.service, connection))
+    }
+}
+
+fn set_state<T>(states: &mut Vec<Option<T>>, index: u32, state: T) {
+    let index = index as usize;
+    if states.len() <= index {
+        states.resize_with(index + 1, || None);
+    }
+    states[index] = Some(state);
+}

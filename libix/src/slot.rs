@@ -1,0 +1,203 @@
+//! One connection in the table: its two queues, what the application wants of it, and what the
+//! kernel has been told.
+
+use ix_abi::{CallNumber, Error};
+
+use crate::batch::{Batch, Issued};
+use crate::receive_queue::ReceiveQueue;
+use crate::received::Ledger;
+use crate::send_queue::SendQueue;
+
+/// See the module.
+pub(crate) struct Slot {
+    /// Told apart from earlier connections of the slot by this half of the cookie.
+    pub generation: u32,
+    pub phase: Phase,
+    /// Whether it is in the table's list of connections with something to tell the kernel.
+    pub dirty: bool,
+    /// Whether a send was refused, so that `on_writable` is owed.
+    pub starved: bool,
+    /// How the application wants it to end.
+    pub ending: Ending,
+    shutdown_told: bool,
+    /// Whether `close` or `abort` was called, the call that releases the handle.
+    release_told: bool,
+    /// The kernel's name for it, once known.
+    pub handle: Option<u64>,
+    /// What went wrong, if it is known better than by the `dead` event.
+    pub failure: Option<Error>,
+    pub send: SendQueue,
+    pub receive: ReceiveQueue,
+}
+
+/// Where a slot is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not in use.
+    Free,
+    /// `accept` or `connect` asked for, not `connected` yet.
+    Opening,
+    /// Connected.
+    Open,
+    /// The kernel has said `dead`; the handle is held until all received bytes are dropped.
+    Dead,
+}
+
+/// How the application wants a connection to end; a later one includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    /// Not at all.
+    None,
+    /// No more sending.
+    Shutdown,
+    /// Both directions, after what is queued.
+    Close,
+    /// At once.
+    Abort,
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The kernel is told everything that can be told now.
+    Done,
+    /// There is more, and the batch had no room for all of it.
+    More,
+    /// The slot is free for another connection.
+    Released,
+}
+
+/// Most calls of one connection in one round: give back, send, and end.
+const CALLS_PER_FLUSH: usize = 3;
+
+impl Slot {
+    pub fn new() -> Self {
+        Self {
+            generation: 1,
+            phase: Phase::Free,
+            dirty: false,
+            starved: false,
+            ending: Ending::None,
+            shutdown_told: false,
+            release_told: false,
+            handle: None,
+            failure: None,
+            send: SendQueue::new(),
+            receive: ReceiveQueue::new(),
+        }
+    }
+
+    /// Whether the application still wants to hear of it.
+    #[inline]
+    pub fn is_heard(&self) -> bool {
+        self.ending < Ending::Close
+    }
+
+    /// Makes a free slot of it, of the next generation.
+    pub fn release(&mut self) {
+        self.send.clear();
+        self.receive.clear();
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.phase = Phase::Free;
+        self.starved = false;
+        self.ending = Ending::None;
+        self.shutdown_told = false;
+        self.release_told = false;
+        self.handle = None;
+        self.failure = None;
+    }
+
+    /// Adds the calls that the connection needs.
+    #[inline]
+    pub fn flush(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
+        if batch.room() < CALLS_PER_FLUSH {
+            return Progress::More;
+        }
+        match (self.phase, self.handle) {
+            (Phase::Open, Some(handle)) => self.flush_open(index, handle, ledger, batch),
+            (Phase::Opening, Some(handle)) => {
+                self.flush_ending(index, handle, ledger, batch);
+                Progress::Done
+            }
+            (Phase::Dead, Some(handle)) => self.flush_dead(index, handle, batch),
+            _ => Progress::Done,
+        }
+    }
+
+    /// Received bytes first, so that the segments of the send that follows carry the new window.
+    #[inline]
+    fn flush_open(
+        &mut self,
+        index: u32,
+        handle: u64,
+        ledger: &Ledger,
+        batch: &mut Batch,
+    ) -> Progress {
+        let done = self.receive.take_done();
+        if done != 0 {
+            let issued = Issued {
+                number: CallNumber::RecvDone,
+                subject: index,
+            };
+            batch.call(issued, 0, [handle, done, 0]);
+        }
+        let mut more = false;
+        if !self.send.is_accepted() && self.ending < Ending::Abort {
+            let first = batch.next_entry();
+            let offer = self.send.offer(&mut batch.entries());
+            if offer.entries != 0 {
+                let issued = Issued {
+                    number: CallNumber::Sendv,
+                    subject: index,
+                };
+                batch.call(issued, offer.entries as u32, [handle, first as u64, 0]);
+            }
+            // What is to follow the last byte has to wait for the answer to this offer.
+            more = offer.cut || (offer.entries != 0 && self.ending != Ending::None);
+        } else if self.ending != Ending::None {
+            self.flush_ending(index, handle, ledger, batch);
+        }
+        if more { Progress::More } else { Progress::Done }
+    }
+
+    /// Tells the kernel of the end, as far as it can be told now.
+    ///
+    /// `close` and `abort` release the handle once `dead` is delivered, and with it the received
+    /// bytes, so both wait until the application holds none. (Those on their way back to the peer
+    /// may stay: only the kernel reads them, and not after `dead`.) A close that has to wait
+    /// sends its FIN meanwhile.
+    fn flush_ending(&mut self, index: u32, handle: u64, ledger: &Ledger, batch: &mut Batch) {
+        if self.release_told || self.ending == Ending::None {
+            return;
+        }
+        let is_accepted = self.send.is_accepted();
+        let can_release = || self.receive.held() == self.send.held_of(ledger, index);
+        match self.ending {
+            Ending::Abort if can_release() => {
+                batch.call_on(CallNumber::Abort, index, handle);
+                self.release_told = true;
+            }
+            Ending::Close if is_accepted && can_release() => {
+                batch.call_on(CallNumber::Close, index, handle);
+                self.release_told = true;
+            }
+            Ending::Close | Ending::Shutdown
+                if is_accepted && !self.shutdown_told && self.phase == Phase::Open =>
+            {
+                batch.call_on(CallNumber::Shutdown, index, handle);
+                self.shutdown_told = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn flush_dead(&mut self, index: u32, handle: u64, batch: &mut Batch) -> Progress {
+        if self.receive.held() != 0 {
+            return Progress::Done;
+        }
+        if !self.release_told {
+            batch.call_on(CallNumber::Close, index, handle);
+        }
+        Progress::Released
+    }
+}

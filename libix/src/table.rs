@@ -1,0 +1,378 @@
+//! All connections of a thread, and the calls that they and the application want of the kernel.
+//!
+//! Nothing is called while events are delivered: a connection that has something to tell the
+//! kernel is put on a list, and [`Table::flush`] writes the calls of the whole round at its end,
+//! so that several sends become one `sendv` and several returns one `recv_done`. What does not
+//! fit into the arrays stays on its list for the next round.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::SocketAddrV4;
+
+use ix_abi::{CallNumber, Error, ipv4_to_words};
+
+use crate::area::Area;
+use crate::batch::{Batch, Issued};
+use crate::payload::{Payload, Unsent};
+use crate::received::{Change, Entry, Hold, Ledger, Received};
+use crate::service::ConnectionId;
+use crate::slot::{Ending, Phase, Progress, Slot};
+
+/// See the module.
+pub(crate) struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    dirty: Vec<u32>,
+    /// Spare list that takes turns with `dirty`.
+    unfinished: Vec<u32>,
+    requests: VecDeque<Request>,
+    batch: Batch,
+    ledger: &'static Ledger,
+    /// Spare list that takes turns with the ledger's.
+    settled: Vec<Entry>,
+    /// From that many unacknowledged bytes on, a connection takes no more payloads.
+    pub send_limit: usize,
+    pub statistics: Statistics,
+}
+
+/// A call that does not belong to an open connection.
+#[derive(Clone, Copy)]
+enum Request {
+    Listen(u16),
+    Unlisten(u16),
+    Refuse(u64),
+    Accept(u32),
+    Connect(u32, SocketAddrV4),
+}
+
+/// A result that the application must hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A listen call was answered.
+    Listen(u16, Result<(), Error>),
+    /// An `accept` or `connect` was refused: the connection in that slot never was.
+    NotOpened(u32, Error),
+}
+
+/// What a thread's event loop has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Rounds, that is returns from the kernel.
+    pub rounds: u64,
+    /// Events delivered.
+    pub events: u64,
+    /// Events that were of no known kind or named no connection.
+    pub events_stray: u64,
+    /// Batched calls made.
+    pub calls: u64,
+    /// Calls that the kernel refused. Some are in the nature of things: the connection ended in
+    /// the same cycle.
+    pub calls_refused: u64,
+    /// Rounds whose calls did not all fit into the arrays.
+    pub rounds_overflowed: u64,
+}
+
+/// Send limit unless the application sets another.
+const SEND_LIMIT: usize = 256 << 10;
+
+impl Table {
+    pub fn new(area: Area) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            dirty: Vec::new(),
+            unfinished: Vec::new(),
+            requests: VecDeque::new(),
+            batch: Batch::new(area),
+            // One for each thread, for good: received bytes refer to it without counting.
+            ledger: Box::leak(Box::default()),
+            settled: Vec::new(),
+            send_limit: SEND_LIMIT,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// Connections that are not over.
+    pub fn connections(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// The slot of a cookie, if it names a connection that still has one.
+    #[inline]
+    pub fn find(&self, cookie: u64) -> Option<u32> {
+        let slot = self.slots.get(cookie as u32 as usize)?;
+        (slot.generation == (cookie >> 32) as u32).then_some(cookie as u32)
+    }
+
+    /// The name of the connection in a slot.
+    #[inline]
+    pub fn id_of(&self, index: u32) -> ConnectionId {
+        let generation = self.slots[index as usize].generation;
+        ConnectionId::new(u64::from(generation) << 32 | u64::from(index))
+    }
+
+    /// The slot with that number, which the caller got from this table.
+    #[inline]
+    pub fn slot(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+
+    /// Puts a connection on the list of those with something to tell the kernel.
+    #[inline]
+    pub fn mark(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// Takes a payload for a connection.
+    #[inline]
+    pub fn send(&mut self, index: u32, payload: Payload) -> Result<(), Unsent> {
+        let slot = &mut self.slots[index as usize];
+        if slot.ending != Ending::None || slot.phase == Phase::Dead {
+            return Err(Unsent::Closed(payload));
+        }
+        // Received bytes are bounded by the receive window already.
+        if slot.send.pending() >= self.send_limit && !payload.is_received() {
+            slot.starved = true;
+            return Err(Unsent::WouldBlock(payload));
+        }
+        if !payload.is_empty() {
+            slot.send.push(payload);
+            self.mark(index);
+        }
+        Ok(())
+    }
+
+    /// Lets a connection end this way, if it does not end in a harder way already.
+    pub fn end(&mut self, index: u32, ending: Ending) {
+        let slot = &mut self.slots[index as usize];
+        if slot.ending < ending && slot.phase != Phase::Dead {
+            slot.ending = ending;
+            self.mark(index);
+        }
+    }
+
+    /// Asks for a listening port, or for the end of it.
+    pub fn listen(&mut self, port: u16, wanted: bool) {
+        self.requests.push_back(match wanted {
+            true => Request::Listen(port),
+            false => Request::Unlisten(port),
+        });
+    }
+
+    /// Answers a knock with RST.
+    pub fn refuse(&mut self, handle: u64) {
+        self.requests.push_back(Request::Refuse(handle));
+    }
+
+    /// Answers a knock with a new connection.
+    pub fn accept(&mut self, handle: u64) -> u32 {
+        let index = self.occupy();
+        self.slot(index).handle = Some(handle);
+        self.requests.push_back(Request::Accept(index));
+        index
+    }
+
+    /// Opens a connection.
+    pub fn connect(&mut self, remote: SocketAddrV4) -> u32 {
+        let index = self.occupy();
+        self.requests.push_back(Request::Connect(index, remote));
+        index
+    }
+
+    /// Wraps the bytes of a `recv` event.
+    #[inline]
+    pub fn arrived(&mut self, index: u32, address: u64, bytes: u32) -> Received {
+        let segment = self.slots[index as usize].receive.arrived(bytes);
+        let hold = Hold::new(self.ledger, index, segment);
+        // SAFETY: address and length come from a `recv` event, and by `Kernel`'s contract the
+        // bytes are good until given back or the handle is released; the slot does neither before
+        // it has settled the drop of every hold on the segment.
+        unsafe { Received::new(address, bytes, hold) }
+    }
+
+    /// Writes the calls of the round. Returns whether some have to wait for the next one.
+    pub fn flush(&mut self) -> bool {
+        self.settle();
+        self.batch.begin();
+        let mut is_complete = self.flush_requests();
+        if is_complete {
+            is_complete = self.flush_connections();
+        }
+        self.batch.publish();
+        self.statistics.calls += self.batch.issued_count() as u64;
+        self.statistics.rounds_overflowed += u64::from(!is_complete);
+        !is_complete
+    }
+
+    /// Books what became of the received bytes that are out.
+    #[inline]
+    fn settle(&mut self) {
+        let empty = core::mem::take(&mut self.settled);
+        let mut entries = self.ledger.exchange(empty);
+        for &Entry {
+            slot: index,
+            segment,
+            change,
+        } in &entries
+        {
+            let slot = &mut self.slots[index as usize];
+            slot.receive.change(segment, change);
+            let matters = slot.receive.has_done() || slot.receive.held() == 0;
+            if change == Change::Less && matters {
+                self.mark(index);
+            }
+        }
+        entries.clear();
+        self.settled = entries;
+    }
+
+    fn flush_requests(&mut self) -> bool {
+        while let Some(&request) = self.requests.front() {
+            if self.batch.room() == 0 {
+                return false;
+            }
+            self.requests.pop_front();
+            self.issue(request);
+        }
+        true
+    }
+
+    fn issue(&mut self, request: Request) {
+        match request {
+            Request::Listen(port) | Request::Unlisten(port) => {
+                let number = match request {
+                    Request::Listen(_) => CallNumber::Listen,
+                    _ => CallNumber::Unlisten,
+                };
+                let subject = u32::from(port);
+                let issued = Issued { number, subject };
+                self.batch.call(issued, subject, [0; 3]);
+            }
+            Request::Refuse(handle) => self.batch.call_on(CallNumber::Close, 0, handle),
+            Request::Accept(subject) => {
+                let number = CallNumber::Accept;
+                let cookie = self.id_of(subject).cookie();
+                let handle = self.slot(subject).handle.unwrap_or_default();
+                self.batch
+                    .call(Issued { number, subject }, 0, [handle, cookie, 0]);
+            }
+            Request::Connect(subject, remote) => {
+                let number = CallNumber::Connect;
+                let cookie = self.id_of(subject).cookie();
+                let (first, last) = ipv4_to_words(remote.ip().to_bits());
+                self.batch.call(
+                    Issued { number, subject },
+                    u32::from(remote.port()),
+                    [cookie, first, last],
+                );
+            }
+        }
+    }
+
+    #[inline]
+    fn flush_connections(&mut self) -> bool {
+        let mut list = core::mem::take(&mut self.dirty);
+        for &index in &list {
+            let slot = &mut self.slots[index as usize];
+            match slot.flush(index, self.ledger, &mut self.batch) {
+                Progress::Done => slot.dirty = false,
+                Progress::More => self.unfinished.push(index),
+                Progress::Released => {
+                    slot.dirty = false;
+                    slot.release();
+                    self.free.push(index);
+                }
+            }
+        }
+        list.clear();
+        self.dirty = core::mem::replace(&mut self.unfinished, list);
+        self.dirty.is_empty()
+    }
+
+    /// Reads the results of the round. What the application must hear of goes to `outcomes`.
+    #[inline]
+    pub fn examine(&mut self, outcomes: &mut Vec<Outcome>) {
+        for call in 0..self.batch.issued_count() {
+            let (issued, result) = self.batch.result(call);
+            self.statistics.calls_refused += u64::from(result < 0);
+            match issued.number {
+                CallNumber::Sendv => self.sent(issued.subject, result),
+                CallNumber::Accept | CallNumber::Connect | CallNumber::Listen => {
+                    self.examine_opening(issued, result, outcomes);
+                }
+                // Refused only if the connection is over, of which `dead` tells.
+                CallNumber::RecvDone
+                | CallNumber::Shutdown
+                | CallNumber::Close
+                | CallNumber::Abort
+                | CallNumber::Unlisten => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn sent(&mut self, index: u32, result: i64) {
+        let slot = &mut self.slots[index as usize];
+        if result >= 0 {
+            slot.send.accepted(result as usize);
+            return;
+        }
+        slot.send.refused();
+        match error_of(result) {
+            // Over already; `dead` is on its way.
+            Error::BadHandle | Error::BadState => {}
+            Error::Exhausted => self.mark(index),
+            // The payload is not in memory that can be sent from; the stream cannot go on.
+            error => {
+                slot.failure = Some(error);
+                self.end(index, Ending::Abort);
+            }
+        }
+    }
+
+    fn examine_opening(&mut self, issued: Issued, result: i64, outcomes: &mut Vec<Outcome>) {
+        let index = issued.subject;
+        match issued.number {
+            CallNumber::Listen => {
+                let outcome = if result < 0 {
+                    Err(error_of(result))
+                } else {
+                    Ok(())
+                };
+                outcomes.push(Outcome::Listen(index as u16, outcome));
+            }
+            _ if result < 0 => outcomes.push(Outcome::NotOpened(index, error_of(result))),
+            CallNumber::Connect => {
+                self.slot(index).handle = Some(result as u64);
+                self.mark(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// Frees the slot of a connection that was never opened.
+    pub fn forget(&mut self, index: u32) {
+        self.slot(index).release();
+        self.free.push(index);
+    }
+
+    fn occupy(&mut self) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            let index = u32::try_from(self.slots.len()).expect("fewer than 2^32 connections");
+            self.slots.push(Slot::new());
+            index
+        });
+        self.slot(index).phase = Phase::Opening;
+        index
+    }
+}
+
+/// The error of a negative result; one of a later version counts as invalid.
+fn error_of(result: i64) -> Error {
+    Error::from_result(result).unwrap_or(Error::Invalid)
+}
