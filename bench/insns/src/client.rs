@@ -1,0 +1,195 @@
+//! The client of a measurement: a closed loop over many connections that knows exactly how many
+//! requests are complete, because between two calls of [`ClosedLoop::run`] none is under way.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
+/// Bytes of a request and of its reply.
+pub const MESSAGE_BYTES: usize = 64;
+
+/// A reply that takes longer ends the measurement: something in the machine has stopped.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Open connections to an echo service.
+pub struct ClosedLoop {
+    connections: Vec<Connection>,
+    epoll: OwnedFd,
+    ready: Vec<epoll::Event>,
+}
+
+impl ClosedLoop {
+    /// Opens `count` connections to `server`.
+    pub fn connect(server: SocketAddr, count: usize) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut connections = Vec::with_capacity(count);
+        for index in 0..count {
+            let connection = Connection::open(server, index)
+                .with_context(|| format!("cannot open connection {index} to {server}"))?;
+            let data = epoll::EventData::new_u64(index as u64);
+            epoll::add(&epoll, &connection.stream, data, epoll::EventFlags::IN)?;
+            connections.push(connection);
+        }
+        Ok(Self {
+            connections,
+            epoll,
+            ready: Vec::with_capacity(count),
+        })
+    }
+
+    /// Sends `requests` requests, each connection its next one as soon as its last one is answered,
+    /// and returns when all are answered and every byte is verified.
+    pub fn run(&mut self, requests: u64) -> Result<()> {
+        let mut unsent = requests;
+        let mut unanswered = requests;
+        for connection in &mut self.connections {
+            connection.send_one_of(&mut unsent)?;
+        }
+        while unanswered > 0 {
+            self.wait()?;
+            for event in self.ready.drain(..) {
+                let connection = &mut self.connections[event.data.u64() as usize];
+                if connection.receive()? {
+                    unanswered -= 1;
+                    connection.send_one_of(&mut unsent)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let timeout = Timespec::try_from(PATIENCE)?;
+        epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&timeout))?;
+        ensure!(
+            !self.ready.is_empty(),
+            "no reply within {} s",
+            PATIENCE.as_secs()
+        );
+        Ok(())
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    number: u8,
+    requests: u64,
+    reply: [u8; MESSAGE_BYTES],
+    received: usize,
+}
+
+impl Connection {
+    fn open(server: SocketAddr, index: usize) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let number = (index % 251) as u8;
+        Ok(Self {
+            stream,
+            number,
+            requests: 0,
+            reply: [0; MESSAGE_BYTES],
+            received: 0,
+        })
+    }
+
+    /// Sends the next request, if any is left to be sent. The socket has room for it, because the
+    /// one before it is answered.
+    fn send_one_of(&mut self, unsent: &mut u64) -> Result<()> {
+        if *unsent > 0 {
+            *unsent -= 1;
+            self.requests += 1;
+            self.stream.write_all(&self.message())?;
+        }
+        Ok(())
+    }
+
+    /// Reads what has come; true if that completes the reply.
+    fn receive(&mut self) -> Result<bool> {
+        match self.stream.read(&mut self.reply[self.received..]) {
+            Ok(0) => bail!(
+                "connection {} was closed in the middle of a reply",
+                self.number
+            ),
+            Ok(length) => self.received += length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.received < MESSAGE_BYTES {
+            return Ok(false);
+        }
+        ensure!(
+            self.reply == self.message(),
+            "connection {} got a wrong reply",
+            self.number
+        );
+        self.received = 0;
+        Ok(true)
+    }
+
+    /// The bytes of the current request: different for each connection and each request.
+    fn message(&self) -> [u8; MESSAGE_BYTES] {
+        let first = self
+            .number
+            .wrapping_mul(31)
+            .wrapping_add(self.requests as u8);
+        std::array::from_fn(|position| first.wrapping_add(position as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    /// A server that answers with `change(bytes)` and counts the bytes it got.
+    fn server(change: fn(&mut [u8])) -> (SocketAddr, Arc<AtomicU64>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let total = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&total);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, counter) = (stream.unwrap(), Arc::clone(&counter));
+                thread::spawn(move || {
+                    let mut bytes = [0; 100];
+                    while let Ok(length @ 1..) = stream.read(&mut bytes) {
+                        counter.fetch_add(length as u64, Ordering::SeqCst);
+                        change(&mut bytes[..length]);
+                        stream.write_all(&bytes[..length]).unwrap();
+                    }
+                });
+            }
+        });
+        (address, total)
+    }
+
+    #[test]
+    fn a_run_is_exactly_as_many_requests_as_asked_for() {
+        let (address, total) = server(|_| {});
+        let mut client = ClosedLoop::connect(address, 5).unwrap();
+        for requests in [1, 3, 500] {
+            total.store(0, Ordering::SeqCst);
+            client.run(requests).unwrap();
+            assert_eq!(
+                total.load(Ordering::SeqCst),
+                requests * MESSAGE_BYTES as u64
+            );
+        }
+    }
+
+    #[test]
+    fn a_corrupted_reply_is_noticed() {
+        let (address, _) = server(|bytes| bytes[0] ^= 1);
+        let error = ClosedLoop::connect(address, 1).unwrap().run(1).unwrap_err();
+        assert!(error.to_string().contains("wrong reply"), "{error}");
+    }
+}
