@@ -27,6 +27,22 @@ pub unsafe trait Kernel {
     fn run_io(&mut self);
 }
 
+/// The kernel below a host process: there is none.
+#[cfg(not(bare))]
+pub(crate) enum NeverKernel {}
+
+// SAFETY: no value exists, so that nothing is ever called.
+#[cfg(not(bare))]
+unsafe impl Kernel for NeverKernel {
+    fn area(&self) -> Area {
+        match *self {}
+    }
+
+    fn run_io(&mut self) {
+        match *self {}
+    }
+}
+
 /// Why words are no thread area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AreaError {

@@ -72,22 +72,39 @@ pub use table::Statistics;
 pub use time::ticks;
 
 /// Serves until the service stops, and returns its exit code.
-#[cfg(bare)]
 pub fn run<S: Service>(service: S) -> i32 {
-    let kernel = bare::Syscalls { area: bare::area() };
-    Runtime::new(service, kernel).run()
+    match kernel() {
+        Ok(kernel) => Runtime::new(service, kernel).run(),
+        Err(error) => {
+            println!("{error}");
+            EXIT_USAGE
+        }
+    }
 }
 
-/// Only an image for the dataplane has a kernel to run on; a host process says so, and the exit
-/// code is that of bad usage. Tests use [`Runtime`] with a kernel of their own.
+/// Exit code for bad arguments, and for a program in the wrong place.
+pub const EXIT_USAGE: i32 = 2;
+
+/// There is no dataplane kernel below: the program runs in an ordinary process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this program is an application of the dataplane and has no kernel here: \
+     build the images with `cargo xtask image`, start one with `cargo xtask run --app NAME`"
+)]
+pub struct NoKernel;
+
+/// The kernel that this thread runs on. [`run`] uses it; to make calls by hand is for tests of
+/// the kernel.
+#[cfg(bare)]
+pub fn kernel() -> Result<impl Kernel, NoKernel> {
+    Ok::<_, NoKernel>(bare::Syscalls { area: bare::area() })
+}
+
+/// The kernel that this thread runs on; a process on a host has none. Tests give [`Runtime`] a
+/// kernel of their own.
 #[cfg(not(bare))]
-pub fn run<S: Service>(service: S) -> i32 {
-    drop(service);
-    std::eprintln!("this program is an application of the dataplane and has no kernel here:");
-    std::eprintln!(
-        "build it as an image with `cargo xtask image`, start it with `cargo xtask run`"
-    );
-    2
+pub fn kernel() -> Result<impl Kernel, NoKernel> {
+    Err::<area::NeverKernel, _>(NoKernel)
 }
 
 /// Makes a program of a start function `fn(arguments: &[&str]) -> i32`: in an image for the
@@ -109,8 +126,11 @@ macro_rules! main {
 
         #[cfg(not(bare))]
         fn main() -> ::std::process::ExitCode {
+            // Named, so that the host build checks all that the image is made of.
             const START: fn(&[&str]) -> i32 = $start;
-            ::std::process::ExitCode::from(START(&[]) as u8)
+            let _ = START;
+            ::std::eprintln!("{}", $crate::NoKernel);
+            ::std::process::ExitCode::from($crate::EXIT_USAGE as u8)
         }
     };
 }

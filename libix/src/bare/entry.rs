@@ -53,6 +53,15 @@ unsafe extern "sysv64" fn _start() -> ! {
     )
 }
 
+// The precompiled `alloc` refers to the unwinder, which an image does not have: a panic ends the
+// application before anything unwinds.
+core::arch::global_asm!(
+    ".globl _Unwind_Resume, rust_eh_personality",
+    "_Unwind_Resume:",
+    "rust_eh_personality:",
+    "ud2",
+);
+
 unsafe extern "Rust" {
     /// Defined by `libix::main!`.
     safe fn ix_image_main(arguments: &[&str]) -> i32;

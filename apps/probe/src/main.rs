@@ -1,0 +1,76 @@
+//! Applications that misbehave, and a few that behave in ways that an echo server does not: one
+//! image for the tests of the kernel, told by its first argument what to do.
+//!
+//! Misdeeds that the kernel answers end with `probe: ok` on the log and exit code 0, or with a
+//! line on what was wrong and exit code 1. Those that it must not survive are in [`misdeeds`].
+
+#![cfg_attr(bare, no_std, no_main)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod bad_calls;
+mod half_close;
+#[expect(unsafe_code, reason = "to do what safe code cannot do is the purpose")]
+mod misdeeds;
+mod talk;
+
+use libix::{EXIT_USAGE, println};
+
+const USAGE: &str = "usage: probe hello | exit CODE | panic | spin
+    | fault | cli | jump-kernel | read-kernel | write-mbuf | stack-overflow
+    | bad-call | bad-handle | bad-pointer | bad-log | bad-syscall
+    | connect ADDRESS PORT MESSAGE | half-close PORT BYTES";
+
+fn start(arguments: &[&str]) -> i32 {
+    match *arguments {
+        ["hello"] => {
+            println!("hello from ring 3");
+            0
+        }
+        ["exit", code] => code.parse().unwrap_or_else(|_| usage()),
+        ["panic"] => panic!("as told"),
+        ["spin"] => misdeeds::spin(),
+        ["fault"] => misdeeds::fault(),
+        ["cli"] => misdeeds::cli(),
+        ["jump-kernel"] => misdeeds::jump_to_kernel(),
+        ["read-kernel"] => misdeeds::read_kernel(),
+        ["write-mbuf"] => misdeeds::write_mbuf(),
+        ["stack-overflow"] => misdeeds::overflow_stack(),
+        ["bad-log"] => misdeeds::log_what_is_not_ours(),
+        ["bad-syscall"] => misdeeds::call_numbers_that_do_not_exist(),
+        ["bad-call"] => report(bad_calls::calls()),
+        ["bad-handle"] => report(bad_calls::handles()),
+        ["bad-pointer"] => report(bad_calls::pointers()),
+        ["connect", address, port, message] => match (address.parse(), port.parse()) {
+            (Ok(address), Ok(port)) => talk::run(address, port, message),
+            _ => usage(),
+        },
+        ["half-close", port, bytes] => match (port.parse(), bytes.parse()) {
+            (Ok(port), Ok(bytes)) => half_close::run(port, bytes),
+            _ => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> i32 {
+    println!("{USAGE}");
+    EXIT_USAGE
+}
+
+/// Says how a test within the application went.
+fn report(outcome: Result<(), alloc::string::String>) -> i32 {
+    match outcome {
+        Ok(()) => {
+            println!("probe: ok");
+            0
+        }
+        Err(what) => {
+            println!("probe: {what}");
+            1
+        }
+    }
+}
+
+libix::main!(start);
