@@ -22,7 +22,8 @@ pub const MINIMUM: Version = Version {
 };
 
 const PROGRAM: &str = "qemu-system-x86_64";
-const CLIENT_DEVICE: &str = "\"vfio-user-pci\"";
+const CLIENT_DEVICE: &str = "vfio-user-pci";
+const CLIENT_HELP: &str = "vfio-user-pci,help";
 
 /// A usable QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +94,10 @@ impl Qemu {
         if version < MINIMUM {
             return Err(format!("version {version} is too old"));
         }
-        if !ask(&["-device", "help"])?.contains(CLIENT_DEVICE) {
+        // Not plain `-device help`: that loads every module there is, also those of another QEMU on
+        // this host, and aborts at the first one that is not its own.
+        let has_client = ask(&["-device", CLIENT_HELP]).is_ok_and(|it| it.contains(CLIENT_DEVICE));
+        if !has_client {
             return Err(format!("version {version} was built without vfio-user-pci"));
         }
         Ok(Qemu {
