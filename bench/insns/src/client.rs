@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct ClosedLoop {
     connections: Vec<Connection>,
     epoll: OwnedFd,
-    ready: Vec<epoll::Event>,
 }
 
 impl ClosedLoop {
@@ -35,11 +34,7 @@ impl ClosedLoop {
             epoll::add(&epoll, &connection.stream, data, epoll::EventFlags::IN)?;
             connections.push(connection);
         }
-        Ok(Self {
-            connections,
-            epoll,
-            ready: Vec::with_capacity(count),
-        })
+        Ok(Self { connections, epoll })
     }
 
     /// Sends `requests` requests, each connection its next one as soon as its last one is answered,
@@ -47,12 +42,13 @@ impl ClosedLoop {
     pub fn run(&mut self, requests: u64) -> Result<()> {
         let mut unsent = requests;
         let mut unanswered = requests;
+        let mut ready = Vec::with_capacity(self.connections.len());
         for connection in &mut self.connections {
             connection.send_one_of(&mut unsent)?;
         }
         while unanswered > 0 {
-            self.wait()?;
-            for event in self.ready.drain(..) {
+            self.wait(&mut ready)?;
+            for event in ready.drain(..) {
                 let connection = &mut self.connections[event.data.u64() as usize];
                 if connection.receive()? {
                     unanswered -= 1;
@@ -63,11 +59,11 @@ impl ClosedLoop {
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<()> {
+    fn wait(&self, ready: &mut Vec<epoll::Event>) -> Result<()> {
         let timeout = Timespec::try_from(PATIENCE)?;
-        epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&timeout))?;
+        epoll::wait(&self.epoll, spare_capacity(ready), Some(&timeout))?;
         ensure!(
-            !self.ready.is_empty(),
+            !ready.is_empty(),
             "no reply within {} s",
             PATIENCE.as_secs()
         );

@@ -1,4 +1,18 @@
-//! Counts guest instructions per request under `-icount`, and says which functions executed them.
+//! Guest instructions per request, exactly: `cargo xtask bench insns`.
+//!
+//! Time under emulation says little; instruction counts under `-icount` are repeatable to a percent,
+//! so they carry the regression gate and the optimisation of the packet path. A measurement boots
+//! the echo machine with a QEMU plugin (folder `plugin/`) that counts each guest instruction by its
+//! address, runs a closed loop of 64-byte requests against it, and compares two samples.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`run`] | one boot: machine, client, samples |
+//! | [`client`] | the closed loop, which knows exactly what is complete |
+//! | [`sample`] | the plugin's counters; [`work`] takes the empty polls out |
+//! | [`report`], [`baseline`] | the table, and the comparison with the checked-in figures |
+//! | [`code`], [`profile`], [`annotate`] | which functions, lines and instructions it was |
+
 #![forbid(unsafe_code)]
 
 pub mod annotate;
@@ -6,5 +20,114 @@ pub mod baseline;
 pub mod client;
 pub mod code;
 pub mod profile;
+pub mod report;
+pub mod run;
 pub mod sample;
 pub mod work;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use ix_machine::Artifacts;
+use ix_machine::qemu::Qemu;
+
+use crate::baseline::Baseline;
+use crate::code::Code;
+use crate::profile::Profile;
+use crate::report::Report;
+use crate::run::Measured;
+
+/// What to measure, and what to do with the result.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Boots to take the median over
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub boots: u8,
+    /// Numbers of connections to measure at
+    #[arg(long, value_delimiter = ',', default_value = "1,64")]
+    pub connections: Vec<usize>,
+    /// Also write the result to FILE
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the result to the checked-in baseline instead of comparing with it
+    #[arg(long)]
+    pub update: bool,
+    /// Print the N costliest functions and lines of the last boot
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "40")]
+    pub profile: Option<usize>,
+    /// Print the disassembly, with executions per request, of functions whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub annotate: Option<String>,
+}
+
+/// Measures with the images that `cargo xtask image` has built, prints, and compares.
+pub fn bench(options: &Options) -> Result<()> {
+    ensure!(
+        !options.connections.contains(&0),
+        "--connections: at least 1 each"
+    );
+    let baseline = match options.update {
+        true => None,
+        false => Some(Baseline::read(&baseline_path())?),
+    };
+    let plugin = run::build_plugin(&Qemu::locate()?)?;
+    let mut boots = Vec::new();
+    for _ in 0..options.boots {
+        boots.push(run::measure(&plugin, &options.connections)?);
+    }
+    print_details(options, boots.last().map_or(&[], Vec::as_slice))?;
+
+    let report = Report::new(&boots, baseline.as_ref());
+    print!("{}", report.render());
+    if let Some(file) = &options.json {
+        fs::write(file, serde_json::to_string_pretty(&report)? + "\n")
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if options.update {
+        return report.baseline().write(&baseline_path());
+    }
+    let regressions = report.regressions();
+    ensure!(
+        regressions.is_empty(),
+        "more than {} % above the baseline (accept it with --update, if it is worth it):\n{}",
+        100.0 * baseline::TOLERANCE,
+        regressions.join("\n")
+    );
+    Ok(())
+}
+
+/// The images that run in the guest.
+fn images() -> Result<Code> {
+    let artifacts = Artifacts::of_workspace();
+    Code::read(&[&artifacts.kernel(), &artifacts.app(run::APPLICATION)])
+}
+
+fn baseline_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.toml")
+}
+
+fn print_details(options: &Options, boot: &[Measured]) -> Result<()> {
+    let artifacts = Artifacts::of_workspace();
+    for measured in boot {
+        let connections = measured.point.connections;
+        if let Some(limit) = options.profile {
+            let profile = Profile::new(&measured.work, measured.requests, &images()?);
+            println!(
+                "Instructions per request at {connections} connections\n{}",
+                profile.render(limit)
+            );
+        }
+        if let Some(name) = &options.annotate {
+            println!("Executions per request at {connections} connections");
+            for image in [artifacts.kernel(), artifacts.app(run::APPLICATION)] {
+                print!(
+                    "{}",
+                    annotate::annotate(&image, name, &measured.work, measured.requests)?
+                );
+            }
+        }
+    }
+    Ok(())
+}

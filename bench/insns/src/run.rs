@@ -1,0 +1,173 @@
+//! One measurement from power-on to power-off: boots the echo machine under `-icount` with the
+//! plugin in it, loads it, and takes samples while nothing is under way.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ix_machine::accel::{Accel, AccelChoice};
+use ix_machine::qemu::{Qemu, Version};
+use ix_machine::{Artifacts, Machine, MachineConfig};
+
+use crate::baseline::Point;
+use crate::client::ClosedLoop;
+use crate::sample::Sampler;
+use crate::work::Work;
+
+/// The application that is measured, and its port (RFC 862).
+pub const APPLICATION: &str = "echo";
+const PORT: u16 = 7;
+
+/// Boot under `-icount`, on a loaded machine.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests in the measured window, for each connection and at least. At 64 connections the ends of
+/// the window, where fewer requests are under way, are then below half a percent of it.
+const REQUESTS_PER_CONNECTION: u64 = 400;
+const REQUESTS_AT_LEAST: u64 = 4_000;
+
+/// Without traffic for this long, to learn what an empty poll executes. The first part lets delayed
+/// acknowledgements pass (Linux: 40 ms).
+const SETTLE: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(200);
+
+/// The result at one number of connections.
+pub struct Measured {
+    /// Instructions per request.
+    pub point: Point,
+    /// Instructions of empty polls, per request.
+    pub idle: f64,
+    /// Requests in the window.
+    pub requests: u64,
+    /// The window's instructions by address.
+    pub work: Work,
+}
+
+/// Boots once and measures at each of `connections`.
+pub fn measure(plugin: &Path, connections: &[usize]) -> Result<Vec<Measured>> {
+    let directory =
+        tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
+    let socket = directory.path().join("insns");
+    let config = machine_config(plugin, &socket)?;
+    let server = SocketAddr::from((config.network.guest, PORT));
+    let machine = Machine::start(&config)?;
+    machine.wait_for_line(&format!("ix: app: {APPLICATION}"), BOOT_TIMEOUT)?;
+    let mut sampler = Sampler::connect(&socket, SAMPLER_TIMEOUT).context("the plugin is silent")?;
+
+    let measured = connections
+        .iter()
+        .map(|&count| measure_at(count, &machine, server, &mut sampler))
+        .collect::<Result<_>>()
+        .with_context(|| {
+            format!(
+                "the guest's last lines: {:#?}",
+                machine.console().last_lines()
+            )
+        })?;
+    let report = machine.stop();
+    ensure!(
+        report.is_success(),
+        "the machine did not survive the measurement: {report}"
+    );
+    Ok(measured)
+}
+
+/// Builds the plugin for `qemu` and returns its path.
+pub fn build_plugin(qemu: &Qemu) -> Result<PathBuf> {
+    const USER_POINTERS_SINCE: Version = Version {
+        major: 11,
+        minor: 0,
+    };
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || workspace.join("target"),
+        |directory| workspace.join(directory),
+    );
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "ix-insns-plugin",
+        ])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(&workspace);
+    if qemu.version < USER_POINTERS_SINCE {
+        command.args(["--features", "api-4"]);
+    }
+    let status = command
+        .status()
+        .context("cannot start cargo to build the plugin")?;
+    ensure!(
+        status.success(),
+        "cargo could not build the plugin ({status})"
+    );
+    let plugin = target.join("release/libix_insns_plugin.so");
+    plugin
+        .canonicalize()
+        .with_context(|| format!("no plugin at {}", plugin.display()))
+}
+
+fn machine_config(plugin: &Path, socket: &Path) -> Result<MachineConfig> {
+    let mut config = MachineConfig::new(&Artifacts::of_workspace(), APPLICATION);
+    config.accel = AccelChoice::Fixed(Accel::Tcg);
+    // A guest that halts under icount jumps ahead in its own time, and its timers with it.
+    config
+        .kernel_options
+        .push(("poll".to_owned(), "on".to_owned()));
+    let plugin = format!("{},socket={}", option_value(plugin)?, option_value(socket)?);
+    config.qemu_args = ["-icount", "shift=0,sleep=off", "-plugin", &plugin]
+        .map(str::to_owned)
+        .to_vec();
+    Ok(config)
+}
+
+/// A path as QEMU's option parser reads it: a comma is doubled.
+fn option_value(path: &Path) -> Result<String> {
+    let path = path
+        .to_str()
+        .with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(path.replace(',', ",,"))
+}
+
+fn measure_at(
+    connections: usize,
+    machine: &Machine,
+    server: SocketAddr,
+    sampler: &mut Sampler,
+) -> Result<Measured> {
+    let requests = (REQUESTS_PER_CONNECTION * connections as u64).max(REQUESTS_AT_LEAST);
+    let namespace = machine.netns().context("the machine has no wire")?;
+    let mut client = namespace.run(|| ClosedLoop::connect(server, connections))??;
+    client.run(requests / 4).context("while warming up")?;
+
+    thread::sleep(SETTLE);
+    let quiet_start = sampler.sample()?;
+    thread::sleep(QUIET);
+    let start = sampler.sample()?;
+    client.run(requests)?;
+    let end = sampler.sample()?;
+
+    let code = crate::images()?;
+    let quiet = start.since(&quiet_start);
+    let work = Work::extract(&end.since(&start), &quiet, |address| code.is_pause(address))?;
+    let per_request = |instructions: f64| instructions / requests as f64;
+    Ok(Measured {
+        point: Point {
+            connections,
+            kernel: per_request(work.kernel()),
+            user: per_request(work.user()),
+        },
+        idle: per_request(work.idle),
+        requests,
+        work,
+    })
+}
