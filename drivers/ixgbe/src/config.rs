@@ -1,0 +1,256 @@
+//! What the caller decides: queues, MTU, spreading, interrupts, and the memory of a queue.
+
+use crate::Error;
+use ix_hal::{DmaSlice, HEADER_ROOM, MbufGeometry};
+use ixgbe_spec::{
+    MAX_FRAME_BYTES, MSIX_VECTORS, RETA_ENTRIES, RING_GRANULE_BYTES, RING_MAX_DESCRIPTORS,
+    RSS_KEY_BYTES, RSS_QUEUES,
+};
+
+/// Most queue pairs: as many as RSS can spread over.
+pub const MAX_QUEUES: u32 = RSS_QUEUES;
+
+/// The key of the RSS verification suite (7.1.2.8.3). It is public: whoever fears that flows are
+/// made to collide takes a random one.
+pub const DEFAULT_RSS_KEY: [u8; RSS_KEY_BYTES] = [
+    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
+    0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
+    0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+];
+
+/// Ethernet header and FCS: what a frame has beyond the MTU.
+pub(crate) const FRAME_OVERHEAD: u32 = 14 + 4;
+/// A VLAN tag, which MAXFRS does not count (8.2.3.22.13).
+const VLAN_TAG: u32 = 4;
+/// Least MTU that IPv4 allows (RFC 791).
+const MIN_MTU: u32 = 68;
+
+/// How received flows are spread over queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rss {
+    /// Key of the Toeplitz hash.
+    pub key: [u8; RSS_KEY_BYTES],
+    /// Redirection table: the queue of each of the 128 flow groups.
+    pub reta: [u8; RETA_ENTRIES],
+}
+
+impl Rss {
+    /// The default key, and the flow groups dealt out to `queues` queues in turn.
+    pub fn even(queues: u32) -> Self {
+        let mut queue = 0;
+        Self {
+            key: DEFAULT_RSS_KEY,
+            reta: core::array::from_fn(|_| {
+                let entry = queue;
+                queue = if u32::from(queue) + 1 < queues {
+                    queue + 1
+                } else {
+                    0
+                };
+                entry
+            }),
+        }
+    }
+
+    /// The queue that a frame of this hash arrives at.
+    #[inline]
+    pub fn queue_of(&self, hash: u32) -> u8 {
+        self.reta[hash as usize % RETA_ENTRIES]
+    }
+
+    pub(crate) fn check(&self, queues: u32) -> Result<(), Error> {
+        match (0..)
+            .zip(self.reta)
+            .find(|&(_, queue)| u32::from(queue) >= queues)
+        {
+            Some((entry, queue)) => Err(Error::Redirection {
+                entry,
+                queue,
+                queues,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Configuration of the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Queue pairs, 1 to [`MAX_QUEUES`].
+    pub queues: u32,
+    /// Longest IP packet in bytes.
+    pub mtu: u32,
+    /// Spreading of received flows.
+    pub rss: Rss,
+    /// Station address, if not the EEPROM's.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl Config {
+    /// `queues` queue pairs evenly used, MTU 1500, the station address of the EEPROM.
+    pub fn new(queues: u32) -> Self {
+        Self {
+            queues,
+            mtu: 1500,
+            rss: Rss::even(queues),
+            mac: None,
+        }
+    }
+
+    /// Longest frame in bytes, FCS included and a VLAN tag not.
+    pub(crate) fn max_frame(&self) -> u32 {
+        self.mtu + FRAME_OVERHEAD
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !(1..=MAX_QUEUES).contains(&self.queues) {
+            return Err(Error::QueueCount(self.queues));
+        }
+        let max = MAX_FRAME_BYTES - FRAME_OVERHEAD - VLAN_TAG;
+        if !(MIN_MTU..=max).contains(&self.mtu) {
+            return Err(Error::Mtu {
+                mtu: self.mtu,
+                min: MIN_MTU,
+                max,
+            });
+        }
+        self.rss.check(self.queues)
+    }
+
+    /// Checks that a buffer holds the longest frame, tag included, so that a frame never takes two
+    /// descriptors.
+    pub(crate) fn check_buffers(&self, pool: &MbufGeometry) -> Result<(), Error> {
+        let min = self.max_frame() + VLAN_TAG;
+        let bytes = pool.size();
+        if bytes < min as usize || !bytes.is_multiple_of(1024) || bytes > 16 << 10 {
+            return Err(Error::BufferSize {
+                bytes,
+                mtu: self.mtu,
+                min,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Configuration of a queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// MSI-X vector of its receive interrupt.
+    pub vector: u8,
+    /// Least time between two interrupts in microseconds, 0 for none. The device counts in steps of
+    /// about 2 us, up to about 1 ms.
+    pub interrupt_interval_us: u32,
+    /// The pool that its receive buffers come from.
+    pub pool: MbufGeometry,
+}
+
+impl QueueConfig {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if u32::from(self.vector) >= MSIX_VECTORS {
+            return Err(Error::Vector(self.vector));
+        }
+        Ok(())
+    }
+}
+
+/// Memory of a queue pair, which the caller keeps for nothing else as long as the device may reach
+/// it: until [`Ixgbe::close`](crate::Ixgbe::close) gives it back.
+#[derive(Debug)]
+pub struct QueueMemory {
+    /// Receive descriptors: two words each, a power of two of 64 to 8192, 128-byte aligned.
+    pub rx_ring: DmaSlice,
+    /// Transmit descriptors, likewise.
+    pub tx_ring: DmaSlice,
+    /// Header rooms, one for each transmit descriptor. The device reads a room between the doorbell
+    /// and the completion of its frame; the driver does not write to it in that time.
+    pub headers: &'static mut [[u8; HEADER_ROOM]],
+    /// Bus address of the first room, 128-byte aligned.
+    pub headers_bus: u64,
+}
+
+impl QueueMemory {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_ring("receive", &self.rx_ring)?;
+        check_ring("transmit", &self.tx_ring)?;
+        check_alignment("header arena", self.headers_bus)?;
+        let descriptors = self.tx_ring.words() / 2;
+        if self.headers.len() < descriptors {
+            return Err(Error::HeaderRooms {
+                rooms: self.headers.len(),
+                descriptors,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn check_ring(name: &'static str, ring: &DmaSlice) -> Result<(), Error> {
+    let words = ring.words();
+    let lengths = 2 * 64..=2 * RING_MAX_DESCRIPTORS;
+    if !lengths.contains(&words) || !words.is_power_of_two() {
+        return Err(Error::RingLength { ring: name, words });
+    }
+    check_alignment(name, ring.bus())
+}
+
+fn check_alignment(what: &'static str, bus: u64) -> Result<(), Error> {
+    if !bus.is_multiple_of(RING_GRANULE_BYTES as u64) {
+        return Err(Error::Alignment { what, bus });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flow_groups_are_dealt_out_in_turn() {
+        let rss = Rss::even(3);
+        assert_eq!(rss.reta[..7], [0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(rss.queue_of(0xffff_ff80 + 5), 2);
+        assert_eq!(Rss::even(1).reta, [0; RETA_ENTRIES]);
+    }
+
+    #[test]
+    fn impossible_configurations_are_named() {
+        assert_eq!(Config::new(0).check(), Err(Error::QueueCount(0)));
+        assert_eq!(Config::new(17).check(), Err(Error::QueueCount(17)));
+        let mut config = Config::new(2);
+        config.mtu = 15_851;
+        assert!(matches!(
+            config.check(),
+            Err(Error::Mtu { max: 15_850, .. })
+        ));
+        config.mtu = 9000;
+        assert_eq!(config.check(), Ok(()));
+        config.rss.reta[5] = 2;
+        assert_eq!(
+            config.check(),
+            Err(Error::Redirection {
+                entry: 5,
+                queue: 2,
+                queues: 2
+            })
+        );
+    }
+
+    #[test]
+    fn buffers_must_hold_the_longest_frame_with_its_tag() {
+        let mut config = Config::new(1);
+        let mut pool = MbufGeometry {
+            count: 1,
+            size_shift: 11,
+            bus: 0,
+            user: 0,
+        };
+        assert_eq!(config.check_buffers(&pool), Ok(()));
+        config.mtu = 2048 - 22;
+        assert_eq!(config.check_buffers(&pool), Ok(()));
+        config.mtu += 1;
+        assert!(config.check_buffers(&pool).is_err());
+        pool.size_shift = 15;
+        assert!(config.check_buffers(&pool).is_err());
+    }
+}

@@ -1,0 +1,446 @@
+//! The receive ring without its registers: descriptors go to the device with an empty buffer each,
+//! and come back with a frame.
+//!
+//! The two positions, `next` and `fill`, count descriptors since the start and wrap around freely;
+//! a position's descriptor is its low bits.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use ix_hal::{DmaSlice, MbufGeometry, MbufId, MbufPool, RxChecksum, RxFrame};
+use ixgbe_spec::{RxError, RxRead, RxStatus, RxWriteBack};
+
+/// Least number of descriptors that go to the device at a time, unless it is about to run dry.
+pub const REFILL_BATCH: u32 = 32;
+
+/// Shortest frame that is passed on: an Ethernet header.
+const MIN_FRAME: u32 = 14;
+
+/// Bits of the second word that say whether it holds a whole and good frame.
+const WHOLE: u64 = RxStatus::EOP.bits() as u64;
+const BROKEN: u64 = (RxError::RXE.bits() as u64) << 20;
+
+/// A receive ring and the buffers in it.
+#[derive(Debug)]
+pub struct RxRing {
+    ring: DmaSlice,
+    mask: u32,
+    /// The next descriptor that the device completes.
+    next: u32,
+    /// One beyond the last descriptor that the device has.
+    fill: u32,
+    /// The buffer of each descriptor that the device has.
+    mbufs: Box<[MbufId]>,
+    /// Longest less shortest frame.
+    length_span: u32,
+    /// Amid a frame of several descriptors, which is being dropped.
+    in_long_frame: bool,
+    frames: u64,
+    bytes: u64,
+    errors: u64,
+}
+
+impl RxRing {
+    /// An empty ring in `ring`, whose length is a power of two, for buffers of the pool's size.
+    ///
+    /// # Panics
+    /// If the number of descriptors is not a power of two of at least [`REFILL_BATCH`].
+    pub fn new(ring: DmaSlice, pool: &MbufGeometry) -> Self {
+        let descriptors = ring.words() / 2;
+        assert!(descriptors.is_power_of_two() && descriptors >= REFILL_BATCH as usize);
+        for word in 0..ring.words() {
+            ring.store(word, 0);
+        }
+        Self {
+            ring,
+            mask: descriptors as u32 - 1,
+            next: 0,
+            fill: 0,
+            mbufs: vec![MbufId(0); descriptors].into(),
+            length_span: (pool.size() as u32).min(u32::from(u16::MAX)) - MIN_FRAME,
+            in_long_frame: false,
+            frames: 0,
+            bytes: 0,
+            errors: 0,
+        }
+    }
+
+    /// Takes completed frames in order, at most `frames.len()`. Buffers of frames that are broken,
+    /// that took several descriptors, or whose length is nonsense go back to the pool.
+    #[inline]
+    pub fn receive(&mut self, frames: &mut [RxFrame], pool: &mut MbufPool) -> usize {
+        let mut received = 0;
+        let mut bytes = 0;
+        // Of what is between `next` and `fill` only: a descriptor that was not given to the device
+        // still holds its last completion.
+        while received < frames.len() && self.next != self.fill {
+            let index = (self.next & self.mask) as usize;
+            let second = self.ring.load(2 * index + 1);
+            if !RxWriteBack::is_done(second) {
+                break;
+            }
+            let completion = RxWriteBack([self.ring.load(2 * index), second]);
+            let mbuf = self.mbufs[index];
+            self.next = self.next.wrapping_add(1);
+            let length = u32::from(completion.length());
+            let whole = second & (WHOLE | BROKEN) == WHOLE && !self.in_long_frame;
+            if whole && length.wrapping_sub(MIN_FRAME) <= self.length_span {
+                bytes += u64::from(length);
+                frames[received] = RxFrame {
+                    mbuf,
+                    len: completion.length(),
+                    checksum: checksum(second),
+                    rss_hash: rss_hash(completion),
+                };
+                received += 1;
+            } else {
+                self.discard(second, mbuf, pool);
+            }
+        }
+        self.frames += received as u64;
+        self.bytes += bytes;
+        received
+    }
+
+    /// Drops a descriptor's part of a frame, and counts the frame at its end.
+    #[cold]
+    fn discard(&mut self, second: u64, mbuf: MbufId, pool: &mut MbufPool) {
+        self.in_long_frame = second & WHOLE == 0;
+        if !self.in_long_frame {
+            self.errors += 1;
+        }
+        pool.give(mbuf);
+    }
+
+    /// Puts buffers from the pool into empty descriptors. Returns the new tail if the device is to
+    /// be told: after at least [`REFILL_BATCH`] descriptors, or fewer if it has fewer left than
+    /// that and the pool has no more.
+    #[inline]
+    pub fn refill(&mut self, pool: &mut MbufPool) -> Option<u32> {
+        let held = self.fill.wrapping_sub(self.next);
+        // One descriptor stays empty, since equal head and tail mean an empty ring (7.1.9).
+        let empty = self.mask - held;
+        if empty < REFILL_BATCH {
+            return None;
+        }
+        let count = empty.min(pool.available() as u32);
+        if count == 0 || (count < REFILL_BATCH && held >= REFILL_BATCH) {
+            return None;
+        }
+        let geometry = *pool.geometry();
+        for _ in 0..count {
+            let Some(mbuf) = pool.take() else { break };
+            let index = (self.fill & self.mask) as usize;
+            let [packet, header] = RxRead::one_buffer(geometry.bus_of(mbuf));
+            self.ring.store(2 * index, packet);
+            self.ring.store(2 * index + 1, header);
+            self.mbufs[index] = mbuf;
+            self.fill = self.fill.wrapping_add(1);
+        }
+        Some(self.fill & self.mask)
+    }
+
+    /// Takes all buffers back, completed or not, from a ring that the device no longer uses.
+    pub fn drain(&mut self, pool: &mut MbufPool) {
+        while self.next != self.fill {
+            pool.give(self.mbufs[(self.next & self.mask) as usize]);
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+
+    /// Descriptors that the device has, completed ones included.
+    pub fn held(&self) -> u32 {
+        self.fill.wrapping_sub(self.next)
+    }
+
+    /// The descriptors' memory.
+    pub fn memory(&self) -> DmaSlice {
+        self.ring
+    }
+
+    /// Frames received.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Bytes in them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Frames dropped.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+}
+
+/// The RSS hash, 0 without one.
+#[inline]
+fn rss_hash(completion: RxWriteBack) -> u32 {
+    if completion.0[0] & 0xf == 0 {
+        0
+    } else {
+        completion.rss_hash()
+    }
+}
+
+/// What the status and error bits say about checksums (7.1.11). An error bit counts only if the
+/// checksum was checked.
+#[inline]
+fn checksum(second: u64) -> RxChecksum {
+    let checked = (second >> 5) & 0b11;
+    let wrong = (second >> 28) & 0b1100;
+    VERDICTS[(checked | wrong) as usize]
+}
+
+/// By IPE, TCPE, IPCS, L4I from the highest bit down. A layer 4 checksum without an IPv4 header is
+/// that of an IPv6 frame.
+const VERDICTS: [RxChecksum; 16] = {
+    use RxChecksum::{Bad, Good, Ipv4Good, Unchecked};
+    [
+        Unchecked, Good, Ipv4Good, Good, // none wrong
+        Unchecked, Bad, Ipv4Good, Bad, // TCPE
+        Unchecked, Good, Bad, Bad, // IPE
+        Unchecked, Bad, Bad, Bad, // both
+    ]
+};
+const _: () = assert!(RxStatus::L4I.bits() == 1 << 5 && RxStatus::IPCS.bits() == 1 << 6);
+const _: () =
+    assert!(RxError::TCPE.bits() << 20 == 1 << 30 && RxError::IPE.bits() << 20 == 1 << 31);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{pool, ring};
+    use alloc::vec::Vec;
+    use ixgbe_spec::{PacketType, RssType};
+    use proptest::prelude::*;
+
+    const DESCRIPTORS: u32 = 64;
+
+    struct Bench {
+        ring: RxRing,
+        pool: MbufPool,
+        /// The device's next descriptor.
+        head: u32,
+    }
+
+    impl Bench {
+        fn new(buffers: u32) -> Self {
+            let pool = pool(buffers);
+            Self {
+                ring: RxRing::new(ring(DESCRIPTORS as usize), pool.geometry()),
+                pool,
+                head: 0,
+            }
+        }
+
+        /// Completes the device's next descriptor; the buffer that the frame went to.
+        fn complete(&mut self, write_back: RxWriteBack) -> u64 {
+            let index = self.head as usize;
+            let memory = self.ring.memory();
+            let RxRead { packet, .. } =
+                RxRead::decode([memory.load(2 * index), memory.load(2 * index + 1)]);
+            memory.store(2 * index, write_back.0[0]);
+            memory.store(2 * index + 1, write_back.0[1]);
+            self.head = (self.head + 1) % DESCRIPTORS;
+            packet
+        }
+
+        fn receive<const N: usize>(&mut self) -> ([RxFrame; N], usize) {
+            let mut frames = [RxFrame::default(); N];
+            let count = self.ring.receive(&mut frames, &mut self.pool);
+            (frames, count)
+        }
+    }
+
+    fn frame(length: u16, status: RxStatus, error: RxError) -> RxWriteBack {
+        RxWriteBack::new(
+            RssType::TcpIpv4,
+            0x1234_5678,
+            PacketType::IPV4 | PacketType::TCP,
+            length,
+            RxStatus::DD | status,
+            error,
+        )
+    }
+
+    fn good(length: u16) -> RxWriteBack {
+        let checked = RxStatus::L4I | RxStatus::IPCS;
+        frame(length, RxStatus::EOP | checked, RxError::empty())
+    }
+
+    #[test]
+    fn a_new_ring_gets_all_but_one_descriptor_filled() {
+        let mut bench = Bench::new(200);
+        assert_eq!(bench.ring.refill(&mut bench.pool), Some(DESCRIPTORS - 1));
+        assert_eq!(bench.ring.refill(&mut bench.pool), None);
+        assert_eq!(bench.pool.available(), 200 - 63);
+    }
+
+    #[test]
+    fn frames_come_in_order_with_their_buffers() {
+        let mut bench = Bench::new(200);
+        bench.ring.refill(&mut bench.pool);
+        let geometry = *bench.pool.geometry();
+        let buses = [60, 1514, 2048].map(|length| bench.complete(good(length)));
+        let (frames, count) = bench.receive::<64>();
+        assert_eq!(count, 3);
+        for ((frame, bus), length) in frames.iter().zip(buses).zip([60, 1514, 2048]) {
+            assert_eq!(geometry.bus_of(frame.mbuf), bus);
+            assert_eq!(frame.len, length);
+            assert_eq!(frame.checksum, RxChecksum::Good);
+            assert_eq!(frame.rss_hash, 0x1234_5678);
+        }
+        assert_eq!(bench.receive::<64>().1, 0);
+    }
+
+    #[test]
+    fn no_more_frames_are_taken_than_fit() {
+        let mut bench = Bench::new(200);
+        bench.ring.refill(&mut bench.pool);
+        for _ in 0..5 {
+            bench.complete(good(60));
+        }
+        assert_eq!(bench.receive::<3>().1, 3);
+        assert_eq!(bench.receive::<3>().1, 2);
+    }
+
+    #[test]
+    fn completions_of_descriptors_not_given_back_are_not_seen_twice() {
+        let mut bench = Bench::new(63);
+        bench.ring.refill(&mut bench.pool);
+        for _ in 0..63 {
+            bench.complete(good(60));
+        }
+        assert_eq!(bench.receive::<64>().1, 63);
+        assert_eq!(bench.receive::<64>().1, 0);
+        assert_eq!(bench.ring.frames(), 63);
+    }
+
+    #[test]
+    fn refill_waits_for_a_batch() {
+        let mut bench = Bench::new(200);
+        bench.ring.refill(&mut bench.pool);
+        for round in 1..=REFILL_BATCH {
+            assert_eq!(bench.ring.refill(&mut bench.pool), None, "round {round}");
+            bench.complete(good(60));
+            bench.receive::<1>();
+        }
+        assert_eq!(
+            bench.ring.refill(&mut bench.pool),
+            Some((DESCRIPTORS - 1 + REFILL_BATCH) % DESCRIPTORS)
+        );
+    }
+
+    #[test]
+    fn a_ring_about_to_run_dry_takes_what_there_is() {
+        let mut bench = Bench::new(40);
+        assert_eq!(bench.ring.refill(&mut bench.pool), Some(40));
+        let (mut frames, mut held) = (Vec::new(), 40);
+        while held > 0 {
+            bench.complete(good(60));
+            frames.push(bench.receive::<1>().0[0].mbuf);
+            held -= 1;
+        }
+        assert_eq!(bench.ring.refill(&mut bench.pool), None, "pool empty");
+        bench.pool.give(frames[0]);
+        assert_eq!(bench.ring.refill(&mut bench.pool), Some(41));
+    }
+
+    #[test]
+    fn frames_of_several_descriptors_are_dropped_as_one() {
+        let mut bench = Bench::new(63);
+        bench.ring.refill(&mut bench.pool);
+        bench.complete(frame(2048, RxStatus::empty(), RxError::empty()));
+        bench.complete(frame(2048, RxStatus::empty(), RxError::empty()));
+        bench.complete(good(100));
+        bench.complete(good(60));
+        let (frames, count) = bench.receive::<8>();
+        assert_eq!((count, frames[0].len), (1, 60));
+        assert_eq!(bench.ring.errors(), 1);
+        assert_eq!(bench.pool.available(), 3);
+    }
+
+    #[test]
+    fn broken_frames_are_dropped_and_their_buffers_kept() {
+        let mut bench = Bench::new(63);
+        bench.ring.refill(&mut bench.pool);
+        bench.complete(frame(60, RxStatus::EOP, RxError::RXE));
+        bench.complete(good(13));
+        bench.complete(good(2049));
+        bench.complete(good(u16::MAX));
+        assert_eq!(bench.receive::<8>().1, 0);
+        assert_eq!(bench.ring.errors(), 4);
+        assert_eq!(bench.pool.available(), 4);
+    }
+
+    #[test]
+    fn checksum_verdicts_follow_the_bits() {
+        use RxChecksum::{Bad, Good, Ipv4Good, Unchecked};
+        let (l4, ip) = (RxStatus::L4I, RxStatus::IPCS);
+        let (none, l4_wrong, ip_wrong) = (RxError::empty(), RxError::TCPE, RxError::IPE);
+        for (status, error, verdict) in [
+            (RxStatus::empty(), none, Unchecked),
+            (RxStatus::empty(), l4_wrong | ip_wrong, Unchecked),
+            (ip, none, Ipv4Good),
+            (ip, l4_wrong, Ipv4Good),
+            (ip, ip_wrong, Bad),
+            (l4 | ip, none, Good),
+            (l4 | ip, l4_wrong, Bad),
+            (l4 | ip, ip_wrong, Bad),
+            (l4 | ip, l4_wrong | ip_wrong, Bad),
+            (l4, none, Good),
+            (l4, l4_wrong, Bad),
+            (l4, ip_wrong, Good),
+        ] {
+            let RxWriteBack([_, second]) = frame(60, RxStatus::EOP | status, error);
+            assert_eq!(checksum(second), verdict, "{status:?} {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_drained_ring_has_given_all_buffers_back() {
+        let mut bench = Bench::new(63);
+        bench.ring.refill(&mut bench.pool);
+        bench.complete(good(60));
+        bench.ring.drain(&mut bench.pool);
+        assert_eq!(bench.pool.available(), 63);
+        assert_eq!(bench.ring.held(), 0);
+    }
+
+    proptest! {
+        /// Whatever a device writes, the ring neither panics, nor loses or doubles a buffer, nor
+        /// passes a length beyond a buffer on.
+        #[test]
+        fn no_completion_breaks_the_ring(
+            writes in prop::collection::vec((any::<[u64; 2]>(), any::<bool>(), 0usize..64), 0..400)
+        ) {
+            let mut bench = Bench::new(80);
+            bench.ring.refill(&mut bench.pool);
+            let mut delivered = 0;
+            for (words, at_head, anywhere) in writes {
+                if !at_head {
+                    bench.head = anywhere as u32;
+                }
+                bench.complete(RxWriteBack([words[0], words[1] | u64::from(at_head)]));
+                let (frames, count) = bench.receive::<4>();
+                for frame in &frames[..count] {
+                    prop_assert!(usize::from(frame.len) <= bench.pool.geometry().size());
+                    prop_assert!(frame.len >= 14);
+                    bench.pool.give(frame.mbuf);
+                }
+                delivered += count as u64;
+                bench.ring.refill(&mut bench.pool);
+                let held = bench.ring.held() as usize;
+                prop_assert_eq!(held + bench.pool.available(), 80);
+            }
+            prop_assert_eq!(bench.ring.frames(), delivered);
+            bench.ring.drain(&mut bench.pool);
+            let mut seen = [false; 80];
+            while let Some(mbuf) = bench.pool.take() {
+                prop_assert!(!core::mem::replace(&mut seen[mbuf.0 as usize], true));
+            }
+            prop_assert_eq!(seen, [true; 80]);
+        }
+    }
+}

@@ -1,0 +1,690 @@
+//! The transmit ring without its registers: frames become descriptors, and completions free them.
+//!
+//! Positions count descriptors since the start and wrap around freely; a position's descriptor is
+//! its low bits. They follow each other: `clean <= announced <= tail`.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use ix_hal::{DmaSlice, HEADER_ROOM, MAX_FRAGMENTS, MbufId, MbufPool, TxChecksum, TxFrame};
+use ixgbe_spec::{L4Type, TxCommand, TxContext, TxData, TxOptions, TxWriteBack};
+
+/// The device reports completion about once in this many descriptors, and at each flush.
+pub const REPORT_INTERVAL: u32 = 32;
+
+/// Most descriptors of a frame: context, header, fragments.
+const FRAME_DESCRIPTORS: u32 = 2 + MAX_FRAGMENTS as u32;
+/// Least length of a frame handed to the device; the MAC pads it to 60 (7.2.3.2.4).
+const MIN_FRAME: u32 = 17;
+const ETHERNET_HEADER: u8 = 14;
+const IPV4_HEADER: u16 = 20;
+const REPORT: u64 = TxCommand::RS.bits() as u64;
+const END_OF_PACKET: u64 = TxCommand::EOP.bits() as u64;
+const IXSM_TXSM: TxOptions = TxOptions::IXSM.union(TxOptions::TXSM);
+
+/// A transmit ring, its header rooms, and what waits for completion.
+#[derive(Debug)]
+pub struct TxRing {
+    ring: DmaSlice,
+    mask: u32,
+    headers: &'static mut [[u8; HEADER_ROOM]],
+    headers_bus: u64,
+    /// Longest frame without FCS.
+    max_frame: u32,
+    /// The next descriptor to write.
+    tail: u32,
+    /// One beyond the last descriptor that the device was told of.
+    announced: u32,
+    /// The oldest descriptor that the device may still use.
+    clean: u32,
+    /// Second word of the descriptor before `tail`.
+    last_word: u64,
+    /// One beyond the last descriptor that reports.
+    reported: u32,
+    reports: Reports,
+    /// Whether [`TxRing::header`] gave a room that was not sent yet.
+    room_given: bool,
+    /// Which of the two contexts the device knows.
+    contexts: [bool; 2],
+    releases: VecDeque<Release>,
+    frames: u64,
+    bytes: u64,
+    drops: u64,
+}
+
+/// An mbuf to give back once `clean` has come to `until`.
+#[derive(Clone, Copy, Debug)]
+struct Release {
+    until: u32,
+    mbuf: MbufId,
+}
+
+impl TxRing {
+    /// An empty ring in `ring`, whose length is a power of two, with a header room for each
+    /// descriptor, for frames of up to `max_frame` bytes without FCS.
+    ///
+    /// # Panics
+    /// If the number of descriptors is not a power of two, too small for a frame, or larger than
+    /// the number of rooms.
+    pub fn new(
+        ring: DmaSlice,
+        headers: &'static mut [[u8; HEADER_ROOM]],
+        headers_bus: u64,
+        max_frame: u32,
+    ) -> Self {
+        let descriptors = ring.words() / 2;
+        assert!(descriptors.is_power_of_two() && descriptors > FRAME_DESCRIPTORS as usize);
+        assert!(headers.len() >= descriptors);
+        for word in 0..ring.words() {
+            ring.store(word, 0);
+        }
+        Self {
+            ring,
+            mask: descriptors as u32 - 1,
+            headers,
+            headers_bus,
+            max_frame: max_frame.min(u32::from(u16::MAX)),
+            tail: 0,
+            announced: 0,
+            clean: 0,
+            last_word: 0,
+            reported: 0,
+            reports: Reports::new(descriptors),
+            room_given: false,
+            contexts: [false; 2],
+            releases: VecDeque::with_capacity(descriptors),
+            frames: 0,
+            bytes: 0,
+            drops: 0,
+        }
+    }
+
+    /// Header room of the next frame, see [`ix_hal::Transmit::header`].
+    #[inline]
+    pub fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
+        if self.free() < FRAME_DESCRIPTORS {
+            self.complete();
+            if self.free() < FRAME_DESCRIPTORS {
+                return None;
+            }
+        }
+        self.room_given = true;
+        // The room of the frame's first descriptor, whichever kind that will be.
+        self.headers.get_mut((self.tail & self.mask) as usize)
+    }
+
+    /// Queues the frame in the room, see [`ix_hal::Transmit::send`].
+    #[inline]
+    pub fn send(&mut self, frame: &TxFrame<'_>) {
+        match self.length(frame) {
+            Some(length) => self.queue(frame, length),
+            None => self.refuse(frame),
+        }
+        self.room_given = false;
+    }
+
+    /// Length of a frame that can be queued.
+    #[inline]
+    fn length(&self, frame: &TxFrame<'_>) -> Option<u32> {
+        let mut length = u32::from(frame.header_len);
+        let mut sound = self.room_given
+            && length <= HEADER_ROOM as u32
+            && length >= MIN_FRAME
+            && frame.fragments.len() <= MAX_FRAGMENTS;
+        for fragment in frame.fragments {
+            sound &= fragment.len.wrapping_sub(1) < self.max_frame;
+            length = length.wrapping_add(fragment.len);
+        }
+        (sound && length <= self.max_frame).then_some(length)
+    }
+
+    #[inline]
+    fn queue(&mut self, frame: &TxFrame<'_>, length: u32) {
+        let room = u64::from(self.tail & self.mask);
+        let header = self.headers_bus + room * HEADER_ROOM as u64;
+        let (context, options) = match frame.checksum {
+            TxChecksum::None => (0, TxOptions::empty()),
+            TxChecksum::Ipv4 => (self.context(L4Type::Tcp), TxOptions::IXSM),
+            TxChecksum::Ipv4Tcp => (self.context(L4Type::Tcp), IXSM_TXSM),
+            TxChecksum::Ipv4Udp => (self.context(L4Type::Udp), IXSM_TXSM),
+        };
+        // The same for all descriptors of the frame but for the length, which is in the low bits.
+        let [_, common] = TxData {
+            address: 0,
+            length: 0,
+            command: TxCommand::IFCS,
+            options,
+            context,
+            check_context: false,
+            payload_length: length,
+        }
+        .encode();
+        self.push([header, common | u64::from(frame.header_len)]);
+        for fragment in frame.fragments {
+            self.push([fragment.bus, common | u64::from(fragment.len)]);
+        }
+        self.end_frame();
+        if let Some(mbuf) = frame.release {
+            let until = self.tail;
+            self.releases.push_back(Release { until, mbuf });
+        }
+        self.frames += 1;
+        self.bytes += u64::from(length);
+    }
+
+    /// Counts a frame that cannot be queued. Its mbuf goes back with those queued before.
+    #[cold]
+    fn refuse(&mut self, frame: &TxFrame<'_>) {
+        self.drops += 1;
+        if let Some(mbuf) = frame.release {
+            let until = self.tail;
+            self.releases.push_back(Release { until, mbuf });
+        }
+    }
+
+    /// The number of the context for a protocol. The device keeps two contexts of a queue until
+    /// they are overwritten (7.2.3.3), and since headers up to layer 4 are always of the same
+    /// length, two are all that is ever needed: each is written once.
+    #[inline]
+    fn context(&mut self, l4_type: L4Type) -> u8 {
+        let index = match l4_type {
+            L4Type::Tcp => 0,
+            L4Type::Udp | L4Type::Sctp => 1,
+        };
+        if !self.contexts[usize::from(index)] {
+            self.write_context(l4_type, index);
+        }
+        index
+    }
+
+    #[cold]
+    fn write_context(&mut self, l4_type: L4Type, index: u8) {
+        let context = TxContext {
+            mac_length: ETHERNET_HEADER,
+            ip_length: IPV4_HEADER,
+            vlan: 0,
+            ipv4: true,
+            l4_type: Some(l4_type),
+            index,
+            l4_length: 0,
+            mss: 0,
+        };
+        self.push(context.encode());
+        self.contexts[usize::from(index)] = true;
+    }
+
+    /// Writes the next descriptor.
+    #[inline]
+    fn push(&mut self, words: [u64; 2]) {
+        let index = (self.tail & self.mask) as usize;
+        self.ring.store(2 * index, words[0]);
+        self.ring.store(2 * index + 1, words[1]);
+        self.last_word = words[1];
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Marks the last descriptor written as its frame's last.
+    #[inline]
+    fn end_frame(&mut self) {
+        self.last_word |= END_OF_PACKET;
+        if self.tail.wrapping_sub(self.reported) >= REPORT_INTERVAL {
+            self.report();
+        } else {
+            self.rewrite_last();
+        }
+    }
+
+    /// Asks for a report on the last descriptor written, which ends a frame.
+    fn report(&mut self) {
+        self.last_word |= REPORT;
+        self.rewrite_last();
+        self.reported = self.tail;
+        self.reports.push(self.tail);
+    }
+
+    #[inline]
+    fn rewrite_last(&mut self) {
+        let last = (self.tail.wrapping_sub(1) & self.mask) as usize;
+        self.ring.store(2 * last + 1, self.last_word);
+    }
+
+    /// The new tail, if frames were queued since the last time. The last of them reports, so that
+    /// every descriptor is freed in the end.
+    #[inline]
+    pub fn flush(&mut self) -> Option<u32> {
+        if self.tail == self.announced {
+            return None;
+        }
+        if self.reported != self.tail {
+            self.report();
+        }
+        self.announced = self.tail;
+        Some(self.tail & self.mask)
+    }
+
+    /// Frees completed descriptors and gives back the mbufs of their frames.
+    #[inline]
+    pub fn reclaim(&mut self, pool: &mut MbufPool) {
+        self.complete();
+        while let Some(&Release { until, mbuf }) = self.releases.front() {
+            if (self.clean.wrapping_sub(until) as i32) < 0 {
+                break;
+            }
+            pool.give(mbuf);
+            self.releases.pop_front();
+        }
+    }
+
+    /// Moves `clean` to behind the last completed report.
+    #[inline]
+    fn complete(&mut self) {
+        while let Some(until) = self.reports.first() {
+            let last = (until.wrapping_sub(1) & self.mask) as usize;
+            if !TxWriteBack::is_done(self.ring.load(2 * last + 1)) {
+                break;
+            }
+            self.clean = until;
+            self.reports.pop();
+        }
+    }
+
+    /// Takes all mbufs back, sent or not, from a ring that the device no longer uses.
+    pub fn drain(&mut self, pool: &mut MbufPool) {
+        for release in self.releases.drain(..) {
+            pool.give(release.mbuf);
+        }
+    }
+
+    /// Free descriptors. One stays empty, since equal head and tail mean an empty ring (7.2.3.4).
+    #[inline]
+    pub fn free(&self) -> u32 {
+        self.mask - self.tail.wrapping_sub(self.clean)
+    }
+
+    /// The memory of the descriptors, the header rooms, and their bus address.
+    pub fn into_memory(self) -> (DmaSlice, &'static mut [[u8; HEADER_ROOM]], u64) {
+        (self.ring, self.headers, self.headers_bus)
+    }
+
+    /// Frames queued.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Bytes in them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Frames refused.
+    pub fn drops(&self) -> u64 {
+        self.drops
+    }
+}
+
+/// Positions that report, oldest first. There are never more than descriptors.
+#[derive(Debug)]
+struct Reports {
+    positions: Box<[u32]>,
+    first: u32,
+    end: u32,
+}
+
+impl Reports {
+    fn new(descriptors: usize) -> Self {
+        Self {
+            positions: vec![0; descriptors].into(),
+            first: 0,
+            end: 0,
+        }
+    }
+
+    #[inline]
+    fn first(&self) -> Option<u32> {
+        (self.first != self.end).then(|| self.positions[self.slot(self.first)])
+    }
+
+    #[inline]
+    fn pop(&mut self) {
+        self.first = self.first.wrapping_add(1);
+    }
+
+    #[inline]
+    fn push(&mut self, position: u32) {
+        let slot = self.slot(self.end);
+        self.positions[slot] = position;
+        self.end = self.end.wrapping_add(1);
+    }
+
+    #[inline]
+    fn slot(&self, position: u32) -> usize {
+        position as usize & (self.positions.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{HEADERS_BUS, TransmitDevice, headers, pool, ring};
+    use alloc::vec::Vec;
+    use ix_hal::Fragment;
+    use ixgbe_spec::TxDescriptor;
+    use proptest::prelude::*;
+
+    const DESCRIPTORS: u32 = 64;
+
+    struct Bench {
+        ring: TxRing,
+        device: TransmitDevice,
+        pool: MbufPool,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let memory = ring(DESCRIPTORS as usize);
+            Self {
+                ring: TxRing::new(memory, headers(DESCRIPTORS as usize), HEADERS_BUS, 1514),
+                device: TransmitDevice::new(memory),
+                pool: pool(16),
+            }
+        }
+
+        /// Sends a frame with a header of 54 bytes.
+        fn send(&mut self, fragments: &[Fragment], checksum: TxChecksum) -> bool {
+            let given = self.ring.header().is_some();
+            self.ring.send(&TxFrame {
+                header_len: 54,
+                fragments,
+                checksum,
+                release: None,
+            });
+            given
+        }
+
+        /// Flushes, and what the device then sees.
+        fn run(&mut self) -> Vec<TxDescriptor> {
+            match self.ring.flush() {
+                Some(tail) => self.device.run(tail),
+                None => Vec::new(),
+            }
+        }
+    }
+
+    fn data(descriptor: &TxDescriptor) -> TxData {
+        match descriptor {
+            TxDescriptor::Data(data) => *data,
+            other => panic!("{other:?} is no data descriptor"),
+        }
+    }
+
+    #[test]
+    fn a_frame_is_its_header_and_its_fragments() {
+        let mut bench = Bench::new();
+        let fragments = [
+            Fragment {
+                bus: 0x1000,
+                len: 100,
+            },
+            Fragment {
+                bus: 0x9000,
+                len: 1,
+            },
+        ];
+        assert!(bench.send(&fragments, TxChecksum::None));
+        let seen: Vec<TxData> = bench.run().iter().map(data).collect();
+        let pieces: Vec<(u64, u16)> = seen.iter().map(|it| (it.address, it.length)).collect();
+        assert_eq!(pieces, [(HEADERS_BUS, 54), (0x1000, 100), (0x9000, 1)]);
+        for (position, descriptor) in seen.iter().enumerate() {
+            let last = position == 2;
+            assert_eq!(descriptor.payload_length, 155);
+            assert!(descriptor.command.contains(TxCommand::IFCS));
+            assert_eq!(descriptor.command.contains(TxCommand::EOP), last);
+            assert_eq!(descriptor.command.contains(TxCommand::RS), last);
+            assert_eq!(descriptor.options, TxOptions::empty());
+        }
+    }
+
+    #[test]
+    fn each_frame_has_a_room_of_its_own_until_it_is_sent() {
+        let mut bench = Bench::new();
+        bench.ring.header().unwrap()[0] = 1;
+        assert_eq!(bench.ring.header().unwrap()[0], 1, "the same room");
+        bench.send(&[], TxChecksum::None);
+        bench.ring.header().unwrap()[0] = 2;
+        bench.send(&[], TxChecksum::None);
+        let addresses: Vec<u64> = bench.run().iter().map(|it| data(it).address).collect();
+        assert_eq!(addresses, [HEADERS_BUS, HEADERS_BUS + 128]);
+        assert_eq!((bench.ring.headers[0][0], bench.ring.headers[1][0]), (1, 2));
+    }
+
+    #[test]
+    fn contexts_are_written_once() {
+        let mut bench = Bench::new();
+        for checksum in [
+            TxChecksum::Ipv4Tcp,
+            TxChecksum::Ipv4,
+            TxChecksum::Ipv4Udp,
+            TxChecksum::Ipv4Tcp,
+            TxChecksum::Ipv4Udp,
+        ] {
+            bench.send(&[], checksum);
+        }
+        let seen = bench.run();
+        let contexts: Vec<(usize, TxContext)> = seen
+            .iter()
+            .enumerate()
+            .filter_map(|(position, it)| match it {
+                TxDescriptor::Context(context) => Some((position, *context)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(contexts.len(), 2);
+        let (tcp, udp) = (contexts[0].1, contexts[1].1);
+        assert_eq!((contexts[0].0, contexts[1].0), (0, 3));
+        assert_eq!((tcp.l4_type, tcp.index), (Some(L4Type::Tcp), 0));
+        assert_eq!((udp.l4_type, udp.index), (Some(L4Type::Udp), 1));
+        assert_eq!((tcp.mac_length, tcp.ip_length, tcp.ipv4), (14, 20, true));
+        let uses: Vec<(u8, TxOptions)> = seen
+            .iter()
+            .filter(|it| matches!(it, TxDescriptor::Data(_)))
+            .map(|it| (data(it).context, data(it).options))
+            .collect();
+        let ip_only = TxOptions::IXSM;
+        let expected = [
+            (0, IXSM_TXSM),
+            (0, ip_only),
+            (1, IXSM_TXSM),
+            (0, IXSM_TXSM),
+            (1, IXSM_TXSM),
+        ];
+        assert_eq!(uses, expected);
+    }
+
+    #[test]
+    fn every_descriptor_is_freed_in_the_end() {
+        let mut bench = Bench::new();
+        for burst in [1, 2, 5, 31, 32, 33, 50] {
+            for _ in 0..burst {
+                assert!(bench.send(&[], TxChecksum::None));
+            }
+            bench.run();
+            bench.ring.reclaim(&mut bench.pool);
+            assert_eq!(bench.ring.free(), DESCRIPTORS - 1, "after {burst} frames");
+        }
+    }
+
+    #[test]
+    fn completion_is_reported_about_every_32_descriptors() {
+        let mut bench = Bench::new();
+        for _ in 0..50 {
+            bench.send(&[], TxChecksum::None);
+        }
+        let reports: Vec<usize> = bench
+            .run()
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| data(it).command.contains(TxCommand::RS))
+            .map(|(position, _)| position)
+            .collect();
+        assert_eq!(reports, [31, 49]);
+    }
+
+    #[test]
+    fn nothing_is_flushed_twice() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.ring.flush(), None);
+        bench.send(&[], TxChecksum::None);
+        assert_eq!(bench.ring.flush(), Some(1));
+        assert_eq!(bench.ring.flush(), None);
+    }
+
+    #[test]
+    fn a_full_ring_gives_no_room_until_the_device_is_done() {
+        let mut bench = Bench::new();
+        let mut sent = 0;
+        while bench.send(&[], TxChecksum::None) {
+            sent += 1;
+        }
+        // Room is kept for a frame of the most fragments, with a context.
+        assert_eq!(sent, 63 - 9);
+        assert_eq!(bench.ring.drops(), 1);
+        assert!(bench.ring.header().is_none());
+        bench.run();
+        assert!(bench.ring.header().is_some(), "completions are looked for");
+    }
+
+    #[test]
+    fn mbufs_go_back_when_their_frame_is_sent() {
+        let mut bench = Bench::new();
+        let mbuf = bench.pool.take();
+        bench.ring.header().unwrap();
+        bench.ring.send(&TxFrame {
+            header_len: 42,
+            fragments: &[Fragment {
+                bus: 0x4000,
+                len: 56,
+            }],
+            checksum: TxChecksum::None,
+            release: mbuf,
+        });
+        bench.ring.reclaim(&mut bench.pool);
+        assert_eq!(bench.pool.available(), 15, "not sent yet");
+        bench.run();
+        bench.ring.reclaim(&mut bench.pool);
+        assert_eq!(bench.pool.available(), 16);
+    }
+
+    #[test]
+    fn malformed_frames_are_dropped_and_their_mbufs_kept() {
+        let mut bench = Bench::new();
+        let fragment = Fragment { bus: 0, len: 60 };
+        let many = [fragment; MAX_FRAGMENTS + 1];
+        let long = [Fragment { bus: 0, len: 1461 }];
+        let empty = [fragment, Fragment { bus: 0, len: 0 }];
+        let overflowing = [
+            Fragment {
+                bus: 0,
+                len: u32::MAX,
+            },
+            fragment,
+        ];
+        let cases: [(u16, &[Fragment]); 6] = [
+            (54, &many),
+            (54, &long),
+            (54, &empty),
+            (54, &overflowing),
+            (16, &[]),
+            (129, &[]),
+        ];
+        for (header_len, fragments) in cases {
+            let release = bench.pool.take();
+            bench.ring.header().unwrap();
+            bench.ring.send(&TxFrame {
+                header_len,
+                fragments,
+                checksum: TxChecksum::None,
+                release,
+            });
+        }
+        assert_eq!(bench.ring.flush(), None);
+        assert_eq!((bench.ring.drops(), bench.ring.frames()), (6, 0));
+        bench.ring.reclaim(&mut bench.pool);
+        assert_eq!(bench.pool.available(), 16);
+    }
+
+    #[test]
+    fn a_frame_without_a_room_is_dropped() {
+        let mut bench = Bench::new();
+        assert!(bench.send(&[], TxChecksum::None));
+        bench.ring.send(&TxFrame {
+            header_len: 54,
+            fragments: &[],
+            checksum: TxChecksum::None,
+            release: None,
+        });
+        assert_eq!((bench.ring.frames(), bench.ring.drops()), (1, 1));
+    }
+
+    #[test]
+    fn a_drained_ring_has_given_all_mbufs_back() {
+        let mut bench = Bench::new();
+        let release = bench.pool.take();
+        bench.ring.header().unwrap();
+        bench.ring.send(&TxFrame {
+            header_len: 54,
+            fragments: &[],
+            checksum: TxChecksum::None,
+            release,
+        });
+        bench.ring.flush();
+        bench.ring.drain(&mut bench.pool);
+        assert_eq!(bench.pool.available(), 16);
+    }
+
+    proptest! {
+        /// Bursts of any shape, flushed and reclaimed at any time: each frame reaches the device
+        /// once and in order, no header room is given out while in use, all mbufs come back.
+        #[test]
+        fn frames_arrive_once_and_in_order(
+            steps in prop::collection::vec((0usize..=MAX_FRAGMENTS, any::<bool>(), any::<bool>()), 1..300)
+        ) {
+            let mut bench = Bench::new();
+            let mut next = 0u8;
+            let mut seen = 0u8;
+            let mut arrived = Vec::new();
+            for (fragments, flush, release) in steps {
+                let fragments = &[Fragment { bus: 0x1000, len: 3 }; MAX_FRAGMENTS][..fragments];
+                if let Some(room) = bench.ring.header() {
+                    room[0] = next;
+                    next = next.wrapping_add(1);
+                    let release = if release { bench.pool.take() } else { None };
+                    bench.ring.send(&TxFrame {
+                        header_len: 54,
+                        fragments,
+                        checksum: TxChecksum::Ipv4Tcp,
+                        release,
+                    });
+                } else {
+                    prop_assert!(bench.ring.tail != bench.ring.clean);
+                }
+                if flush {
+                    arrived.extend(bench.run());
+                    bench.ring.reclaim(&mut bench.pool);
+                }
+                let mut first = true;
+                for descriptor in arrived.drain(..) {
+                    let TxDescriptor::Data(data) = descriptor else { continue };
+                    if core::mem::replace(&mut first, data.command.contains(TxCommand::EOP)) {
+                        let room = (data.address - HEADERS_BUS) as usize / HEADER_ROOM;
+                        prop_assert_eq!(bench.ring.headers[room][0], seen);
+                        seen = seen.wrapping_add(1);
+                    }
+                }
+            }
+            bench.run();
+            bench.ring.reclaim(&mut bench.pool);
+            prop_assert_eq!(bench.ring.free(), DESCRIPTORS - 1);
+            prop_assert_eq!(bench.pool.available(), 16);
+        }
+    }
+}
