@@ -227,7 +227,7 @@ mod tests {
                 .unwrap_err()
                 .contains("without vfio-user-pci")
         );
-        let whole = format!("{version} 11.1.3; else echo 'name \"vfio-user-pci\", bus PCI'; fi");
+        let whole = format!("{version} 11.1.3; else echo 'vfio-user-pci options:'; fi");
         assert_eq!(
             fake(&whole).unwrap().version,
             Version {

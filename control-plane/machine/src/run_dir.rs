@@ -79,6 +79,16 @@ impl Drop for RunDir {
     }
 }
 
+/// Removes what machines of dead owners left on this host. The next start of a machine does so too.
+pub fn remove_all_abandoned() {
+    let base = base_folder();
+    if let Ok(lock) = open_lock(&base.join(LOCK_FILE))
+        && lock.lock().is_ok()
+    {
+        remove_abandoned(&base);
+    }
+}
+
 /// Removes the folders in `base` that nobody holds, with their network namespaces.
 fn remove_abandoned(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else {

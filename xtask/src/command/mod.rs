@@ -1,0 +1,36 @@
+//! The subcommands, one file each.
+
+mod ci;
+mod demo;
+mod image;
+mod run;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Setup(setup::Args),
+    Image(image::Args),
+    Run(run::Args),
+    Demo(demo::Args),
+    Test(test::Args),
+    Ci(ci::Args),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Command::Setup(args) => setup::run(&args),
+            Command::Image(args) => image::run(&args),
+            Command::Run(args) => run::run(&args),
+            Command::Demo(args) => demo::run(&args),
+            Command::Test(args) => test::run(&args),
+            Command::Ci(args) => ci::run(&args),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `cargo xtask run`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use ix_machine::{
+    AccelChoice, Artifacts, CpuModel, Doorbells, LogLevel, MacAddress, Machine, MachineConfig,
+    MemorySize, NetworkConfig, NicKind,
+};
+
+use crate::command::image;
+use crate::interrupt;
+use crate::step::{Step, say};
+use crate::workspace;
+
+/// What the kernel says when the application can be reached.
+const SERVING: &str = "ix: serving";
+/// What it says at the end of boot when there is no wire to serve.
+const UP: &str = "ix: kernel up";
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How soon a Ctrl-C is noticed.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Boot a machine and leave it serving until Ctrl-C.
+///
+/// It is reached from a network namespace of its own; the command prints how. Ctrl-C stops the virtual
+/// machine and the NIC model, and removes the namespace.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// Do not install or build anything first.
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// Flags that describe a machine.
+#[derive(Debug, clap::Args)]
+pub struct MachineArgs {
+    /// Application to run: the name of a folder in apps/.
+    #[arg(long, value_name = "NAME", default_value = "echo")]
+    app: String,
+    /// Virtual CPUs.
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(ix_machine::config::MAX_CPUS)))]
+    cpus: u32,
+    /// Guest memory, like 512M or 5G.
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    memory: MemorySize,
+    /// Who executes the guest: auto, kvm or tcg. auto takes KVM if a small guest finishes on it.
+    #[arg(long, value_name = "ACCEL", default_value = "auto")]
+    accel: AccelChoice,
+    /// CPU model of QEMU, such as qemu64; the richest one unless given.
+    #[arg(long, value_name = "MODEL")]
+    cpu: Option<String>,
+    /// Network card: 82599 or none.
+    #[arg(long, value_name = "NIC", default_value = "82599")]
+    nic: NicKind,
+    /// The dataplane's address, like 10.9.0.2 or 10.9.0.2/24.
+    #[arg(long, value_name = "ADDRESS", default_value = "10.9.0.2/24", value_parser = NetworkConfig::for_guest)]
+    ip: NetworkConfig,
+    /// The dataplane's Ethernet address.
+    #[arg(long, value_name = "MAC")]
+    mac: Option<MacAddress>,
+    /// Port to serve, handed to the application as its first argument.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Record the wire in this file.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// How writes to the card's tail registers travel: mapped or trapped.
+    #[arg(long, value_name = "WAY")]
+    doorbells: Option<Doorbells>,
+    /// Keep polling when idle, for the lowest latency.
+    #[arg(long)]
+    poll: bool,
+    /// What the kernel and the NIC model say: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: LogLevel,
+    /// Further arguments of the application.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    app_args: Vec<String>,
+}
+
+impl MachineArgs {
+    /// The configuration that these flags describe.
+    fn config(&self, artifacts: &Artifacts) -> MachineConfig {
+        let mut config = MachineConfig::new(artifacts, &self.app);
+        config.cpus = self.cpus;
+        config.memory = self.memory;
+        config.accel = self.accel;
+        if let Some(model) = &self.cpu {
+            config.cpu_model = CpuModel::Named(model.clone());
+        }
+        config.nic = self.nic;
+        config.network = self.ip.clone();
+        if let Some(mac) = self.mac {
+            config.network.mac = mac;
+        }
+        config.nic_model.pcap = self.pcap.clone();
+        config.nic_model.doorbells = self.doorbells;
+        config.log_level = self.log;
+        if self.poll {
+            config
+                .kernel_options
+                .push(("poll".to_owned(), "on".to_owned()));
+        }
+        config
+            .app_args
+            .extend(self.port.map(|port| port.to_string()));
+        config.app_args.extend(self.app_args.iter().cloned());
+        config
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let flags = &args.machine;
+    if !args.no_build {
+        workspace::app_package(&flags.app)?;
+        crate::setup::run()?;
+        image::build(Some(&flags.app))?;
+    }
+    let mut config = flags.config(&workspace::artifacts());
+    config.echo_console = true;
+    let machine = boot(&config)?;
+    explain(&machine, &config, flags.port);
+    let report = loop {
+        if let Some(report) = machine.wait(POLL) {
+            break report;
+        }
+        if interrupt::requested() {
+            say("");
+            Step::run("run: stopping", |_| {
+                let report = machine.stop();
+                Ok(((), report.to_string()))
+            })?;
+            return Ok(());
+        }
+    };
+    if report.is_success() {
+        say(&format!("run: {report}"));
+        return Ok(());
+    }
+    Err(anyhow!("{report}"))
+}
+
+/// Starts a machine and waits until it serves; a Ctrl-C meanwhile stops it.
+pub fn boot(config: &MachineConfig) -> Result<Machine> {
+    Step::run("machine: booting", |step| {
+        let machine = Machine::start(config)?;
+        let needle = if config.nic == NicKind::None {
+            UP
+        } else {
+            SERVING
+        };
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        loop {
+            interrupt::check()?;
+            step.at(&machine.console().last_lines().pop().unwrap_or_default());
+            match machine.wait_for_line(needle, POLL) {
+                Ok(_) => break,
+                Err(ix_machine::Error::ConsoleTimeout { .. }) if Instant::now() < deadline => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let how = format!(
+            "{} serves, by {} {}",
+            machine.name(),
+            machine.accel(),
+            machine.qemu().version
+        );
+        Ok((machine, how))
+    })
+}
+
+/// Prints how the machine is reached.
+fn explain(machine: &Machine, config: &MachineConfig, port: Option<u16>) {
+    let Some(netns) = machine.netns() else {
+        say("run: without a network card; Ctrl-C stops it");
+        return;
+    };
+    let inside = format!("ip netns exec {}", netns.name());
+    let guest = config.network.guest;
+    let port = port.unwrap_or(7);
+    let load = workspace::artifacts().load_program();
+    say(&format!(
+        "run: the dataplane is {guest}; reach it from its network namespace, as root:\n  \
+         {inside} ping {guest}\n  \
+         {inside} nc {guest} {port}\n  \
+         {inside} {} echo --connect {guest}:{port} --connections 64 --messages 1000 --size 64\n\
+         run: Ctrl-C stops it",
+        load.display()
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        machine: MachineArgs,
+    }
+
+    fn config(line: &str) -> MachineConfig {
+        let words = ["run"].into_iter().chain(line.split_whitespace());
+        Cli::parse_from(words)
+            .machine
+            .config(&Artifacts::at("/images"))
+    }
+
+    #[test]
+    fn the_default_machine_is_the_documented_one() {
+        let config = config("");
+        assert_eq!(config.app, PathBuf::from("/images/echo.elf"));
+        assert_eq!((config.cpus, config.memory.mib()), (1, 512));
+        assert_eq!(config.network, NetworkConfig::default());
+        assert!(config.app_args.is_empty() && config.kernel_options.is_empty());
+    }
+
+    #[test]
+    fn flags_end_up_in_the_configuration() {
+        let config = config(
+            "--app kv --cpus 2 --memory 5G --accel tcg --cpu qemu64 --ip 192.168.1.9/16 \
+             --mac 52:54:00:00:00:09 --port 11 --pcap w.pcap --doorbells trapped --poll --log debug -- --fast 1",
+        );
+        assert_eq!(config.app, PathBuf::from("/images/kv.elf"));
+        assert_eq!(config.cpu_model, CpuModel::Named("qemu64".to_owned()));
+        assert_eq!(config.network.guest.to_string(), "192.168.1.9");
+        assert_eq!(config.network.mac.to_string(), "52:54:00:00:00:09");
+        assert_eq!(config.app_args, ["11", "--fast", "1"]);
+        assert_eq!(
+            config.kernel_options,
+            [("poll".to_owned(), "on".to_owned())]
+        );
+        assert_eq!(config.nic_model.doorbells, Some(Doorbells::Trapped));
+    }
+}

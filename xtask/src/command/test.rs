@@ -1,0 +1,198 @@
+//! `cargo xtask test`.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::child;
+use crate::command::image;
+use crate::failure::bad_input;
+use crate::step::say;
+use crate::workspace;
+
+/// Run the tests: first those on the host, then those on booted machines, then those under real KVM.
+///
+/// Installs and builds what they need. The last line is the sum of all stages.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run only this stage.
+    #[arg(value_enum)]
+    stage: Option<Stage>,
+    /// Run only the tests whose name contains this.
+    filter: Option<String>,
+}
+
+/// Tests that need the same surroundings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// On the host, without a virtual machine.
+    Host,
+    /// On booted machines, with Linux at the other end of the wire.
+    Boot,
+    /// The same image under Linux's KVM, which runs in an emulated virtualization-capable CPU.
+    Kvm,
+}
+
+/// Passed and failed tests.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+impl Args {
+    /// All stages.
+    pub fn everything() -> Self {
+        Args {
+            stage: None,
+            filter: None,
+        }
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let total = run_stages(args.stage, args.filter.as_deref())?;
+    say(&format!("{} passed, {} failed", total.passed, total.failed));
+    if total.failed > 0 {
+        anyhow::bail!("{} tests failed", total.failed);
+    }
+    if total.passed == 0 {
+        return Err(bad_input("no test has that in its name"));
+    }
+    Ok(())
+}
+
+fn run_stages(only: Option<Stage>, filter: Option<&str>) -> Result<Count> {
+    crate::setup::run()?;
+    let stages: Vec<Stage> = Stage::value_variants()
+        .iter()
+        .copied()
+        .filter(|stage| only.is_none_or(|only| only == *stage))
+        .collect();
+    if stages != [Stage::Host] {
+        image::build(None)?;
+    }
+    let mut total = Count::default();
+    let mut summary = Vec::new();
+    for stage in stages {
+        let started = Instant::now();
+        let count = run_stage(stage, filter)?;
+        summary.push((stage, count, started.elapsed()));
+        total.passed += count.passed;
+        total.failed += count.failed;
+    }
+    for (stage, count, time) in summary {
+        say(&summary_line(stage, count, time));
+    }
+    Ok(total)
+}
+
+fn run_stage(stage: Stage, filter: Option<&str>) -> Result<Count> {
+    say(&format!("test: {}", name(stage)));
+    let mut count = Count::default();
+    let result = child::show(command(stage, filter), |line| count.read(line));
+    if stage != Stage::Host {
+        // Tests that were killed cannot remove their machines' namespaces.
+        ix_machine::run_dir::remove_all_abandoned();
+    }
+    if !result?.success() && count.failed == 0 {
+        // Something did not compile, or a test program died.
+        count.failed = 1;
+    }
+    Ok(count)
+}
+
+fn command(stage: Stage, filter: Option<&str>) -> Command {
+    let mut command = match stage {
+        Stage::Host => workspace::cargo(&["test", "--workspace", "--no-fail-fast"]),
+        Stage::Boot => workspace::cargo(&["test", "-p", "ix-tests", "--no-fail-fast"]),
+        Stage::Kvm => workspace::cargo(&["test", "-p", "ix-nested-kvm", "--no-fail-fast"]),
+    };
+    command.arg("--").args(filter);
+    if stage != Stage::Host {
+        // One machine at a time: two would share the processors that the other one's clock needs.
+        command.args(["--ignored", "--test-threads=1"]);
+    }
+    command
+}
+
+impl Count {
+    /// Adds what a line of the test harness says, if it is one of its results.
+    fn read(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        let number_before = |word: &str| {
+            let before = result
+                .split(word)
+                .next()
+                .filter(|before| before.len() < result.len())?;
+            before
+                .trim_end()
+                .rsplit([' ', ';'])
+                .next()?
+                .parse::<u64>()
+                .ok()
+        };
+        self.passed += number_before(" passed").unwrap_or(0);
+        self.failed += number_before(" failed").unwrap_or(0);
+    }
+}
+
+fn summary_line(stage: Stage, count: Count, time: Duration) -> String {
+    let Count { passed, failed } = count;
+    format!(
+        "test: {}: {passed} passed, {failed} failed ({:.1} s)",
+        name(stage),
+        time.as_secs_f64()
+    )
+}
+
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Host => "host",
+        Stage::Boot => "booted machines",
+        Stage::Kvm => "real KVM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_all_programs_are_summed() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test a ... ok",
+            "test result: ok. 34 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.15s",
+            "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 9.1s",
+        ] {
+            count.read(line);
+        }
+        assert_eq!(
+            count,
+            Count {
+                passed: 36,
+                failed: 3
+            }
+        );
+    }
+
+    #[test]
+    fn machines_run_one_at_a_time() {
+        let args = |stage| {
+            let command = command(stage, Some("ping"));
+            command
+                .get_args()
+                .map(|arg| arg.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(args(Stage::Host), "test --workspace --no-fail-fast -- ping");
+        assert!(args(Stage::Boot).ends_with("-- ping --ignored --test-threads=1"));
+    }
+}
