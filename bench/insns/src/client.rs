@@ -16,6 +16,9 @@ pub const MESSAGE_BYTES: usize = 64;
 /// A reply that takes longer ends the measurement: something in the machine has stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Asked again and again while something takes long; an error ends it.
+pub type Check = fn() -> Result<()>;
+
 /// Open connections to an echo service.
 pub struct ClosedLoop {
     connections: Vec<Connection>,
@@ -38,8 +41,8 @@ impl ClosedLoop {
     }
 
     /// Sends `requests` requests, each connection its next one as soon as its last one is answered,
-    /// and returns when all are answered and every byte is verified.
-    pub fn run(&mut self, requests: u64) -> Result<()> {
+    /// and returns when all are answered and every byte is verified, or when `check` fails.
+    pub fn run(&mut self, requests: u64, check: Check) -> Result<()> {
         let mut unsent = requests;
         let mut unanswered = requests;
         let mut ready = Vec::with_capacity(self.connections.len());
@@ -47,6 +50,7 @@ impl ClosedLoop {
             connection.send_one_of(&mut unsent)?;
         }
         while unanswered > 0 {
+            check()?;
             self.wait(&mut ready)?;
             for event in ready.drain(..) {
                 let connection = &mut self.connections[event.data.u64() as usize];
@@ -174,7 +178,7 @@ mod tests {
         let mut client = ClosedLoop::connect(address, 5).unwrap();
         for requests in [1, 3, 500] {
             total.store(0, Ordering::SeqCst);
-            client.run(requests).unwrap();
+            client.run(requests, || Ok(())).unwrap();
             assert_eq!(
                 total.load(Ordering::SeqCst),
                 requests * MESSAGE_BYTES as u64
@@ -185,7 +189,10 @@ mod tests {
     #[test]
     fn a_corrupted_reply_is_noticed() {
         let (address, _) = server(|bytes| bytes[0] ^= 1);
-        let error = ClosedLoop::connect(address, 1).unwrap().run(1).unwrap_err();
+        let error = ClosedLoop::connect(address, 1)
+            .unwrap()
+            .run(1, || Ok(()))
+            .unwrap_err();
         assert!(error.to_string().contains("wrong reply"), "{error}");
     }
 }

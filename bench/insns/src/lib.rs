@@ -34,6 +34,7 @@ use ix_machine::Artifacts;
 use ix_machine::qemu::Qemu;
 
 use crate::baseline::Baseline;
+use crate::client::Check;
 use crate::code::Code;
 use crate::profile::Profile;
 use crate::report::Report;
@@ -43,11 +44,12 @@ use crate::run::Measured;
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Boots to take the median over
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     pub boots: u8,
     /// Numbers of connections to measure at
-    #[arg(long, value_delimiter = ',', default_value = "1,64")]
-    pub connections: Vec<usize>,
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: Vec<u16>,
     /// Also write the result to FILE
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -63,11 +65,9 @@ pub struct Options {
 }
 
 /// Measures with the images that `cargo xtask image` has built, prints, and compares.
-pub fn bench(options: &Options) -> Result<()> {
-    ensure!(
-        !options.connections.contains(&0),
-        "--connections: at least 1 each"
-    );
+///
+/// `check` is asked again and again; an error from it ends the run.
+pub fn bench(options: &Options, check: Check) -> Result<()> {
     let baseline = match options.update {
         true => None,
         false => Some(Baseline::read(&baseline_path())?),
@@ -75,7 +75,7 @@ pub fn bench(options: &Options) -> Result<()> {
     let plugin = run::build_plugin(&Qemu::locate()?)?;
     let mut boots = Vec::new();
     for _ in 0..options.boots {
-        boots.push(run::measure(&plugin, &options.connections)?);
+        boots.push(run::measure(&plugin, &options.connections, check)?);
     }
     print_details(options, boots.last().map_or(&[], Vec::as_slice))?;
 

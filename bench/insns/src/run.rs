@@ -13,7 +13,7 @@ use ix_machine::qemu::{Qemu, Version};
 use ix_machine::{Artifacts, Machine, MachineConfig};
 
 use crate::baseline::Point;
-use crate::client::ClosedLoop;
+use crate::client::{Check, ClosedLoop};
 use crate::sample::Sampler;
 use crate::work::Work;
 
@@ -48,7 +48,7 @@ pub struct Measured {
 }
 
 /// Boots once and measures at each of `connections`.
-pub fn measure(plugin: &Path, connections: &[usize]) -> Result<Vec<Measured>> {
+pub fn measure(plugin: &Path, connections: &[u16], check: Check) -> Result<Vec<Measured>> {
     let directory =
         tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
     let socket = directory.path().join("insns");
@@ -60,7 +60,7 @@ pub fn measure(plugin: &Path, connections: &[usize]) -> Result<Vec<Measured>> {
 
     let measured = connections
         .iter()
-        .map(|&count| measure_at(count, &machine, server, &mut sampler))
+        .map(|&count| measure_at(count.into(), &machine, server, &mut sampler, check))
         .collect::<Result<_>>()
         .with_context(|| {
             format!(
@@ -143,17 +143,20 @@ fn measure_at(
     machine: &Machine,
     server: SocketAddr,
     sampler: &mut Sampler,
+    check: Check,
 ) -> Result<Measured> {
     let requests = (REQUESTS_PER_CONNECTION * connections as u64).max(REQUESTS_AT_LEAST);
     let namespace = machine.netns().context("the machine has no wire")?;
     let mut client = namespace.run(|| ClosedLoop::connect(server, connections))??;
-    client.run(requests / 4).context("while warming up")?;
+    client
+        .run(requests / 4, check)
+        .context("while warming up")?;
 
     thread::sleep(SETTLE);
     let quiet_start = sampler.sample()?;
     thread::sleep(QUIET);
     let start = sampler.sample()?;
-    client.run(requests)?;
+    client.run(requests, check)?;
     let end = sampler.sample()?;
 
     let code = crate::images()?;

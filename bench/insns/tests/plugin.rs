@@ -125,11 +125,7 @@ fn every_instruction_is_counted_exactly() {
     thread::sleep(Duration::from_millis(100));
     let window = sampler.sample().unwrap().since(&middle);
     assert_eq!(window.at(DEC), 0);
-    assert!(
-        window.at(PAUSE) > ITERATIONS.into(),
-        "it polls: {}",
-        window.at(PAUSE)
-    );
+    assert!(window.at(PAUSE) > 10_000, "it polls: {}", window.at(PAUSE));
     let polling = window.total();
     let work = Work::extract(&window, &middle.since(&start), |address| address == PAUSE).unwrap();
     let left = work.kernel() + work.user();

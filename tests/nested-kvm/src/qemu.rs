@@ -2,6 +2,8 @@
 //! machine, with the libraries that its loader names and the firmware that a q35 machine reads.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,29 +41,40 @@ pub struct PrivateLibraries {
 }
 
 impl Qemu {
-    /// The program from the host's own packages.
-    pub fn of_host(program: &Path) -> Self {
-        let firmware = ["/usr/share/qemu", "/usr/share/seabios"]
-            .map(PathBuf::from)
-            .to_vec();
-        Self {
-            program: program.to_owned(),
-            private: None,
-            firmware,
+    /// The installation that `program` starts: a program of the host's packages, or the wrapper that
+    /// `cargo xtask setup` puts beside the Debian tree (`root/`) of a private one.
+    pub fn of_program(program: &Path) -> Result<Self> {
+        let mut magic = [0; 4];
+        File::open(program)
+            .and_then(|mut file| file.read_exact(&mut magic))
+            .with_context(|| format!("cannot read {}", program.display()))?;
+        if magic == *b"\x7fELF" {
+            let firmware = ["/usr/share/qemu", "/usr/share/seabios"]
+                .map(PathBuf::from)
+                .to_vec();
+            return Ok(Self {
+                program: program.to_owned(),
+                private: None,
+                firmware,
+            });
         }
-    }
-
-    /// A program from a Debian tree unpacked at `root`.
-    pub fn of_debian_root(root: &Path) -> Self {
+        let root = program.with_file_name("root");
         let libraries = root.join("usr/lib/x86_64-linux-gnu");
-        Self {
+        let qemu = Self {
             program: root.join("usr/bin/qemu-system-x86_64"),
             private: Some(PrivateLibraries {
                 loader: libraries.join("ld-linux-x86-64.so.2"),
                 directories: vec![libraries],
             }),
             firmware: vec![root.join("usr/share/qemu"), root.join("usr/share/seabios")],
-        }
+        };
+        ensure!(
+            qemu.program.exists(),
+            "{} is a script, but there is no {} that it could start: name the program itself",
+            program.display(),
+            qemu.program.display()
+        );
+        Ok(qemu)
     }
 
     /// The command that starts it on the host, up to the machine's own arguments.

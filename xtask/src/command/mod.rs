@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod bench;
 mod ci;
 mod demo;
 mod image;
@@ -18,6 +19,7 @@ pub enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Test(test::Args),
+    Bench(bench::Args),
     Ci(ci::Args),
 }
 
@@ -30,6 +32,7 @@ impl Command {
             Command::Run(args) => run::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Test(args) => test::run(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::Ci(args) => ci::run(&args),
         }
     }

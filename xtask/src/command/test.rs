@@ -107,7 +107,14 @@ fn run_stage(stage: Stage, filter: Option<&str>) -> Result<Count> {
 fn command(stage: Stage, filter: Option<&str>) -> Command {
     let mut command = match stage {
         Stage::Host => workspace::cargo(&["test", "--workspace", "--no-fail-fast"]),
-        Stage::Boot => workspace::cargo(&["test", "-p", "ix-tests", "--no-fail-fast"]),
+        Stage::Boot => workspace::cargo(&[
+            "test",
+            "-p",
+            "ix-machine",
+            "-p",
+            "ix-tests",
+            "--no-fail-fast",
+        ]),
         Stage::Kvm => workspace::cargo(&["test", "-p", "ix-nested-kvm", "--no-fail-fast"]),
     };
     command.arg("--").args(filter);
