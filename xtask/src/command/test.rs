@@ -113,6 +113,8 @@ fn command(stage: Stage, filter: Option<&str>) -> Command {
             "ix-machine",
             "-p",
             "ix-tests",
+            "-p",
+            "ix-insns",
             "--no-fail-fast",
         ]),
         Stage::Kvm => workspace::cargo(&["test", "-p", "ix-nested-kvm", "--no-fail-fast"]),
