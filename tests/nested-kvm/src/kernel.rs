@@ -1,14 +1,19 @@
-//! The outer machine's Linux: Debian's cloud kernel and the modules of KVM, taken from the package
-//! with apt and unpacked beside the host's own packages, never installed.
+//! The outer machine's Linux: Debian's cloud kernel and the modules of KVM, taken from the packages
+//! with apt and unpacked in the cache folder, never installed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-/// The package whose dependency is the current kernel.
+/// The package that leads to the current kernel: it depends on the packages of one version, by
+/// Debian's release one for all (`linux-image-6.1.0-56-cloud-amd64`) or several.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// How packages of that kernel, and only those, are called.
+const PACKAGES: (&str, &str) = ("linux-", "-cloud-amd64");
 
 /// The module that provides `/dev/kvm` on an AMD processor, which is what TCG emulates.
 const MODULE: &str = "kvm-amd";
@@ -27,65 +32,96 @@ pub fn fetch(cache: &Path) -> Result<Linux> {
     if !directory.exists() {
         download(&directory)?;
     }
-    let image = entry(&directory.join("boot"), |name| name.starts_with("vmlinuz-"))?;
-    let modules = entry(&directory.join("modules"), |_| true)?;
-    let mut loaded = Modules {
-        root: modules,
-        names: Vec::new(),
-        contents: Vec::new(),
-    };
-    loaded.add(MODULE)?;
-    Ok(Linux {
-        image,
-        modules: loaded.contents,
+    find(&directory).with_context(|| {
+        format!(
+            "{} is incomplete: remove it, and it is fetched anew",
+            directory.display()
+        )
     })
 }
 
-/// Unpacks the kernel package to `directory`, which appears only when it is complete.
+fn find(directory: &Path) -> Result<Linux> {
+    let mut tree = Tree::default();
+    tree.add(directory)?;
+    let image = tree.image.take().context("no kernel image (vmlinuz)")?;
+    let mut modules = Modules {
+        tree,
+        names: Vec::new(),
+        contents: Vec::new(),
+    };
+    modules.add(MODULE)?;
+    Ok(Linux {
+        image,
+        modules: modules.contents,
+    })
+}
+
+/// Unpacks the kernel's packages to `directory`, which appears only when it is complete.
 fn download(directory: &Path) -> Result<()> {
-    let package = kernel_package()?;
-    println!("nested-kvm: fetching {package}");
+    let packages = packages()?;
+    println!("nested-kvm: fetching {}", packages.join(", "));
     let parent = directory.parent().expect("a folder in the cache");
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     let work = tempfile::tempdir_in(parent)?;
     run(Command::new("apt-get")
-        .args(["-qq", "download", &package])
+        .args(["-qq", "download"])
+        .args(&packages)
         .current_dir(&work))?;
-    let archive = entry(work.path(), |name| name.ends_with(".deb"))?;
     let tree = work.path().join("tree");
-    run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&tree))?;
-    // With or without the merge of /lib into /usr.
-    let modules = ["usr/lib/modules", "lib/modules"].map(|path| tree.join(path));
-    let modules = modules.iter().find(|path| path.exists());
-    let modules = modules.with_context(|| format!("{package} has no modules"))?;
-    fs::rename(modules, tree.join("modules"))?;
+    for archive in fs::read_dir(&work)? {
+        run(Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(archive?.path())
+            .arg(&tree))?;
+    }
     fs::rename(&tree, directory)
         .with_context(|| format!("cannot move the kernel to {}", directory.display()))
 }
 
-/// The name of the current kernel package, which carries its version.
-fn kernel_package() -> Result<String> {
-    for attempt in 0..2 {
+/// The packages that the current kernel consists of.
+fn packages() -> Result<Vec<String>> {
+    let mut packages = closure(META_PACKAGE)?;
+    if packages.is_empty() {
+        run(Command::new("apt-get").args(["-qq", "update"])).context("apt's lists are empty")?;
+        packages = closure(META_PACKAGE)?;
+    }
+    ensure!(
+        !packages.is_empty(),
+        "apt does not know {META_PACKAGE}; this test needs Debian's apt"
+    );
+    Ok(packages)
+}
+
+/// The kernel's packages that `package` depends on, directly or through others of them.
+fn closure(package: &str) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    let mut unseen = vec![package.to_owned()];
+    while let Some(package) = unseen.pop() {
         let output = Command::new("apt-cache")
-            .args(["depends", META_PACKAGE])
+            .args(["depends", "--important", &package])
             .stderr(Stdio::null())
             .output()
             .context("apt-cache does not start: the nested KVM test needs Debian's apt")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let depends = text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "));
-        if let Some(package) = depends
-            .into_iter()
-            .find(|name| name.starts_with("linux-image-"))
-        {
-            return Ok(package.to_owned());
-        }
-        if attempt == 0 && run(Command::new("apt-get").args(["-qq", "update"])).is_err() {
-            break;
+        for dependency in kernel_dependencies(&String::from_utf8_lossy(&output.stdout)) {
+            if !found.contains(&dependency) {
+                found.push(dependency.clone());
+                unseen.push(dependency);
+            }
         }
     }
-    bail!("apt does not know {META_PACKAGE}: run `apt-get update` as root (Debian only)")
+    Ok(found)
+}
+
+/// The kernel's packages in the output of `apt-cache depends`.
+fn kernel_dependencies(listing: &str) -> Vec<String> {
+    let (start, end) = PACKAGES;
+    let names = listing
+        .lines()
+        .filter_map(|line| line.trim().split_once("Depends: "));
+    let names = names.map(|(_, name)| name.to_owned());
+    names
+        .filter(|name| name.starts_with(start) && name.ends_with(end))
+        .collect()
 }
 
 fn run(command: &mut Command) -> Result<()> {
@@ -102,65 +138,62 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The one entry of `directory` whose name is wanted.
-fn entry(directory: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
-    let entries = fs::read_dir(directory)
-        .with_context(|| format!("cannot read {}: remove its folder", directory.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        if wanted(&entry.file_name().to_string_lossy()) {
-            return Ok(entry.path());
+/// What is in the unpacked packages. Releases differ in where the image lies (`boot`, or beside the
+/// modules), and in whether modules lie below `lib` or `usr/lib`, compressed or not.
+#[derive(Default)]
+struct Tree {
+    image: Option<PathBuf>,
+    modules: BTreeMap<String, PathBuf>,
+}
+
+impl Tree {
+    fn add(&mut self, directory: &Path) -> Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() {
+                self.add(&entry.path())?;
+            } else if name.starts_with("vmlinuz") {
+                self.image = Some(entry.path());
+            } else if let Some((stem, _)) = name.split_once(".ko") {
+                self.modules.insert(module_name(stem), entry.path());
+            }
         }
+        Ok(())
     }
-    bail!(
-        "nothing suitable in {}: remove that folder, and it is fetched anew",
-        directory.display()
-    )
+}
+
+/// File names have `-` where module names have `_`.
+fn module_name(text: &str) -> String {
+    text.replace('-', "_")
 }
 
 /// Modules collected in the order in which they have to be loaded.
 struct Modules {
-    root: PathBuf,
+    tree: Tree,
     names: Vec<String>,
     contents: Vec<Vec<u8>>,
 }
 
 impl Modules {
     fn add(&mut self, name: &str) -> Result<()> {
-        if self.names.iter().any(|known| known == name) {
+        let name = module_name(name);
+        if self.names.contains(&name) {
             return Ok(());
         }
-        let path = find_module(&self.root, name)?;
-        let path = path.with_context(|| format!("this kernel has no module {name}"))?;
-        let contents = read_module(&path)?;
+        let path = self
+            .tree
+            .modules
+            .get(&name)
+            .with_context(|| format!("no module {name}"))?;
+        let contents = read_module(path)?;
         for dependency in dependencies(&contents) {
             self.add(&dependency)?;
         }
-        self.names.push(name.to_owned());
+        self.names.push(name);
         self.contents.push(contents);
         Ok(())
     }
-}
-
-/// Looks for `name` in the tree; file names have `-` where module names may have `_`.
-fn find_module(directory: &Path, name: &str) -> Result<Option<PathBuf>> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            if let Some(found) = find_module(&entry.path(), name)? {
-                return Ok(Some(found));
-            }
-            continue;
-        }
-        let file_name = entry.file_name().to_string_lossy().replace('_', "-");
-        if file_name
-            .split_once(".ko")
-            .is_some_and(|(stem, _)| stem == name.replace('_', "-"))
-        {
-            return Ok(Some(entry.path()));
-        }
-    }
-    Ok(None)
 }
 
 fn read_module(path: &Path) -> Result<Vec<u8>> {
@@ -198,7 +231,21 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::dependencies;
+    use super::*;
+
+    #[test]
+    fn only_the_kernels_own_packages_are_followed() {
+        let listing = "linux-image-7.3.4+deb13-cloud-amd64\n  PreDepends: linux-base\n \
+             |Depends: dracut\n  Depends: linux-binary-7.3.4+deb13-cloud-amd64\n  \
+             Depends: linux-modules-7.3.4+deb13-cloud-amd64\n";
+        assert_eq!(
+            kernel_dependencies(listing),
+            [
+                "linux-binary-7.3.4+deb13-cloud-amd64",
+                "linux-modules-7.3.4+deb13-cloud-amd64"
+            ]
+        );
+    }
 
     #[test]
     fn depends_field_lists_modules() {
