@@ -1,0 +1,583 @@
+//! What reading and writing each register does (8.2.3). Both matches name every register.
+//!
+//! Registers that are stored and read back without further effect fall into two kinds: those that
+//! tune what the model does not have to tune (thresholds, DCA, arbitration, flow control on a wire
+//! that knows no pause frames), and filters of features that the model does not have (flow
+//! director, five-tuple filters, pools), of which none ever matches.
+
+use ixgbe_spec::QUEUES;
+use ixgbe_spec::register::{
+    self as reg, Autoc, Ctrl, Dmatxctl, Eec, Eemngctl, Eerd, Eicr, Hlreg0, LinkMode, Links,
+    Rdrxctl, Rxctrl, Rxdctl, Secrxctrl, Sectxctrl, SecurityStatus, Status, Swsm, Txdctl,
+};
+
+use super::eeprom::EE_SIZE;
+use super::filters::Filters;
+use super::interrupts::{InterruptSink, Interrupts};
+use super::packet_buffer::PacketBuffer;
+use super::receive::{Blocked, RxQueue};
+use super::register::{Register, RxRegister, TxRegister};
+use super::rss::Rss;
+use super::statistics::Statistics;
+use super::transmit::TxQueue;
+use super::{Model, ModelConfig};
+use crate::wire::Wire;
+
+/// FDIRCTRL.INIT-Done: the (empty) filter table is ready (8.2.3.21.1).
+const FDIRCTRL_INIT_DONE: u32 = 1 << 3;
+/// MSCA.MDICMD: starts an access to a PHY, clears itself; there is no PHY (8.2.3.22.11).
+const MSCA_COMMAND: u32 = 1 << 30;
+/// I2CCTL: outputs of the device, and the same lines as inputs (8.2.3.1.5).
+const I2C_OUTPUTS: u32 = 0b1010;
+/// RXMEMWRAP: all packet buffers are empty (8.2.3.8.11).
+const RXMEMWRAP_EMPTY: u32 = 0x8888_8888;
+const RXMEMWRAP_EMPTY_0: u32 = 1 << 3;
+
+/// Everything that a reset resets.
+#[derive(Debug)]
+pub(super) struct State {
+    ctrl: u32,
+    eerd: u32,
+    swsm: u32,
+    autoc: u32,
+    dmatxctl: u32,
+    rxctrl: u32,
+    sectxctrl: u32,
+    secrxctrl: u32,
+    link_up: bool,
+    /// The link was down since LINKS was last read.
+    link_was_down: bool,
+    pub(super) hlreg0: u32,
+    pub(super) maxfrs: u32,
+    pub(super) rxcsum: u32,
+    pub(super) dtxtcpflgl: u32,
+    pub(super) dtxtcpflgh: u32,
+    pub(super) filters: Filters,
+    pub(super) rss: Rss,
+    pub(super) interrupts: Interrupts,
+    pub(super) statistics: Statistics,
+    pub(super) rx: Vec<RxQueue>,
+    pub(super) tx: Vec<TxQueue>,
+    /// Transmit queues that may have something to send.
+    pub(super) tx_ready: u128,
+    /// Room for a segment of a large frame.
+    pub(super) tx_segment: Vec<u8>,
+    pub(super) packet_buffer: PacketBuffer,
+    pub(super) blocked: Option<Blocked>,
+    /// Registers without effect, by offset.
+    stored: Vec<u32>,
+}
+
+impl State {
+    /// Reset values are those of 8.2.3; AUTOC and RAL0 are loaded from the EEPROM.
+    pub(super) fn new(config: &ModelConfig, link_up: bool) -> Self {
+        let queue = RxQueue {
+            // 2 KB buffers, 256-byte headers.
+            srrctl: reg::Srrctl::empty()
+                .with_bsizepacket(2)
+                .with_bsizeheader(4)
+                .bits(),
+            ..RxQueue::default()
+        };
+        let mut state = Self {
+            ctrl: 0,
+            eerd: 0,
+            swsm: 0,
+            autoc: Autoc::empty()
+                .with_link_mode(LinkMode::TenGigabitSerial)
+                .bits(),
+            dmatxctl: 0,
+            rxctrl: 0,
+            sectxctrl: Sectxctrl::SECTX_DIS.bits(),
+            secrxctrl: Secrxctrl::SECRX_DIS.bits(),
+            link_up,
+            link_was_down: false,
+            hlreg0: (Hlreg0::TXCRCEN
+                | Hlreg0::RXCRCSTRP
+                | Hlreg0::TXPADEN
+                | Hlreg0::MDCSPD
+                | Hlreg0::RXLNGTHERREN)
+                .bits(),
+            maxfrs: reg::with_maxfrs_mfs(0, 1518),
+            rxcsum: 0,
+            dtxtcpflgl: 0x0ff6_0ff6,
+            dtxtcpflgh: 0x0000_0f7f,
+            filters: Filters::new(config.mac),
+            rss: Rss::new(),
+            interrupts: Interrupts::new(),
+            statistics: Statistics::new(),
+            rx: vec![queue; QUEUES as usize],
+            tx: (0..QUEUES).map(|_| TxQueue::default()).collect(),
+            tx_ready: 0,
+            tx_segment: Vec::new(),
+            packet_buffer: PacketBuffer::default(),
+            blocked: None,
+            stored: vec![0; reg::BAR0_BYTES as usize / 4],
+        };
+        state.store(reg::rxpbsize(0), reg::rxpbsize_of(512));
+        state.store(reg::txpbsize(0), reg::txpbsize_of(160));
+        let rdrxctl = Rdrxctl::empty().with_rscfrstsize(8);
+        state.store(reg::RDRXCTL, rdrxctl.bits());
+        state
+    }
+
+    /// Whether frames from the wire go on at all.
+    pub(super) fn receive_enabled(&self) -> bool {
+        self.rxctrl & Rxctrl::RXEN.bits() != 0
+            && self.secrxctrl & Secrxctrl::RX_DIS.bits() == 0
+            && !self.master_disabled()
+    }
+
+    /// Whether frames go out at all.
+    pub(super) fn transmit_enabled(&self) -> bool {
+        self.dmatxctl & Dmatxctl::TE.bits() != 0
+            && self.sectxctrl & Sectxctrl::TX_DIS.bits() == 0
+            && !self.master_disabled()
+    }
+
+    fn master_disabled(&self) -> bool {
+        self.ctrl & Ctrl::PCIE_MASTER_DISABLE.bits() != 0
+    }
+
+    /// Whether the packet buffer takes a frame of `bytes` more.
+    pub(super) fn packet_buffer_has_room(&self, bytes: usize) -> bool {
+        let kilobytes = reg::rxpbsize_kilobytes(self.stored(reg::rxpbsize(0)));
+        self.packet_buffer
+            .has_room(bytes, kilobytes as usize * 1024)
+    }
+
+    /// All enabled transmit queues are looked at again: something that held them up has changed.
+    pub(super) fn retry_transmit(&mut self) {
+        self.tx_ready = u128::MAX;
+    }
+
+    fn stored(&self, offset: u32) -> u32 {
+        self.stored
+            .get(offset as usize / 4)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn store(&mut self, offset: u32, value: u32) {
+        if let Some(place) = self.stored.get_mut(offset as usize / 4) {
+            *place = value;
+        }
+    }
+
+    fn links(&mut self) -> u32 {
+        let mut links = Links::empty();
+        if self.link_up {
+            links |= Links::LINK_UP.with_link_speed(3);
+            links.set(Links::LINK_STATUS, !self.link_was_down);
+        }
+        self.link_was_down = !self.link_up;
+        let mode = Autoc::from_bits_retain(self.autoc).link_mode();
+        let negotiates = matches!(
+            mode,
+            LinkMode::Backplane | LinkMode::BackplaneClause37 | LinkMode::BackplaneSgmii
+        );
+        links.set(Links::AN_COMPLETED, negotiates && self.link_up);
+        links.bits()
+    }
+}
+
+impl<W: Wire, I: InterruptSink> Model<W, I> {
+    /// The link follows the wire.
+    pub(super) fn follow_link(&mut self) {
+        let link_up = self.wire.link_up();
+        if link_up != self.state.link_up {
+            self.state.link_up = link_up;
+            self.state.link_was_down = true;
+            self.state.interrupts.raise_other(Eicr::LSC);
+        }
+    }
+
+    pub(super) fn read_register(&mut self, offset: u32) -> u32 {
+        let Some(register) = Register::at(offset) else {
+            return 0;
+        };
+        let state = &mut self.state;
+        match register {
+            Register::Ctrl => state.ctrl,
+            Register::Status => {
+                let mut status = Status::empty();
+                status.set(Status::LINK_UP, state.link_up);
+                status.set(Status::PCIE_MASTER_ENABLE, !state.master_disabled());
+                status.bits()
+            }
+            // Nothing hangs on the bus: its lines follow our outputs, and nobody acknowledges.
+            Register::I2cctl => {
+                let outputs = state.stored(offset) & I2C_OUTPUTS;
+                outputs | outputs >> 1
+            }
+            Register::Eec => {
+                let requested = Eec::from_bits_retain(state.stored(offset)) & Eec::EE_REQ;
+                let mut eec = Eec::EE_PRES | Eec::AUTO_RD | requested;
+                eec.set(Eec::EE_GNT, !requested.is_empty());
+                eec.with_ee_size(EE_SIZE).bits()
+            }
+            Register::Eerd => state.eerd,
+            Register::Eemngctl => (Eemngctl::CFG_DONE0 | Eemngctl::CFG_DONE1).bits(),
+            Register::Swsm => {
+                let swsm = state.swsm;
+                state.swsm |= Swsm::SMBI.bits();
+                swsm
+            }
+            // No firmware, no DCA requester, no congestion, no partner, no PHY.
+            Register::Fwsm
+            | Register::Factps
+            | Register::DcaId
+            | Register::Links2
+            | Register::Hlreg1
+            | Register::Tfcs
+            | Register::Eimc
+            | Register::Eics
+            | Register::EimcEx(_)
+            | Register::EicsEx(_) => 0,
+            Register::Msrwd => u32::MAX,
+            Register::Eicr => state.interrupts.read_eicr(),
+            Register::Eims => state.interrupts.eims(),
+            Register::Eiac => state.interrupts.eiac(),
+            Register::Eiam => state.interrupts.eiam(),
+            Register::Gpie => state.interrupts.gpie(),
+            Register::IvarMisc => *state.interrupts.ivar_misc(),
+            Register::EimsEx(n) => state.interrupts.eims_ex(n),
+            Register::EiamEx(n) => state.interrupts.eiam_ex(n),
+            Register::Eitr(n) => state.interrupts.eitr(n),
+            Register::Ivar(n) => *state.interrupts.ivar(n),
+            Register::Fctrl => state.filters.fctrl,
+            Register::Vlnctrl => state.filters.vlnctrl,
+            Register::Mcstctrl => state.filters.mcstctrl,
+            Register::Mta(n) => *state.filters.mta(n),
+            Register::Vfta(n) => *state.filters.vfta(n),
+            Register::Ral(n) => state.filters.ral(n),
+            Register::Rah(n) => state.filters.rah(n),
+            Register::Rxcsum => state.rxcsum,
+            Register::Mrqc => state.rss.mrqc,
+            Register::Rssrk(n) => state.rss.rssrk(n),
+            Register::Reta(n) => state.rss.reta(n),
+            Register::Fdirctrl => state.stored(offset) | FDIRCTRL_INIT_DONE,
+            Register::Rdrxctl => state.stored(offset) | Rdrxctl::DMAIDONE.bits(),
+            Register::Rxctrl => state.rxctrl,
+            Register::Rxmemwrap if state.packet_buffer.is_empty() => RXMEMWRAP_EMPTY,
+            Register::Rxmemwrap => RXMEMWRAP_EMPTY & !RXMEMWRAP_EMPTY_0,
+            Register::Rx(register, n) => state.rx[usize::from(n)].read(register),
+            Register::Dmatxctl => state.dmatxctl,
+            Register::Dtxtcpflgl => state.dtxtcpflgl,
+            Register::Dtxtcpflgh => state.dtxtcpflgh,
+            Register::Tx(register, n) => state.tx[usize::from(n)].read(register),
+            Register::Hlreg0 => state.hlreg0,
+            Register::Maxfrs => state.maxfrs,
+            Register::Autoc => state.autoc,
+            Register::Links => state.links(),
+            Register::Sectxctrl => state.sectxctrl,
+            Register::Secrxctrl => state.secrxctrl,
+            // The paths are empty between two register accesses.
+            Register::Sectxstat | Register::Secrxstat => SecurityStatus::RDY.bits(),
+            Register::Count(counter) => state.statistics.take(counter),
+            Register::CountLow(counter) => state.statistics.low(counter),
+            Register::CountHigh(counter) => state.statistics.take_high(counter),
+            Register::QueueCount(counter, set) => state.statistics.take_queue(counter, set),
+            Register::Rqsmr(n) => *state.statistics.rqsmr(n),
+            Register::Tqsm(n) => *state.statistics.tqsm(n),
+            Register::CtrlExt
+            | Register::Esdp
+            | Register::Ledctl
+            | Register::Tcptimer
+            | Register::Fla
+            | Register::Grc
+            | Register::SwFwSync
+            | Register::Gcr
+            | Register::GcrExt
+            | Register::DcaCtrl
+            | Register::Eitrsel
+            | Register::Pbacl(_)
+            | Register::Rfctl
+            | Register::Synqf
+            | Register::Psrtype(_)
+            | Register::Mpsar(_)
+            | Register::Ftqf(_)
+            | Register::Etqf(_)
+            | Register::Etqs(_)
+            | Register::Rxpbsize(_)
+            | Register::Rscdbu
+            | Register::Rtrup2tc
+            | Register::Pfvtctl
+            | Register::Pfvlvf(_)
+            | Register::Pfvlvfb(_)
+            | Register::Pfuta(_)
+            | Register::Dtxmxszrq
+            | Register::Mtqc
+            | Register::Rttdcs
+            | Register::Rttdqsel
+            | Register::Rttdt1c
+            | Register::Rttbcnrc
+            | Register::Txpbsize(_)
+            | Register::Txpbthresh(_)
+            | Register::Msca
+            | Register::Autoc2
+            | Register::Macc
+            | Register::Mflcn
+            | Register::Fcttv(_)
+            | Register::Fcrtl(_)
+            | Register::Fcrth(_)
+            | Register::Fcrtv
+            | Register::Fccfg
+            | Register::Sectxbuffaf
+            | Register::Sectxminifg => state.stored(offset),
+        }
+    }
+
+    pub(super) fn write_register(&mut self, offset: u32, value: u32) {
+        let Some(register) = Register::at(offset) else {
+            self.counters.unknown_writes += 1;
+            log::debug!("write of {value:#x} to unknown register {offset:#x}");
+            return;
+        };
+        let now_ns = self.now_ns;
+        let state = &mut self.state;
+        match register {
+            Register::Ctrl => self.write_ctrl(value),
+            Register::Eerd => {
+                let eerd = Eerd::from_bits_retain(value);
+                if eerd.contains(Eerd::START) {
+                    let data = self.eeprom.word(eerd.addr());
+                    state.eerd = ((eerd - Eerd::START).with_data(data) | Eerd::DONE).bits();
+                }
+            }
+            Register::Swsm => state.swsm = value & (Swsm::SMBI | Swsm::SWESMBI).bits(),
+            Register::Eicr => state.interrupts.write_eicr(value),
+            Register::Eics => state.interrupts.write_eics(value),
+            Register::Eims => state.interrupts.write_eims(value),
+            Register::Eimc => state.interrupts.write_eimc(value),
+            Register::Eiac => state.interrupts.write_eiac(value),
+            Register::Eiam => state.interrupts.write_eiam(value),
+            Register::Gpie => state.interrupts.write_gpie(value),
+            Register::IvarMisc => *state.interrupts.ivar_misc() = value,
+            Register::EicsEx(n) => state.interrupts.write_eics_ex(n, value),
+            Register::EimsEx(n) => state.interrupts.write_eims_ex(n, value),
+            Register::EimcEx(n) => state.interrupts.write_eimc_ex(n, value),
+            Register::EiamEx(n) => state.interrupts.write_eiam_ex(n, value),
+            Register::Eitr(n) => state.interrupts.write_eitr(n, value, now_ns),
+            Register::Ivar(n) => *state.interrupts.ivar(n) = value,
+            Register::Fctrl => state.filters.fctrl = value,
+            Register::Vlnctrl => state.filters.vlnctrl = value,
+            Register::Mcstctrl => state.filters.mcstctrl = value,
+            Register::Mta(n) => *state.filters.mta(n) = value,
+            Register::Vfta(n) => *state.filters.vfta(n) = value,
+            Register::Ral(n) => state.filters.set_ral(n, value),
+            Register::Rah(n) => state.filters.set_rah(n, value),
+            Register::Rxcsum => state.rxcsum = value,
+            Register::Mrqc => state.rss.mrqc = value,
+            Register::Rssrk(n) => state.rss.set_rssrk(n, value),
+            Register::Reta(n) => state.rss.set_reta(n, value),
+            Register::Rxctrl => state.rxctrl = value,
+            Register::Rx(register, n) => self.write_rx(register, usize::from(n), value),
+            Register::Dmatxctl => {
+                state.dmatxctl = value;
+                state.retry_transmit();
+            }
+            Register::Dtxtcpflgl => state.dtxtcpflgl = value,
+            Register::Dtxtcpflgh => state.dtxtcpflgh = value,
+            Register::Tx(register, n) => self.write_tx(register, usize::from(n), value),
+            Register::Hlreg0 => state.hlreg0 = value,
+            Register::Maxfrs => state.maxfrs = value,
+            Register::Autoc => self.write_autoc(value),
+            Register::Sectxctrl => {
+                state.sectxctrl = value;
+                state.retry_transmit();
+            }
+            Register::Secrxctrl => state.secrxctrl = value,
+            Register::Rqsmr(n) => *state.statistics.rqsmr(n) = value,
+            Register::Tqsm(n) => *state.statistics.tqsm(n) = value,
+            Register::Msca => state.store(offset, value & !MSCA_COMMAND),
+            // Read only.
+            Register::Status
+            | Register::Eemngctl
+            | Register::Fwsm
+            | Register::Factps
+            | Register::DcaId
+            | Register::Links
+            | Register::Links2
+            | Register::Hlreg1
+            | Register::Msrwd
+            | Register::Tfcs
+            | Register::Rxmemwrap
+            | Register::Sectxstat
+            | Register::Secrxstat
+            | Register::Count(_)
+            | Register::CountLow(_)
+            | Register::CountHigh(_)
+            | Register::QueueCount(..) => {}
+            Register::CtrlExt
+            | Register::Esdp
+            | Register::I2cctl
+            | Register::Ledctl
+            | Register::Tcptimer
+            | Register::Eec
+            | Register::Fla
+            | Register::Grc
+            | Register::SwFwSync
+            | Register::Gcr
+            | Register::GcrExt
+            | Register::DcaCtrl
+            | Register::Eitrsel
+            | Register::Pbacl(_)
+            | Register::Rfctl
+            | Register::Synqf
+            | Register::Fdirctrl
+            | Register::Psrtype(_)
+            | Register::Mpsar(_)
+            | Register::Ftqf(_)
+            | Register::Etqf(_)
+            | Register::Etqs(_)
+            | Register::Rdrxctl
+            | Register::Rxpbsize(_)
+            | Register::Rscdbu
+            | Register::Rtrup2tc
+            | Register::Pfvtctl
+            | Register::Pfvlvf(_)
+            | Register::Pfvlvfb(_)
+            | Register::Pfuta(_)
+            | Register::Dtxmxszrq
+            | Register::Mtqc
+            | Register::Rttdcs
+            | Register::Rttdqsel
+            | Register::Rttdt1c
+            | Register::Rttbcnrc
+            | Register::Txpbsize(_)
+            | Register::Txpbthresh(_)
+            | Register::Autoc2
+            | Register::Macc
+            | Register::Mflcn
+            | Register::Fcttv(_)
+            | Register::Fcrtl(_)
+            | Register::Fcrth(_)
+            | Register::Fcrtv
+            | Register::Fccfg
+            | Register::Sectxbuffaf
+            | Register::Sectxminifg => state.store(offset, value),
+        }
+    }
+
+    /// CTRL (8.2.3.1.1): both resets are over at once, and read as such.
+    fn write_ctrl(&mut self, value: u32) {
+        let ctrl = Ctrl::from_bits_retain(value);
+        if ctrl.contains(Ctrl::RST) {
+            self.reset();
+        } else if ctrl.contains(Ctrl::LRST) {
+            self.restart_link();
+        }
+        self.state.ctrl = (ctrl - Ctrl::RST - Ctrl::LRST).bits();
+        self.state.retry_transmit();
+    }
+
+    fn write_autoc(&mut self, value: u32) {
+        let autoc = Autoc::from_bits_retain(value);
+        self.state.autoc = (autoc - Autoc::RESTART_AN).bits();
+        if autoc.contains(Autoc::RESTART_AN) {
+            self.restart_link();
+        }
+    }
+
+    /// The link goes down and comes back at once.
+    fn restart_link(&mut self) {
+        self.state.link_was_down = true;
+        self.state.interrupts.raise_other(Eicr::LSC);
+    }
+
+    fn write_rx(&mut self, register: RxRegister, number: usize, value: u32) {
+        let queue = &mut self.state.rx[number];
+        match register {
+            RxRegister::Rdbal => queue.ring.set_base_low(value),
+            RxRegister::Rdbah => queue.ring.set_base_high(value),
+            RxRegister::Rdlen => queue.ring.set_length(value),
+            RxRegister::DcaRxctrl => queue.dca_rxctrl = value,
+            RxRegister::Rdh => queue.ring.set_head(value),
+            RxRegister::Srrctl => queue.srrctl = value,
+            RxRegister::Rdt => {
+                if !queue.ring.set_tail(value) {
+                    self.counters.bad_tails += 1;
+                }
+            }
+            RxRegister::Rxdctl => {
+                let rxdctl = Rxdctl::from_bits_retain(value);
+                let enable =
+                    rxdctl.contains(Rxdctl::ENABLE) && number < self.config.queues as usize;
+                queue.rxdctl = (rxdctl - Rxdctl::ENABLE).bits();
+                queue.ring.set_enabled(enable);
+            }
+            RxRegister::Rscctl => queue.rscctl = value,
+        }
+    }
+
+    fn write_tx(&mut self, register: TxRegister, number: usize, value: u32) {
+        let queue = &mut self.state.tx[number];
+        match register {
+            TxRegister::Tdbal => queue.ring.set_base_low(value),
+            TxRegister::Tdbah => queue.ring.set_base_high(value),
+            TxRegister::Tdlen => queue.ring.set_length(value),
+            TxRegister::DcaTxctrl => queue.dca_txctrl = value,
+            TxRegister::Tdh => queue.ring.set_head(value),
+            TxRegister::Tdt => {
+                if !queue.ring.set_tail(value) {
+                    self.counters.bad_tails += 1;
+                }
+                self.state.tx_ready |= 1 << number;
+            }
+            TxRegister::Txdctl => {
+                let txdctl = Txdctl::from_bits_retain(value);
+                let enable =
+                    txdctl.contains(Txdctl::ENABLE) && number < self.config.queues as usize;
+                queue.txdctl = (txdctl - Txdctl::ENABLE - Txdctl::SWFLSH).bits();
+                if enable != queue.ring.enabled() {
+                    queue.stop();
+                }
+                queue.ring.set_enabled(enable);
+                self.state.tx_ready |= 1 << number;
+            }
+            TxRegister::Tdwbal => queue.tdwbal = value,
+            TxRegister::Tdwbah => queue.tdwbah = value,
+        }
+    }
+}
+
+impl RxQueue {
+    fn read(&self, register: RxRegister) -> u32 {
+        match register {
+            RxRegister::Rdbal => self.ring.base_low(),
+            RxRegister::Rdbah => self.ring.base_high(),
+            RxRegister::Rdlen => self.ring.length(),
+            RxRegister::DcaRxctrl => self.dca_rxctrl,
+            RxRegister::Rdh => u32::from(self.ring.head()),
+            RxRegister::Srrctl => self.srrctl,
+            RxRegister::Rdt => u32::from(self.ring.tail()),
+            RxRegister::Rxdctl => {
+                let mut rxdctl = Rxdctl::from_bits_retain(self.rxdctl);
+                rxdctl.set(Rxdctl::ENABLE, self.ring.enabled());
+                rxdctl.bits()
+            }
+            RxRegister::Rscctl => self.rscctl,
+        }
+    }
+}
+
+impl TxQueue {
+    fn read(&self, register: TxRegister) -> u32 {
+        match register {
+            TxRegister::Tdbal => self.ring.base_low(),
+            TxRegister::Tdbah => self.ring.base_high(),
+            TxRegister::Tdlen => self.ring.length(),
+            TxRegister::DcaTxctrl => self.dca_txctrl,
+            TxRegister::Tdh => u32::from(self.ring.head()),
+            TxRegister::Tdt => u32::from(self.ring.tail()),
+            TxRegister::Txdctl => {
+                let mut txdctl = Txdctl::from_bits_retain(self.txdctl);
+                txdctl.set(Txdctl::ENABLE, self.ring.enabled());
+                txdctl.bits()
+            }
+            TxRegister::Tdwbal => self.tdwbal,
+            TxRegister::Tdwbah => self.tdwbah,
+        }
+    }
+}

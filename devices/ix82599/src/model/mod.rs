@@ -1,0 +1,264 @@
+//! The device model: a state machine driven by register accesses, frames and the time.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | `register` | which register lies at which offset |
+//! | `access` | what reading and writing each of them does |
+//! | `ring` | head, tail and base of a descriptor ring |
+//! | `receive`, `filters`, `rss`, `parse`, `packet_buffer` | the way in |
+//! | `transmit`, `offload` | the way out |
+//! | `interrupts`, `statistics`, `eeprom`, `config_space` | as their names say |
+//!
+//! Nothing happens by itself: writing a tail register marks the queue, [`Model::poll`] moves frames.
+//! The model has no clock, [`Model::advance`] tells it the time.
+
+mod access;
+mod checksum;
+mod config_space;
+mod counters;
+mod eeprom;
+mod filters;
+mod interrupts;
+mod offload;
+mod packet_buffer;
+mod parse;
+mod receive;
+mod register;
+mod ring;
+mod rss;
+mod statistics;
+#[cfg(test)]
+mod testing;
+mod transmit;
+
+pub use config_space::{CONFIG_BYTES, MSIX_BAR_BYTES, MSIX_PBA, MSIX_TABLE};
+pub use counters::Counters;
+pub use interrupts::{InterruptCounts, InterruptSink};
+
+use ixgbe_spec::QUEUES;
+
+use crate::memory::GuestMemory;
+use crate::wire::{MAX_FRAME_BYTES, Wire};
+use access::State;
+use config_space::ConfigSpace;
+use eeprom::Eeprom;
+
+/// Rounds of [`Model::step`] that [`Model::poll`] makes at most.
+const POLL_ROUNDS: usize = 64;
+
+/// How a device is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// The station address, in RAL0 and RAH0 after reset.
+    pub mac: [u8; 6],
+    /// Receive and transmit queues that can be enabled, 1 to 128.
+    pub queues: u32,
+    /// Leaves frames on the wire while the packet buffer is full, instead of dropping them: as if
+    /// the switch at the other end obeyed pause frames.
+    pub pause_wire: bool,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            mac: [0x52, 0x54, 0x00, 0x82, 0x59, 0x99],
+            queues: QUEUES,
+            pause_wire: false,
+        }
+    }
+}
+
+/// What a [`Model::step`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Frames taken from the wire.
+    pub received: usize,
+    /// Descriptors taken from transmit rings.
+    pub transmitted: usize,
+    /// There may be more to do at once.
+    pub more: bool,
+}
+
+/// An 82599 plugged into `W`, whose interrupts go to `I`.
+#[derive(Debug)]
+pub struct Model<W, I> {
+    config: ModelConfig,
+    memory: GuestMemory,
+    wire: W,
+    interrupt_sink: I,
+    pci: ConfigSpace,
+    eeprom: Eeprom,
+    state: State,
+    counters: Counters,
+    /// The frame being received; with room for the FCS.
+    frame: Box<[u8; MAX_FRAME_BYTES]>,
+    now_ns: u64,
+}
+
+impl<W: Wire, I: InterruptSink> Model<W, I> {
+    /// A device after power-up: bus mastering is off, the link is up if the wire's is.
+    pub fn new(config: ModelConfig, mut memory: GuestMemory, wire: W, interrupt_sink: I) -> Self {
+        memory.set_bus_master(false);
+        let link_up = wire.link_up();
+        Self {
+            state: State::new(&config, link_up),
+            config,
+            memory,
+            wire,
+            interrupt_sink,
+            pci: ConfigSpace::new(),
+            eeprom: Eeprom::new(),
+            counters: Counters::default(),
+            frame: Box::new([0; MAX_FRAME_BYTES]),
+            now_ns: 0,
+        }
+    }
+
+    /// Reads a register. Where there is none, zero.
+    pub fn bar0_read32(&mut self, offset: u32) -> u32 {
+        self.read_register(offset)
+    }
+
+    /// Writes a register. Where there is none, the write is ignored and counted.
+    pub fn bar0_write32(&mut self, offset: u32, value: u32) {
+        self.write_register(offset, value);
+    }
+
+    /// Reads bytes of the PCI configuration space.
+    pub fn config_read(&self, offset: usize, into: &mut [u8]) {
+        self.pci.read(offset, into);
+    }
+
+    /// Writes bytes of the PCI configuration space; follows the bus-master bit, the power state
+    /// and function level reset.
+    pub fn config_write(&mut self, offset: usize, from: &[u8]) {
+        let effects = self.pci.write(offset, from);
+        if effects.reset {
+            self.reset();
+        }
+        self.memory.set_bus_master(self.pci.may_master());
+        self.state.retry_transmit();
+    }
+
+    /// Turns bus mastering on or off, as the operating system does by the command register.
+    pub fn set_bus_master(&mut self, enabled: bool) {
+        // Memory space and bus master.
+        self.config_write(4, &[if enabled { 0x06 } else { 0x02 }, 0]);
+    }
+
+    /// Resets everything but the configuration space and the counters of [`Model::counters`].
+    pub fn reset(&mut self) {
+        self.counters.resets += 1;
+        self.state = State::new(&self.config, self.wire.link_up());
+    }
+
+    /// Resets the function as the slot's reset line does: the configuration space too.
+    pub fn power_on_reset(&mut self) {
+        self.pci = ConfigSpace::new();
+        self.memory.set_bus_master(false);
+        self.reset();
+    }
+
+    /// Tells the time, in nanoseconds from an arbitrary start; earlier ones are ignored. Sends
+    /// interrupts that moderation delayed until now.
+    pub fn advance(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.wire.advance(self.now_ns);
+        self.follow_link();
+        self.fire_interrupts();
+    }
+
+    /// When [`Model::advance`] has something to do at the latest.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let interrupts = self.state.interrupts.deadline_ns();
+        let interrupts = interrupts.filter(|_| self.pci.may_master());
+        interrupts.into_iter().chain(self.wire.deadline_ns()).min()
+    }
+
+    /// Moves frames both ways until nothing is left, or, where work feeds on itself, for a bounded
+    /// number of rounds. Returns what it did.
+    pub fn poll(&mut self) -> Progress {
+        let mut total = Progress::default();
+        for _ in 0..POLL_ROUNDS {
+            let step = self.step();
+            total.received += step.received;
+            total.transmitted += step.transmitted;
+            total.more = step.more;
+            if !step.more {
+                break;
+            }
+        }
+        total
+    }
+
+    /// Moves a bounded batch of frames both ways; sends each interrupt at most once.
+    pub fn step(&mut self) -> Progress {
+        let transmitted = self.transmit();
+        let received = self.receive();
+        self.fire_interrupts();
+        Progress {
+            received: received.frames,
+            transmitted: transmitted.descriptors,
+            more: transmitted.more || received.more,
+        }
+    }
+
+    /// Whether frames should be taken from the wire now; not while it is paused.
+    pub fn wants_frames(&self) -> bool {
+        !self.paused()
+    }
+
+    /// Traffic and drops by cause, since the device was made.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Guest memory, to map and unmap regions.
+    pub fn memory_mut(&mut self) -> &mut GuestMemory {
+        &mut self.memory
+    }
+
+    /// What the port is plugged into.
+    pub fn wire(&self) -> &W {
+        &self.wire
+    }
+
+    /// What the port is plugged into.
+    pub fn wire_mut(&mut self) -> &mut W {
+        &mut self.wire
+    }
+
+    /// Where interrupts go.
+    pub fn interrupt_sink(&self) -> &I {
+        &self.interrupt_sink
+    }
+
+    /// Where interrupts go.
+    pub fn interrupt_sink_mut(&mut self) -> &mut I {
+        &mut self.interrupt_sink
+    }
+
+    /// A message is a memory write: none leaves while bus mastering is off.
+    fn fire_interrupts(&mut self) {
+        if self.pci.may_master() {
+            let mut sink = Counting {
+                inner: &mut self.interrupt_sink,
+                count: &mut self.counters.interrupts,
+            };
+            self.state.interrupts.fire(self.now_ns, &mut sink);
+        }
+    }
+}
+
+/// Counts interrupts on their way to a sink.
+struct Counting<'a, I> {
+    inner: &'a mut I,
+    count: &'a mut u64,
+}
+
+impl<I: InterruptSink> InterruptSink for Counting<'_, I> {
+    fn interrupt(&mut self, vector: u16) {
+        *self.count += 1;
+        self.inner.interrupt(vector);
+    }
+}

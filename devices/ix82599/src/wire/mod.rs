@@ -1,0 +1,69 @@
+//! What the device's port is plugged into, and what happens to frames on the way.
+//!
+//! A [`Wire`] carries whole Ethernet frames without their FCS, one at a time, without blocking.
+//! Ends: [`Tap`] (a Linux TAP device), [`Cable`] (another end in this process), [`Loopback`] (the
+//! port's own frames come back). Middleware, itself a wire around another: [`Captured`] (writes a
+//! pcap file), [`Impaired`] (loses, reorders and duplicates frames).
+
+mod cable;
+mod capture;
+mod impair;
+mod tap;
+
+pub use cable::{Cable, Loopback};
+pub use capture::{Captured, PcapWriter};
+pub use impair::{Impaired, Impairment};
+pub use tap::{Tap, TapConfig, TapError};
+
+use std::os::fd::BorrowedFd;
+
+/// Longest frame that a wire carries, without FCS: the device's longest.
+pub const MAX_FRAME_BYTES: usize = ixgbe_spec::MAX_FRAME_BYTES as usize;
+
+/// Why a frame was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// There is no room now; the frame is lost, as on a congested switch port.
+    #[error("the wire takes no more frames now")]
+    Full,
+    /// Nobody is at the other end.
+    #[error("the wire is unplugged or its interface is down")]
+    Down,
+    /// The operating system refused.
+    #[error("the wire failed: {0}")]
+    Io(#[from] rustix::io::Errno),
+}
+
+/// The far side of the device's port.
+pub trait Wire {
+    /// Sends one frame.
+    ///
+    /// # Errors
+    /// [`WireError`]; the frame is then lost.
+    fn send(&mut self, frame: &[u8]) -> Result<(), WireError>;
+
+    /// Takes the next frame into `frame` and returns its length, or `None` if none is waiting.
+    /// One longer than `frame` is lost.
+    ///
+    /// # Errors
+    /// [`WireError`] if the wire is broken; the caller may try again later.
+    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, WireError>;
+
+    /// Whether there is a signal from the other end.
+    fn link_up(&self) -> bool {
+        true
+    }
+
+    /// Tells the wire what time it is, in nanoseconds from an arbitrary start.
+    fn advance(&mut self, _now_ns: u64) {}
+
+    /// When [`Wire::advance`] has something to do at the latest.
+    fn deadline_ns(&self) -> Option<u64> {
+        None
+    }
+
+    /// A descriptor that polls readable when frames are waiting, if the wire has one.
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
