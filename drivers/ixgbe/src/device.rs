@@ -138,3 +138,206 @@ impl<R: Mmio + Clone> Ixgbe<R> {
         &mut self.statistics
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeRegisters, HEADERS_BUS, headers, pool, ring};
+    use alloc::string::ToString;
+    use ixgbe_spec::register::*;
+
+    type Outcome = Result<Ixgbe<FakeRegisters>, Error>;
+
+    /// Brings a device up; what became of it, and how long it waited.
+    fn bring_up(registers: FakeRegisters) -> (FakeRegisters, Outcome, u64) {
+        let mut waited_us = 0;
+        let outcome = Ixgbe::new(registers.clone(), Config::new(2), &mut |us| {
+            waited_us += u64::from(us);
+        });
+        (registers, outcome, waited_us)
+    }
+
+    fn failure(registers: FakeRegisters) -> Error {
+        let (_, outcome, waited_us) = bring_up(registers);
+        assert!(waited_us < 3_000_000, "waited {waited_us} us");
+        outcome.expect_err("bring-up of a broken device")
+    }
+
+    fn queue_memory(tx_descriptors: usize, rooms: usize) -> QueueMemory {
+        QueueMemory {
+            rx_ring: ring(64),
+            tx_ring: ring(tx_descriptors),
+            headers: headers(rooms),
+            headers_bus: HEADERS_BUS,
+        }
+    }
+
+    fn queue_config() -> QueueConfig {
+        QueueConfig {
+            vector: 3,
+            interrupt_interval_us: 10,
+            pool: *pool(64).geometry(),
+        }
+    }
+
+    #[test]
+    fn bring_up_follows_the_order_of_the_datasheet() {
+        let (registers, outcome, _) = bring_up(FakeRegisters::new());
+        assert_eq!(outcome.unwrap().mac(), [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+        let masked = registers.written(0, EIMC, 0x7fff_ffff);
+        let reset = registers.written(masked, CTRL, Ctrl::RST.bits());
+        let again = registers.written(reset, EIMC, 0x7fff_ffff);
+        let threshold = registers.written(again, fcrth(0), 512 * 1024 - 0x6000);
+        let link = registers.written(threshold, AUTOC, Autoc::RESTART_AN.bits());
+        let counters = registers.written(link, rqsmr(0), 0x0302_0100);
+        let interrupts = registers.written(counters, GPIE, Gpie::MULTIPLE_MSIX.bits());
+        let receive = registers.written(interrupts, RXCSUM, Rxcsum::PCSD.bits());
+        let arbiter = registers.written(receive, RTTDCS, Rttdcs::ARBDIS.bits());
+        let buffer = registers.written(arbiter, txpbsize(0), txpbsize_of(160));
+        registers.cleared(buffer, RTTDCS, Rttdcs::ARBDIS.bits());
+    }
+
+    #[test]
+    fn queues_are_enabled_in_the_order_of_the_datasheet() {
+        let (registers, outcome, _) = bring_up(FakeRegisters::new());
+        let mut device = outcome.unwrap();
+        let start = registers.log.borrow().len();
+        device
+            .open(1, queue_config(), queue_memory(64, 64), &mut |_| {})
+            .unwrap();
+        let length = registers.written(start, rdlen(1), 1024);
+        registers.written(length, rxdctl(1), Rxdctl::ENABLE.bits());
+        let srrctl_value = registers.read32(srrctl(1));
+        assert_eq!(srrctl_value, 1 << 28 | 1 << 25 | 2);
+        let base = registers.written(start, tdbal(1), ring(64).bus() as u32);
+        let global = registers.written(base, DMATXCTL, Dmatxctl::TE.bits());
+        let enable = Txdctl::ENABLE.bits() | 8 << 8 | 36;
+        registers.written(global, txdctl(1), enable);
+        // Vector 3 for receive queue 1, none for its transmit queue; 10 us are 5 units.
+        assert_eq!(registers.read32(ivar(0)), 0x0083_0000);
+        assert_eq!(registers.read32(eitr(3)), 1 << 31 | 5 << 3);
+
+        let start = registers.log.borrow().len();
+        device.start(&mut |_| {}).unwrap();
+        let halted = registers.written(start, SECRXCTRL, Secrxctrl::RX_DIS.bits());
+        let enabled = registers.written(halted, RXCTRL, Rxctrl::RXEN.bits());
+        registers.cleared(enabled, SECRXCTRL, Secrxctrl::RX_DIS.bits());
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_named_so() {
+        let gone = FakeRegisters::new().force(STATUS, !0, !0);
+        assert_eq!(failure(gone), Error::Gone);
+    }
+
+    #[test]
+    fn registers_that_never_change_are_waited_for_with_a_bound() {
+        let in_reset = FakeRegisters::new().force(CTRL, !0, Ctrl::RST.bits());
+        let no_eeprom_read = FakeRegisters::new().force(EEC, 0, Eec::EE_PRES.bits());
+        let no_dma = FakeRegisters::new().force(RDRXCTL, 0, 0);
+        for (registers, name) in [
+            (in_reset, "CTRL"),
+            (no_eeprom_read, "EEC"),
+            (no_dma, "RDRXCTL"),
+        ] {
+            let error = failure(registers);
+            assert!(
+                matches!(error, Error::Timeout { register, .. } if register == name),
+                "{error}"
+            );
+            assert!(error.to_string().contains(name));
+        }
+    }
+
+    #[test]
+    fn requests_that_never_complete_take_a_second_reset() {
+        let busy = FakeRegisters::new().force(STATUS, !0, Status::PCIE_MASTER_ENABLE.bits());
+        let (registers, outcome, _) = bring_up(busy);
+        assert!(outcome.is_ok());
+        let flushed = registers.written(0, GCR_EXT, GcrExt::BUFFERS_CLEAR_FUNC.bits());
+        let first = registers.written(flushed, CTRL, Ctrl::RST.bits());
+        registers.written(first + 1, CTRL, Ctrl::RST.bits());
+    }
+
+    #[test]
+    fn a_missing_eeprom_and_a_bad_address_are_refused() {
+        let missing = FakeRegisters::new().force(EEC, 0, Eec::AUTO_RD.bits());
+        assert!(matches!(failure(missing), Error::NoEeprom { .. }));
+        let zero = FakeRegisters::new().force(ral(0), 0, 0).force(rah(0), 0, 0);
+        assert_eq!(failure(zero), Error::StationAddress([0; 6]));
+        let group = FakeRegisters::new().force(ral(0), !0, 1);
+        assert!(matches!(failure(group), Error::StationAddress(_)));
+    }
+
+    #[test]
+    fn queues_that_cannot_be_are_refused() {
+        let (_, outcome, _) = bring_up(FakeRegisters::new());
+        let mut device = outcome.unwrap();
+        let mut open = |queue, config: QueueConfig, memory| {
+            device.open(queue, config, memory, &mut |_| {}).map(drop)
+        };
+        let good = || queue_memory(64, 64);
+        assert_eq!(
+            open(2, queue_config(), good()),
+            Err(Error::NoSuchQueue {
+                queue: 2,
+                queues: 2
+            })
+        );
+        let mut vector = queue_config();
+        vector.vector = 64;
+        assert_eq!(open(0, vector, good()), Err(Error::Vector(64)));
+        let mut small = queue_config();
+        small.pool.size_shift = 10;
+        assert!(matches!(
+            open(0, small, good()),
+            Err(Error::BufferSize { bytes: 1024, .. })
+        ));
+        assert!(matches!(
+            open(0, queue_config(), queue_memory(96, 96)),
+            Err(Error::RingLength { words: 192, .. })
+        ));
+        assert!(matches!(
+            open(0, queue_config(), queue_memory(64, 63)),
+            Err(Error::HeaderRooms { rooms: 63, .. })
+        ));
+        let mut crooked = good();
+        crooked.headers_bus += 64;
+        assert!(matches!(
+            open(0, queue_config(), crooked),
+            Err(Error::Alignment { .. })
+        ));
+        assert_eq!(open(0, queue_config(), good()), Ok(()));
+        assert_eq!(open(0, queue_config(), good()), Err(Error::QueueInUse(0)));
+    }
+
+    #[test]
+    fn a_queue_that_does_not_start_or_stop_is_named() {
+        let dead = FakeRegisters::new().force(rxdctl(0), !Rxdctl::ENABLE.bits(), 0);
+        let (_, outcome, _) = bring_up(dead);
+        let opened = outcome
+            .unwrap()
+            .open(0, queue_config(), queue_memory(64, 64), &mut |_| {});
+        assert!(matches!(
+            opened.map(drop),
+            Err(Error::Timeout {
+                register: "RXDCTL",
+                ..
+            })
+        ));
+        let stuck = FakeRegisters::new().force(txdctl(0), !0, Txdctl::ENABLE.bits());
+        let (_, outcome, _) = bring_up(stuck);
+        let mut device = outcome.unwrap();
+        let pair = device
+            .open(0, queue_config(), queue_memory(64, 64), &mut |_| {})
+            .unwrap();
+        let closed = device.close(pair, &mut pool(64), &mut |_| {});
+        assert!(matches!(
+            closed.map(drop),
+            Err(Error::Timeout {
+                register: "TXDCTL",
+                ..
+            })
+        ));
+    }
+}

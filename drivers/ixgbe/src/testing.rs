@@ -1,10 +1,14 @@
-//! The device side of rings for unit tests, played by hand: memory that lives as long as the test
-//! program, and completions written descriptor by descriptor.
+//! The device side for unit tests, played by hand: memory that lives as long as the test program,
+//! completions written descriptor by descriptor, and registers that note what is written to them.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::sync::atomic::AtomicU64;
-use ix_hal::{DmaSlice, HEADER_ROOM, MbufGeometry, MbufPool};
+use ix_hal::{DmaSlice, HEADER_ROOM, MbufGeometry, MbufPool, Mmio};
+use ixgbe_spec::register::*;
 use ixgbe_spec::{TxDescriptor, TxWriteBack};
 
 /// Bus address of rings made by [`ring`].
@@ -60,5 +64,73 @@ impl TransmitDevice {
             self.head = (self.head + 1) % (self.ring.words() as u32 / 2);
         }
         seen
+    }
+}
+
+/// Registers that keep what is written, apart from bits that are forced on reading, and write all
+/// down. As they are made they let initialisation succeed. Clones are the same registers.
+#[derive(Clone, Debug)]
+pub(crate) struct FakeRegisters {
+    values: Rc<RefCell<BTreeMap<u32, u32>>>,
+    /// Bits kept and bits set in what is read.
+    forced: BTreeMap<u32, (u32, u32)>,
+    /// Offset and value of each write.
+    pub(crate) log: Rc<RefCell<Vec<(u32, u32)>>>,
+}
+
+impl FakeRegisters {
+    pub(crate) fn new() -> Self {
+        let reset = !(Ctrl::RST | Ctrl::LRST).bits();
+        let eeprom = (Eec::AUTO_RD | Eec::EE_PRES).bits();
+        let forced = [
+            (CTRL, (reset, 0)),
+            (EEC, (!0, eeprom)),
+            (RDRXCTL, (!0, Rdrxctl::DMAIDONE.bits())),
+            (SECRXSTAT, (!0, SecurityStatus::RDY.bits())),
+        ];
+        let values = [(ral(0), 0x1200_5452), (rah(0), RAH_AV | 0x5634)];
+        Self {
+            values: Rc::new(RefCell::new(values.into())),
+            forced: forced.into(),
+            log: Rc::default(),
+        }
+    }
+
+    /// Forces bits of a register: of what was written, those in `kept` remain, those in `set` are
+    /// added.
+    pub(crate) fn force(mut self, offset: u32, kept: u32, set: u32) -> Self {
+        self.forced.insert(offset, (kept, set));
+        self
+    }
+
+    /// Position in the log of the first write to a register, from `from` on, with these bits.
+    pub(crate) fn written(&self, from: usize, offset: u32, bits: u32) -> usize {
+        let log = self.log.borrow();
+        let found = log[from..]
+            .iter()
+            .position(|&(at, value)| at == offset && value & bits == bits);
+        from + found.unwrap_or_else(|| panic!("{offset:#x} not written with {bits:#x}"))
+    }
+
+    /// Position in the log of the first write to a register, from `from` on, without these bits.
+    pub(crate) fn cleared(&self, from: usize, offset: u32, bits: u32) -> usize {
+        let log = self.log.borrow();
+        let found = log[from..]
+            .iter()
+            .position(|&(at, value)| at == offset && value & bits == 0);
+        from + found.unwrap_or_else(|| panic!("{offset:#x} not written without {bits:#x}"))
+    }
+}
+
+impl Mmio for FakeRegisters {
+    fn read32(&self, offset: u32) -> u32 {
+        let value = self.values.borrow().get(&offset).copied().unwrap_or(0);
+        let (kept, set) = self.forced.get(&offset).copied().unwrap_or((!0, 0));
+        value & kept | set
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        self.values.borrow_mut().insert(offset, value);
+        self.log.borrow_mut().push((offset, value));
     }
 }

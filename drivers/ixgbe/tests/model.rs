@@ -1,0 +1,627 @@
+//! The driver against the device model, in process: what it sends arrives, what arrives it hands
+//! over, and nothing gets lost on the way without being counted.
+
+mod support;
+
+use ix_hal::{Fragment, Nic, RxChecksum, Transmit, TxChecksum, TxFrame};
+use ixgbe::{Config, Error, Link, Rss};
+use ixgbe_spec::{ipv4_input, toeplitz};
+use support::frames::{self, TCP, UDP};
+use support::{MAC, Machine, Port, Sizes};
+
+fn machine() -> (Machine, Port) {
+    let (machine, _, port) = Machine::with_port(Config::new(1), Sizes::default());
+    (machine, port)
+}
+
+#[test]
+fn bring_up_finds_address_and_link() {
+    let machine = Machine::new(1 << 20);
+    let mut device = machine.device(Config::new(4));
+    assert_eq!(device.mac(), MAC);
+    assert_eq!(device.queues(), 4);
+    let link = device.wait_for_link(1_000_000, &mut machine.delay());
+    let ten_gigabit = Link {
+        up: true,
+        megabits: 10_000,
+    };
+    assert_eq!(link, Ok(ten_gigabit));
+}
+
+#[test]
+fn a_configured_address_replaces_that_of_the_eeprom() {
+    let other = [0x02, 0, 0, 0, 0, 0x77];
+    let mut config = Config::new(1);
+    config.mac = Some(other);
+    let (mut machine, device, mut port) = Machine::with_port(config, Sizes::default());
+    assert_eq!((device.mac(), port.pair.mac()), (other, other));
+    let mut frame = frames::ipv4(TCP, 100, 1);
+    machine.inject(&frame);
+    frame[..6].copy_from_slice(&other);
+    machine.inject(&frame);
+    machine.run();
+    let received = port.receive();
+    assert_eq!(received.len(), 1, "{}", machine.counters());
+    assert_eq!(machine.bytes(&port, &received[0]), frame);
+}
+
+#[test]
+fn the_link_goes_down_with_the_cable() {
+    let (machine, mut port) = machine();
+    assert!(port.pair.link_up());
+    let Machine { registers, far, .. } = machine;
+    drop(far);
+    let mut pair = port.pair;
+    assert!(
+        !pair.link_up() || {
+            // The model follows the wire when time passes.
+            registers.advance(1_000_000);
+            !pair.link_up()
+        }
+    );
+}
+
+#[test]
+fn frames_of_every_length_are_sent_with_both_checksums_inserted() {
+    let (mut machine, mut port) = machine();
+    let mbuf = port.pool.take().expect("a buffer for payload");
+    for length in 60..=1514 {
+        let protocol = if length % 2 == 0 { TCP } else { UDP };
+        let seed = length as u32;
+        let frame = frames::ipv4_for_offload(protocol, length, seed);
+        let header_len = if protocol == TCP { 54 } else { 42 };
+        let payload = &frame[header_len..];
+        let bus = machine.fill(&port, mbuf, payload);
+        // From one to eight fragments, of odd and even lengths.
+        let pieces = (1 + length % 8).min(payload.len());
+        let mut fragments = Vec::new();
+        let mut offset = 0;
+        for piece in 0..pieces {
+            let end = payload.len() * (piece + 1) / pieces;
+            fragments.push(Fragment {
+                bus: bus + offset as u64,
+                len: (end - offset) as u32,
+            });
+            offset = end;
+        }
+        let room = port.pair.header().expect("room for a frame");
+        room[..header_len].copy_from_slice(&frame[..header_len]);
+        port.pair.send(&TxFrame {
+            header_len: header_len as u16,
+            fragments: &fragments,
+            checksum: if protocol == TCP {
+                TxChecksum::Ipv4Tcp
+            } else {
+                TxChecksum::Ipv4Udp
+            },
+            release: None,
+        });
+        port.pair.flush();
+        machine.run();
+        let arrived = machine.arrived();
+        assert_eq!(arrived.len(), 1, "{length}: {}", machine.counters());
+        assert!(frames::checksums_hold(&arrived[0]), "length {length}");
+        assert_eq!(arrived[0], frames::ipv4(protocol, length, seed));
+        port.pair.reclaim(&mut port.pool);
+    }
+    let statistics = port.pair.statistics();
+    assert_eq!(statistics.tx_frames, 1514 - 59);
+    assert_eq!(statistics.tx_drops, 0);
+}
+
+#[test]
+fn an_ipv4_header_checksum_alone_is_inserted_and_the_rest_left() {
+    let (mut machine, mut port) = machine();
+    let whole = frames::ipv4(UDP, 90, 7);
+    let mut frame = whole.clone();
+    frame[24..26].fill(0);
+    let room = port.pair.header().unwrap();
+    room[..90].copy_from_slice(&frame);
+    port.pair.send(&TxFrame {
+        header_len: 90,
+        fragments: &[],
+        checksum: TxChecksum::Ipv4,
+        release: None,
+    });
+    port.pair.flush();
+    machine.run();
+    assert_eq!(machine.arrived(), [whole]);
+}
+
+#[test]
+fn short_frames_are_padded_by_the_device() {
+    let (mut machine, mut port) = machine();
+    let mut arp = vec![0xff; 42];
+    arp[6..12].copy_from_slice(&MAC);
+    assert!(port.send_short(&arp));
+    port.pair.flush();
+    machine.run();
+    arp.resize(60, 0);
+    assert_eq!(machine.arrived(), [arp]);
+}
+
+#[test]
+fn frames_of_every_length_are_received_with_checksums_verified() {
+    let (mut machine, mut port) = machine();
+    for length in 60..=1514 {
+        let protocol = if length % 2 == 0 { TCP } else { UDP };
+        let good = frames::ipv4(protocol, length, length as u32);
+        let mut bad = good.clone();
+        let flipped = 26 + length % (length - 26);
+        bad[flipped] ^= 0x10;
+        machine.inject(&good);
+        machine.inject(&bad);
+        machine.run();
+        let received = port.receive();
+        assert_eq!(received.len(), 2, "{length}: {}", machine.counters());
+        assert_eq!(machine.bytes(&port, &received[0]), good);
+        assert_eq!(received[0].checksum, RxChecksum::Good, "length {length}");
+        assert_eq!(machine.bytes(&port, &received[1]), bad);
+        if protocol == TCP {
+            assert_eq!(received[1].checksum, RxChecksum::Bad, "length {length}");
+        } else {
+            // A flipped bit may make the UDP checksum zero, or its length wrong: not checked then.
+            assert_ne!(received[1].checksum, RxChecksum::Good, "length {length}");
+        }
+        port.give_back(&received);
+        port.pair.refill(&mut port.pool);
+    }
+    assert_eq!(port.pair.statistics().rx_frames, 2 * (1514 - 59));
+}
+
+#[test]
+fn frames_without_ip_are_passed_unchecked() {
+    let (mut machine, mut port) = machine();
+    let mut arp = vec![0xff; 60];
+    arp[12..14].copy_from_slice(&[0x08, 0x06]);
+    machine.inject(&arp);
+    machine.run();
+    let received = port.receive();
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].checksum, RxChecksum::Unchecked);
+    assert_eq!(received[0].rss_hash, 0);
+    assert_eq!(machine.bytes(&port, &received[0]), arp);
+}
+
+#[test]
+fn rings_wrap_around_many_times() {
+    let sizes = Sizes {
+        rx_descriptors: 64,
+        tx_descriptors: 64,
+        buffers: 128,
+        ..Sizes::default()
+    };
+    let (mut machine, _, mut port) = Machine::with_port(Config::new(1), sizes);
+    let mut sent = 0u32;
+    let mut received = 0u32;
+    for round in 0..2_000 {
+        let burst = 1 + round % 31;
+        for _ in 0..burst {
+            machine.inject(&frames::ipv4(TCP, 64, sent));
+            let echo = frames::ipv4(TCP, 64, sent);
+            assert!(port.send_short(&echo), "burst {burst}");
+            sent += 1;
+        }
+        port.pair.flush();
+        machine.run();
+        let frames_in = port.receive();
+        for (frame, out) in frames_in.iter().zip(machine.arrived()) {
+            let expected = frames::ipv4(TCP, 64, received);
+            assert_eq!(
+                machine.bytes(&port, frame),
+                expected,
+                "in, frame {received}"
+            );
+            assert_eq!(out, expected, "out, frame {received}");
+            received += 1;
+        }
+        port.give_back(&frames_in);
+        port.pair.refill(&mut port.pool);
+        port.pair.reclaim(&mut port.pool);
+    }
+    assert_eq!(received, sent);
+    assert_eq!(port.pair.statistics().rx_missed, 0);
+}
+
+#[test]
+fn frames_for_an_empty_ring_are_missed_and_counted_and_the_next_arrive() {
+    let sizes = Sizes {
+        rx_descriptors: 64,
+        buffers: 40,
+        ..Sizes::default()
+    };
+    let (mut machine, _, mut port) = Machine::with_port(Config::new(1), sizes);
+    for seed in 0..60 {
+        machine.inject(&frames::ipv4(TCP, 64, seed));
+    }
+    machine.run();
+    let received = port.receive();
+    assert_eq!(received.len(), 40);
+    port.pair.refill(&mut port.pool);
+    assert_eq!(
+        port.pair.statistics().rx_missed,
+        20,
+        "{}",
+        machine.counters()
+    );
+    port.give_back(&received);
+    port.pair.refill(&mut port.pool);
+    let frame = frames::ipv4(TCP, 64, 99);
+    machine.inject(&frame);
+    machine.run();
+    let received = port.receive();
+    assert_eq!(received.len(), 1);
+    assert_eq!(machine.bytes(&port, &received[0]), frame);
+    let statistics = port.pair.statistics();
+    assert_eq!((statistics.rx_frames, statistics.rx_missed), (41, 20));
+}
+
+#[test]
+fn a_full_transmit_ring_refuses_until_the_device_has_caught_up() {
+    let sizes = Sizes {
+        tx_descriptors: 64,
+        ..Sizes::default()
+    };
+    let (mut machine, _, mut port) = Machine::with_port(Config::new(1), sizes);
+    let frame = frames::ipv4(TCP, 60, 3);
+    let mut queued = 0;
+    while port.send_short(&frame) {
+        queued += 1;
+    }
+    port.pair.flush();
+    machine.run();
+    assert_eq!(machine.arrived().len(), queued);
+    assert!(port.send_short(&frame));
+    port.pair.flush();
+    machine.run();
+    assert_eq!(machine.arrived(), [frame]);
+}
+
+#[test]
+fn payload_in_an_mbuf_is_sent_in_place_and_the_mbuf_goes_back() {
+    let (mut machine, mut port) = machine();
+    let request = frames::ipv4(UDP, 200, 5);
+    machine.inject(&request);
+    machine.run();
+    let received = port.receive();
+    let available = port.pool.available();
+    let payload = Fragment {
+        bus: port.pool.geometry().bus_of(received[0].mbuf) + 42,
+        len: 158,
+    };
+    let room = port.pair.header().unwrap();
+    room[..42].copy_from_slice(&request[..42]);
+    port.pair.send(&TxFrame {
+        header_len: 42,
+        fragments: &[payload],
+        checksum: TxChecksum::None,
+        release: Some(received[0].mbuf),
+    });
+    port.pair.flush();
+    port.pair.reclaim(&mut port.pool);
+    machine.run();
+    assert_eq!(machine.arrived(), [request]);
+    port.pair.reclaim(&mut port.pool);
+    assert_eq!(port.pool.available(), available + 1);
+}
+
+/// Sends flows to a machine of four queues, and checks that each frame comes in where `rss` says.
+fn check_spreading(machine: &mut Machine, ports: &mut [Port], rss: &Rss) {
+    let mut used = [0; 4];
+    for seed in 0..200 {
+        let frame = frames::ipv4(
+            if seed % 2 == 0 { TCP } else { UDP },
+            70,
+            seed * 0x0101_0f05,
+        );
+        let address = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+        let port = |at: usize| u16::from_be_bytes(frame[at..at + 2].try_into().unwrap());
+        let input = ipv4_input(address(26), address(30), port(34), port(36));
+        let hash = toeplitz(&rss.key, &input);
+        let queue = usize::from(rss.queue_of(hash));
+        used[queue] += 1;
+        machine.inject(&frame);
+        machine.run();
+        for (number, port) in ports.iter_mut().enumerate() {
+            let received = port.receive();
+            assert_eq!(received.len(), usize::from(number == queue), "flow {seed}");
+            if let [only] = received[..] {
+                assert_eq!(only.rss_hash, hash);
+                assert_eq!(machine.bytes(port, &only), frame);
+            }
+            port.give_back(&received);
+            port.pair.refill(&mut port.pool);
+        }
+    }
+    let expected = rss.reta.iter().any(|&queue| queue != rss.reta[0]);
+    assert_eq!(
+        used.iter().filter(|&&count| count > 20).count() > 1,
+        expected
+    );
+}
+
+#[test]
+fn flows_are_spread_over_queues_as_hash_and_table_say() {
+    let mut machine = Machine::new(64 << 20);
+    let mut config = Config::new(4);
+    config.rss.key = std::array::from_fn(|n| (n * 37 + 11) as u8);
+    let mut device = machine.device(config);
+    let mut ports: Vec<Port> = (0..4)
+        .map(|queue| machine.open(&mut device, queue, Sizes::default()))
+        .collect();
+    device.start(&mut machine.delay()).unwrap();
+    let rss = device.rss().clone();
+    check_spreading(&mut machine, &mut ports, &rss);
+
+    // Flow groups move: all to queue 2, then uneven.
+    device.set_redirection([2; 128]).unwrap();
+    let rss = device.rss().clone();
+    check_spreading(&mut machine, &mut ports, &rss);
+    device
+        .set_redirection(std::array::from_fn(|n| if n < 96 { 3 } else { 0 }))
+        .unwrap();
+    let rss = device.rss().clone();
+    check_spreading(&mut machine, &mut ports, &rss);
+    let beyond = Error::Redirection {
+        entry: 0,
+        queue: 4,
+        queues: 4,
+    };
+    assert_eq!(device.set_redirection([4; 128]), Err(beyond));
+}
+
+#[test]
+fn each_queue_transmits_and_interrupts_on_its_own() {
+    let mut machine = Machine::new(64 << 20);
+    let mut device = machine.device(Config::new(4));
+    let mut ports: Vec<Port> = (0..4)
+        .map(|queue| machine.open(&mut device, queue, Sizes::default()))
+        .collect();
+    device.start(&mut machine.delay()).unwrap();
+    for (seed, port) in (0..).zip(&mut ports) {
+        assert!(port.send_short(&frames::ipv4(TCP, 64, seed)));
+        port.pair.flush();
+    }
+    machine.run();
+    let mut arrived = machine.arrived();
+    arrived.sort();
+    let mut expected: Vec<_> = (0..4).map(|seed| frames::ipv4(TCP, 64, seed)).collect();
+    expected.sort();
+    assert_eq!(arrived, expected);
+
+    device.set_redirection([3; 128]).unwrap();
+    for port in &mut ports {
+        port.pair.arm_interrupt();
+    }
+    let before: Vec<u32> = (0..4).map(|vector| machine.interrupts(vector)).collect();
+    machine.inject(&frames::ipv4(TCP, 64, 1));
+    machine.run();
+    let after: Vec<u32> = (0..4).map(|vector| machine.interrupts(vector)).collect();
+    assert_eq!(after[..3], before[..3]);
+    assert_eq!(after[3], before[3] + 1);
+}
+
+#[test]
+fn interrupts_come_while_armed_only() {
+    let (mut machine, mut port) = machine();
+    let frame = frames::ipv4(TCP, 64, 1);
+    machine.inject(&frame);
+    machine.run();
+    assert_eq!(machine.interrupts(0), 0, "masked after bring-up");
+    let received = port.receive();
+    assert_eq!(received.len(), 1);
+
+    port.pair.arm_interrupt();
+    machine.run();
+    let armed = machine.interrupts(0);
+    machine.inject(&frame);
+    machine.run();
+    assert_eq!(machine.interrupts(0), armed + 1);
+
+    port.pair.disarm_interrupt();
+    machine.inject(&frame);
+    machine.run();
+    assert_eq!(machine.interrupts(0), armed + 1);
+    assert_eq!(port.receive().len(), 2);
+}
+
+#[test]
+fn a_frame_that_came_before_arming_is_found_by_polling_or_interrupts() {
+    let (mut machine, mut port) = machine();
+    machine.inject(&frames::ipv4(TCP, 64, 1));
+    machine.run();
+    port.pair.arm_interrupt();
+    machine.run();
+    assert!(machine.interrupts(0) > 0 || port.receive().len() == 1);
+}
+
+#[test]
+fn sending_causes_no_interrupt() {
+    let (mut machine, mut port) = machine();
+    port.pair.arm_interrupt();
+    machine.run();
+    let before = machine.interrupts(0);
+    assert!(port.send_short(&frames::ipv4(TCP, 64, 1)));
+    port.pair.flush();
+    machine.run();
+    assert_eq!(machine.arrived().len(), 1);
+    assert_eq!(machine.interrupts(0), before);
+}
+
+#[test]
+fn a_device_reset_while_running_starts_anew_with_all_buffers() {
+    let (mut machine, mut device, mut port) = Machine::with_port(Config::new(1), Sizes::default());
+    let frame = frames::ipv4(TCP, 64, 1);
+    // Descriptors and mbufs are in flight in both directions.
+    machine.inject(&frame);
+    machine.run();
+    let release = port.pool.take();
+    port.pair.header().unwrap()[..64].copy_from_slice(&frame);
+    port.pair.send(&TxFrame {
+        header_len: 64,
+        fragments: &[],
+        checksum: TxChecksum::None,
+        release,
+    });
+    port.pair.flush();
+    device.reset(&mut machine.delay()).unwrap();
+
+    assert!(matches!(
+        device.open(
+            0,
+            queue_config(&port),
+            machine.queue_memory(Sizes::default()),
+            &mut machine.delay()
+        ),
+        Err(Error::QueueInUse(0))
+    ));
+    let memory = device
+        .close(port.pair, &mut port.pool, &mut machine.delay())
+        .unwrap();
+    assert_eq!(port.pool.available(), 1024);
+
+    let config = ixgbe::QueueConfig {
+        vector: 0,
+        interrupt_interval_us: 0,
+        pool: *port.pool.geometry(),
+    };
+    port.pair = device
+        .open(0, config, memory, &mut machine.delay())
+        .unwrap();
+    port.pair.refill(&mut port.pool);
+    device.start(&mut machine.delay()).unwrap();
+    machine.arrived();
+    for seed in 0..500 {
+        let frame = frames::ipv4(TCP, 64, seed);
+        machine.inject(&frame);
+        assert!(port.send_short(&frame));
+        port.pair.flush();
+        machine.run();
+        let received = port.receive();
+        assert_eq!(received.len(), 1, "{}", machine.counters());
+        assert_eq!(machine.bytes(&port, &received[0]), frame);
+        assert_eq!(machine.arrived(), [frame]);
+        port.give_back(&received);
+        port.pair.refill(&mut port.pool);
+        port.pair.reclaim(&mut port.pool);
+    }
+}
+
+fn queue_config(port: &Port) -> ixgbe::QueueConfig {
+    ixgbe::QueueConfig {
+        vector: 0,
+        interrupt_interval_us: 0,
+        pool: *port.pool.geometry(),
+    }
+}
+
+#[test]
+fn a_device_shut_down_touches_no_memory() {
+    let (mut machine, device, mut port) = Machine::with_port(Config::new(1), Sizes::default());
+    device.shut_down(&mut machine.delay()).unwrap();
+    machine.inject(&frames::ipv4(TCP, 64, 1));
+    assert!(port.send_short(&frames::ipv4(TCP, 64, 2)));
+    port.pair.flush();
+    machine.run();
+    assert_eq!(port.receive().len(), 0);
+    assert_eq!(machine.arrived().len(), 0);
+}
+
+#[test]
+fn statistics_of_port_and_queue_agree() {
+    let (mut machine, mut device, mut port) = Machine::with_port(Config::new(1), Sizes::default());
+    for seed in 0..30 {
+        machine.inject(&frames::ipv4(TCP, 100, seed));
+    }
+    for seed in 0..20 {
+        assert!(port.send_short(&frames::ipv4(TCP, 90, seed)));
+    }
+    port.pair.flush();
+    machine.run();
+    assert_eq!(port.receive().len(), 30);
+    let queue = port.pair.statistics();
+    assert_eq!((queue.rx_frames, queue.rx_bytes), (30, 3000));
+    assert_eq!((queue.tx_frames, queue.tx_bytes), (20, 1800));
+    for _ in 0..2 {
+        // The registers clear when read, the sums do not.
+        let whole = device.statistics();
+        assert_eq!((whole.rx_frames, whole.rx_bytes), (30, 30 * 104));
+        assert_eq!((whole.tx_frames, whole.tx_bytes), (20, 20 * 94));
+    }
+}
+
+#[test]
+fn jumbo_frames_take_one_large_buffer() {
+    let mut config = Config::new(1);
+    config.mtu = 9000;
+    let sizes = Sizes {
+        buffers: 256,
+        buffer_shift: 14,
+        ..Sizes::default()
+    };
+    let (mut machine, _, mut port) = Machine::with_port(config, sizes);
+    let frame = frames::ipv4(TCP, 9014, 1);
+    machine.inject(&frame);
+    machine.run();
+    let received = port.receive();
+    assert_eq!(received.len(), 1, "{}", machine.counters());
+    assert_eq!(machine.bytes(&port, &received[0]), frame);
+
+    let bus = machine.fill(&port, received[0].mbuf, &frame[54..]);
+    port.pair.header().unwrap()[..54].copy_from_slice(&frame[..54]);
+    port.pair.send(&TxFrame {
+        header_len: 54,
+        fragments: &[Fragment { bus, len: 8960 }],
+        checksum: TxChecksum::None,
+        release: Some(received[0].mbuf),
+    });
+    port.pair.flush();
+    machine.run();
+    assert_eq!(machine.arrived(), [frame]);
+}
+
+#[test]
+fn frames_longer_than_the_mtu_do_not_come_in() {
+    let (mut machine, mut port) = machine();
+    machine.inject(&frames::ipv4(TCP, 3000, 1));
+    let frame = frames::ipv4(TCP, 1514, 2);
+    machine.inject(&frame);
+    machine.run();
+    let received = port.receive();
+    assert_eq!(received.len(), 1);
+    assert_eq!(machine.bytes(&port, &received[0]), frame);
+}
+
+#[test]
+fn filters_let_in_what_was_asked_for() {
+    let (mut machine, mut device, mut port) = Machine::with_port(Config::new(1), Sizes::default());
+    let group = [0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb];
+    let to = |address: [u8; 6]| {
+        let mut frame = frames::ipv4(UDP, 80, 1);
+        frame[..6].copy_from_slice(&address);
+        frame
+    };
+    let count = |machine: &mut Machine, port: &mut Port, address| {
+        machine.inject(&to(address));
+        machine.run();
+        port.receive().len()
+    };
+    let stranger = [0x52, 0x54, 0x00, 0xaa, 0xbb, 0xcc];
+    assert_eq!(count(&mut machine, &mut port, MAC), 1);
+    assert_eq!(count(&mut machine, &mut port, [0xff; 6]), 1);
+    assert_eq!(count(&mut machine, &mut port, stranger), 0);
+    assert_eq!(count(&mut machine, &mut port, group), 0);
+
+    device.join_multicast(group).unwrap();
+    assert_eq!(count(&mut machine, &mut port, group), 1);
+    assert_eq!(
+        device.join_multicast(stranger),
+        Err(Error::NotMulticast(stranger))
+    );
+
+    device.set_promiscuous(true);
+    assert_eq!(count(&mut machine, &mut port, stranger), 1);
+    device.set_promiscuous(false);
+    assert_eq!(count(&mut machine, &mut port, stranger), 0);
+    assert_eq!(count(&mut machine, &mut port, MAC), 1);
+}
