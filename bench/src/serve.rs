@@ -1,0 +1,148 @@
+//! An echo server on Linux, one thread: the peer of `ixload`'s own tests, and a yardstick for what
+//! the client itself can do.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+use crate::connections::{SCRATCH_BYTES, wait};
+use crate::error::LoadError;
+use crate::options;
+
+const LISTENER: Token = Token(usize::MAX);
+
+/// Carries out `ixload serve-echo`: serves until it is killed.
+pub fn run(options: &options::ServeEcho) -> Result<(), LoadError> {
+    let mut server = Server::bind(options)?;
+    println!("listening on {}", server.address);
+    loop {
+        server.round()?;
+    }
+}
+
+/// The server and its connections.
+pub struct Server {
+    address: SocketAddr,
+    listener: TcpListener,
+    poll: Poll,
+    events: Events,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    half_close_after: u64,
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// The part of the buffer that is to be sent.
+    pending: std::ops::Range<usize>,
+    received: u64,
+    is_shut_down: bool,
+}
+
+impl Server {
+    /// Listens as the options say.
+    pub fn bind(options: &options::ServeEcho) -> Result<Self, LoadError> {
+        let failed = || LoadError::system(format!("listen on {}", options.listen));
+        let mut listener = TcpListener::bind(options.listen).map_err(failed())?;
+        let poll = Poll::new().map_err(failed())?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)
+            .map_err(failed())?;
+        Ok(Self {
+            address: listener.local_addr().map_err(failed())?,
+            listener,
+            poll,
+            events: Events::with_capacity(1024),
+            connections: Vec::new(),
+            free: Vec::new(),
+            half_close_after: options
+                .half_close_after
+                .map_or(u64::MAX, |bytes| bytes.get()),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves what there is, or waits a little.
+    pub fn round(&mut self) -> Result<(), LoadError> {
+        wait(&mut self.poll, &mut self.events)?;
+        let tokens: Vec<Token> = self.events.iter().map(|event| event.token()).collect();
+        for token in tokens {
+            if token == LISTENER {
+                self.accept()?;
+            } else if let Some(connection) = &mut self.connections[token.0] {
+                // A connection's failure is its own.
+                let is_over = connection.advance(self.half_close_after).unwrap_or(true);
+                if is_over {
+                    self.connections[token.0] = None;
+                    self.free.push(token.0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<(), LoadError> {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(LoadError::system("accept a connection")(error)),
+            };
+            let index = self.free.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            let both = Interest::READABLE | Interest::WRITABLE;
+            stream
+                .set_nodelay(true)
+                .and_then(|()| {
+                    let registry = self.poll.registry();
+                    registry.register(&mut stream, Token(index), both)
+                })
+                .map_err(LoadError::system("set a connection up"))?;
+            self.connections[index] = Some(Connection {
+                stream,
+                buffer: vec![0; SCRATCH_BYTES],
+                pending: 0..0,
+                received: 0,
+                is_shut_down: false,
+            });
+        }
+    }
+}
+
+impl Connection {
+    /// Echoes what there is; what cannot be sent holds the receiving side up. Returns whether
+    /// the connection is over.
+    fn advance(&mut self, half_close_after: u64) -> io::Result<bool> {
+        loop {
+            while !self.pending.is_empty() {
+                match self.stream.write(&self.buffer[self.pending.clone()]) {
+                    Ok(count) => self.pending.start += count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.received >= half_close_after && !self.is_shut_down {
+                self.stream.shutdown(Shutdown::Write)?;
+                self.is_shut_down = true;
+            }
+            let count = match self.stream.read(&mut self.buffer) {
+                Ok(0) => return Ok(true),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let wanted = half_close_after.saturating_sub(self.received);
+            self.received += count as u64;
+            self.pending = 0..count.min(usize::try_from(wanted).unwrap_or(usize::MAX));
+        }
+    }
+}
