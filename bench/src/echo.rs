@@ -186,6 +186,8 @@ impl<'a> Loop<'a> {
     fn run(mut self) -> Result<Measured, LoadError> {
         for index in 0..self.states.len() {
             self.next_message(index, Instant::now())?;
+            // Events that came while the connections were opened are gone.
+            self.advance(index, true)?;
         }
         let mut events = Events::with_capacity(1024);
         let mut looked = Instant::now();
@@ -203,9 +205,10 @@ impl<'a> Loop<'a> {
         Ok(self.measured)
     }
 
-    /// Does what one connection can do now. Events come once for each change: if the server has
-    /// closed, a short read has the end behind it, and no other event tells of that.
-    fn advance(&mut self, index: usize, is_closed: bool) -> Result<(), LoadError> {
+    /// Does what one connection can do now. Events come once for each change. A short read means
+    /// that there is nothing more, unless the server has closed: then the end is behind it, and
+    /// `until_nothing` is to be set.
+    fn advance(&mut self, index: usize, until_nothing: bool) -> Result<(), LoadError> {
         let goal = self.states[index].goal;
         let connection = &mut self.connections.all[index];
         if connection.sent < goal {
@@ -221,7 +224,7 @@ impl<'a> Loop<'a> {
                     if connection.received == goal && self.states[index].is_running {
                         self.message_is_back(index)?;
                     }
-                    if is_last && !is_closed {
+                    if is_last && !until_nothing {
                         return Ok(());
                     }
                 }
