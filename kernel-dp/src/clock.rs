@@ -52,6 +52,13 @@ pub fn frequency(ticks: u64, reference_ticks: u64, reference_hz: u64) -> Option<
     PLAUSIBLE_HZ.contains(&hz).then_some(hz)
 }
 
+/// `part` / `whole` as a fraction of 2^32, for a counter that goes on by `part` while another one
+/// does by `whole`. `None` if one of them stood still, or the first one is 2^32 times faster.
+pub fn ratio(part: u64, whole: u64) -> Option<u64> {
+    let ratio = (u128::from(part) << 32).checked_div(u128::from(whole))?;
+    u64::try_from(ratio).ok().filter(|ratio| *ratio > 0)
+}
+
 /// TSC frequency by KVM's clock page (`pvclock_vcpu_time_info`): the hypervisor's scale is
 /// `nanoseconds = (ticks << shift) * multiplier >> 32`.
 pub fn frequency_of_pvclock(multiplier: u32, shift: i8) -> Option<u64> {
@@ -98,6 +105,14 @@ mod tests {
         assert_eq!(frequency_of_pvclock(1 << 31, 1), Some(1_000_000_000));
         assert_eq!(frequency_of_pvclock(0, 0), None);
         assert_eq!(frequency_of_pvclock(1, i8::MIN), None);
+    }
+
+    #[test]
+    fn a_ratio_needs_two_counters_that_move() {
+        assert_eq!(ratio(1_000_000, 2_000_000), Some(1 << 31));
+        assert_eq!(ratio(0, 5), None);
+        assert_eq!(ratio(5, 0), None);
+        assert_eq!(ratio(u64::MAX, 1), None);
     }
 
     proptest! {

@@ -5,8 +5,8 @@ use core::ops::Range;
 
 use thiserror::Error;
 
-use crate::PAGE;
 use crate::list::List;
+use crate::{LARGE_PAGE, PAGE};
 
 /// Most loadable segments.
 pub const SEGMENTS_MAX: usize = 16;
@@ -83,6 +83,33 @@ impl Image {
         let starts = self.segments.iter().map(|segment| segment.pages().start);
         let ends = self.segments.iter().map(|segment| segment.pages().end);
         starts.min().unwrap_or(0)..ends.max().unwrap_or(0)
+    }
+
+    /// Addresses to map for the segment at `index`: its pages, and all of each 2 MiB page in which
+    /// no other segment lies, so that it can be mapped as one. What is added reads as zero.
+    pub fn mapping(&self, index: usize) -> Range<u64> {
+        let pages = self.segments[index].pages();
+        let others = || {
+            self.segments
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != index)
+        };
+        let alone = |range: &Range<u64>| {
+            others().all(|(_, other)| {
+                let other = other.pages();
+                other.end <= range.start || range.end <= other.start
+            })
+        };
+        let first = pages.start & !(LARGE_PAGE - 1)..pages.end;
+        let last = pages.start..pages.end.next_multiple_of(LARGE_PAGE);
+        let start = if alone(&first) {
+            first.start
+        } else {
+            pages.start
+        };
+        let end = if alone(&last) { last.end } else { pages.end };
+        start..end
     }
 }
 

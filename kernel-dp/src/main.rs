@@ -1,5 +1,15 @@
 //! The ring-0 dataplane kernel.
+//!
+//! Built with `--cfg bare` for the machine, this is the kernel: see `bare/mod.rs`, where boot
+//! begins. On the host it is a stub, so that the whole workspace builds and its tests run there.
+
 #![cfg_attr(bare, no_std, no_main)]
+
+#[cfg(bare)]
+extern crate alloc;
+
+#[cfg(bare)]
+mod bare;
 
 #[cfg(not(bare))]
 fn main() -> std::process::ExitCode {

@@ -63,18 +63,22 @@ impl Regions {
         self.allocate_below(bytes, u64::MAX)
     }
 
+    /// Takes `range` away, as far as it is free.
+    pub fn take(&mut self, range: Range) {
+        self.remove(range);
+    }
+
+    /// What is free, in no order, disjoint.
+    pub fn pieces(&self) -> &[Range] {
+        &self.free
+    }
+
     /// Bytes in whole free 2 MiB pages.
     pub fn available(&self) -> u64 {
         self.free
             .iter()
             .map(|piece| whole_pages(*piece).bytes())
             .sum()
-    }
-
-    /// The largest contiguous run of whole free 2 MiB pages, in bytes.
-    pub fn largest(&self) -> u64 {
-        let runs = self.free.iter().map(|piece| whole_pages(*piece).bytes());
-        runs.max().unwrap_or(0)
     }
 
     /// Bytes given up because free memory fell into too many pieces.
@@ -153,7 +157,7 @@ mod tests {
         );
         let low = regions.allocate_below(MIB, 4 * GIB).unwrap();
         assert_eq!(low, Range::of(2 * GIB - 2 * MIB, 2 * MIB));
-        assert_eq!(regions.largest(), 3 * GIB - 4 * MIB);
+        assert_eq!(regions.available(), 5 * GIB - 14 * MIB);
         assert_eq!(regions.allocate(4 * GIB), None);
         assert_eq!(regions.lost(), 0);
     }

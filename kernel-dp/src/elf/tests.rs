@@ -80,6 +80,24 @@ fn a_good_image_gives_its_segments() {
 }
 
 #[test]
+fn a_mapping_grows_to_large_pages_where_it_is_alone() {
+    let image = Image::parse(&good()).unwrap();
+    assert_eq!(image.mapping(0), 0x20_0000..0x20_1000);
+    assert_eq!(image.mapping(1), 0x20_1000..0x40_0000);
+    let mut file = good();
+    put_program(
+        &mut file,
+        DATA,
+        PT_LOAD,
+        PF_W,
+        [0x1000, 0x40_1000, 0x100, 0x5000, 0x1000],
+    );
+    let image = Image::parse(&file).unwrap();
+    assert_eq!(image.mapping(0), 0x20_0000..0x40_0000);
+    assert_eq!(image.mapping(1), 0x40_0000..0x60_0000);
+}
+
+#[test]
 fn another_kind_of_file_is_refused() {
     assert_eq!(Image::parse(b"#!/bin/sh").unwrap_err(), ElfError::NotElf);
     assert!(matches!(
@@ -164,6 +182,12 @@ fn an_image_for_another_kernel_is_refused() {
 
 fn check(image: &Image, file: &[u8]) {
     for (n, segment) in image.segments.iter().enumerate() {
+        let mapping = image.mapping(n);
+        assert!(mapping.start <= segment.address && segment.pages().end <= mapping.end);
+        for other in 0..n {
+            let other = image.mapping(other);
+            assert!(mapping.end <= other.start || other.end <= mapping.start);
+        }
         assert!(file.get(segment.file()).is_some());
         assert!(segment.file_bytes as u64 <= segment.bytes);
         assert!(segment.address >= IMAGE_LOW && segment.address + segment.bytes <= IMAGE_HIGH);

@@ -1,0 +1,216 @@
+//! Brings the application into memory: its image, its stack and heap, the thread area with the
+//! boot block, and the mbuf pool, each mapped with the rights it needs and no more.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use ix_abi::{area, boot};
+use ix_core::UserRange;
+use ix_hal::{MbufGeometry, MbufId, MbufMemory};
+use kernel_dp::LARGE_PAGE;
+use kernel_dp::application::{self, MBUF_SHIFT, MemoryPlan};
+use kernel_dp::boot_info::Range;
+use kernel_dp::command_line::Options;
+use kernel_dp::elf::{ElfError, Image, Protection};
+use kernel_dp::page_table::Access;
+use thiserror::Error;
+
+use super::memory::{Memory, MemoryError, Region};
+use super::time::Clock;
+
+/// An application in memory, ready to run.
+pub struct Application {
+    /// Address of its first instruction.
+    pub entry: u64,
+    /// The kernel's view of its thread area.
+    pub area: &'static [AtomicU64],
+    /// Its memory, except for the thread area.
+    pub memory: UserMemory,
+    /// Where the mbufs are.
+    pub mbufs: MbufGeometry,
+    /// The kernel's view of the mbufs.
+    pub frames: Frames,
+}
+
+/// Why the application cannot run.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// No boot module.
+    #[error("no application image: pass one as boot module (QEMU: -initrd)")]
+    NoModule,
+    /// More boot modules than one.
+    #[error("{0} boot modules given; one, the application image, is expected")]
+    Modules(usize),
+    /// An image that was refused.
+    #[error("application image: {0}")]
+    Image(#[from] ElfError),
+    /// No memory for it.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// Loads the one boot module among `modules`.
+pub fn load(
+    memory: &mut Memory,
+    plan: &MemoryPlan,
+    modules: &[Range],
+) -> Result<Application, LoadError> {
+    let file = match modules {
+        [] => return Err(LoadError::NoModule),
+        [module] => memory.module(*module),
+        more => return Err(LoadError::Modules(more.len())),
+    };
+    let image = Image::parse(file)?;
+    let (image_address, loaded) = load_image(memory, &image, file)?;
+    let area = memory.allocate(area::BYTES as u64, "the thread area")?;
+    map_whole(memory, application::AREA, &area, Access::UserData)?;
+    let mbufs = memory.allocate(plan.mbufs, "mbufs")?;
+    map_whole(memory, application::MBUFS, &mbufs, Access::UserRead)?;
+    let own = application::STACK_BYTES + plan.heap;
+    let own = memory.allocate(own, "the application's stack and heap")?;
+    map_whole(memory, application::STACK, &own, Access::UserData)?;
+    let geometry = MbufGeometry {
+        count: (mbufs.bytes() >> MBUF_SHIFT) as u32,
+        size_shift: MBUF_SHIFT,
+        bus: mbufs.bus(),
+        user: application::MBUFS,
+    };
+    let parts = [
+        part(image_address, loaded),
+        part(application::STACK, own),
+        part(application::MBUFS, mbufs),
+    ];
+    Ok(Application {
+        entry: image.entry,
+        area: area.into_words(),
+        mbufs: geometry,
+        frames: Frames { words: parts[2].1 },
+        memory: UserMemory { parts },
+    })
+}
+
+/// Copies the segments to a region as long as their span, and maps each with its own rights.
+/// Gives the user address that the region starts at, and the region.
+fn load_image(memory: &mut Memory, image: &Image, file: &[u8]) -> Result<(u64, Region), LoadError> {
+    let span = image.span();
+    let base = span.start & !(LARGE_PAGE - 1);
+    let mut region = memory.allocate(span.end - base, "the application image")?;
+    for (index, segment) in image.segments.iter().enumerate() {
+        let at = (segment.address - base) as usize;
+        region.as_mut()[at..at + segment.file_bytes].copy_from_slice(&file[segment.file()]);
+        let mapping = image.mapping(index);
+        let part = Range {
+            start: mapping.start - base,
+            end: mapping.end - base,
+        };
+        let access = match segment.protection {
+            Protection::Read => Access::UserRead,
+            Protection::Execute => Access::UserCode,
+            Protection::Write => Access::UserData,
+        };
+        memory.map_user(mapping.start, &region, part, access)?;
+    }
+    Ok((base, region))
+}
+
+fn map_whole(
+    memory: &mut Memory,
+    at: u64,
+    region: &Region,
+    access: Access,
+) -> Result<(), MemoryError> {
+    memory.map_user(at, region, Range::of(0, region.bytes()), access)
+}
+
+fn part(user: u64, region: Region) -> (UserRange, &'static [AtomicU64]) {
+    let range = UserRange {
+        user,
+        bus: region.bus(),
+        bytes: region.bytes(),
+    };
+    (range, region.into_words())
+}
+
+impl Application {
+    /// What it may send from: image, stack and heap, mbufs.
+    pub fn sendable(&self) -> [UserRange; 3] {
+        self.memory.parts.map(|(range, _)| range)
+    }
+
+    /// Writes the head of the thread area and the boot block.
+    pub fn write_boot_block(&self, options: &Options<'_>, clock: &Clock) {
+        let set = |word: usize, value: u64| self.area[word].store(value, Ordering::Relaxed);
+        set(area::MAGIC_WORD, area::MAGIC);
+        set(area::VERSION_WORD, u64::from(ix_abi::VERSION));
+        let [_, own, mbufs] = self.sendable();
+        let address = options.address.map_or([0; 4], |(address, _)| address);
+        for (word, value) in [
+            (boot::HEAP_BASE, application::HEAP),
+            (boot::HEAP_BYTES, own.bytes - application::STACK_BYTES),
+            (boot::MBUF_BASE, mbufs.user),
+            (boot::MBUF_BYTES, mbufs.bytes),
+            (boot::LOCAL_IPV4, u64::from(u32::from_be_bytes(address))),
+            (boot::TSC_HZ, clock.hz),
+            (boot::THREAD, 0),
+        ] {
+            set(area::BOOT + word, value);
+        }
+        let mut bytes = 0;
+        for byte in options.arguments().flat_map(|word| word.bytes().chain([0])) {
+            let word = &self.area[area::BOOT + boot::ARGUMENTS + bytes / 8];
+            word.fetch_or(u64::from(byte) << (bytes % 8 * 8), Ordering::Relaxed);
+            bytes += 1;
+        }
+        // The last argument's zero ends nothing that follows.
+        set(
+            area::BOOT + boot::ARGUMENTS_BYTES,
+            bytes.saturating_sub(1) as u64,
+        );
+    }
+}
+
+/// The kernel's view of what the application may read: image, stack and heap, mbufs.
+#[derive(Clone, Copy)]
+pub struct UserMemory {
+    parts: [(UserRange, &'static [AtomicU64]); 3],
+}
+
+impl UserMemory {
+    /// Copies from the application's memory. False if not all of it lies in one part.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> bool {
+        let offset_in = |range: &UserRange| {
+            let offset = address.checked_sub(range.user)?;
+            let end = offset.checked_add(bytes.len() as u64)?;
+            (end <= range.bytes).then_some(offset as usize)
+        };
+        let found = self
+            .parts
+            .iter()
+            .find_map(|(range, words)| Some((offset_in(range)?, words)));
+        let Some((offset, words)) = found else {
+            return false;
+        };
+        for (at, byte) in (offset..).zip(bytes) {
+            let word = words[at / 8].load(Ordering::Relaxed);
+            *byte = word.to_le_bytes()[at % 8];
+        }
+        true
+    }
+}
+
+/// The kernel's view of the mbuf pool.
+#[derive(Clone, Copy)]
+pub struct Frames {
+    words: &'static [AtomicU64],
+}
+
+impl MbufMemory for Frames {
+    #[inline]
+    fn frame(&self, mbuf: MbufId, len: usize) -> &[u8] {
+        const WORDS: usize = (1 << MBUF_SHIFT) / 8;
+        let first = mbuf.0 as usize * WORDS;
+        let words = &self.words[first..first + WORDS];
+        // SAFETY: the words are memory of the pool, and the caller owns the buffer: the device has
+        // given it back, and user mode cannot write to it, so that it does not change.
+        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), len.min(1 << MBUF_SHIFT)) }
+    }
+}

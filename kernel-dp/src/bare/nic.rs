@@ -1,0 +1,326 @@
+//! Finds the 82599, gives the driver its registers and memory, and points its interrupt at this
+//! CPU. [`NullNic`] stands in where there is to be none.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
+
+use ix_hal::{
+    DmaSlice, HEADER_ROOM, MbufGeometry, MbufPool, Mmio, Nic, NicStatistics, RxFrame, Transmit,
+    TxFrame,
+};
+use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
+use kernel_dp::acpi::Ecam;
+use kernel_dp::boot_info::Range;
+use kernel_dp::pci::{self, Address, Bar, ConfigSpace, Msix, PciError};
+use thiserror::Error;
+
+use super::apic;
+use super::console::say;
+use super::cpu::{inl, outl};
+use super::memory::{Memory, MemoryError, Region};
+use super::time::Clock;
+use super::traps::NIC_VECTOR;
+
+const VENDOR: u16 = 0x8086;
+const DEVICE: u16 = 0x10fb;
+/// BAR 0 of the 82599 (datasheet 9.3.6.1).
+const REGISTERS_BYTES: u64 = 128 << 10;
+/// Descriptors of each ring.
+const RING: usize = 2048;
+/// Bytes of a descriptor.
+const DESCRIPTOR: usize = 16;
+/// How long the link may take to come up after reset, in microseconds.
+const LINK_PATIENCE_US: u32 = 5_000_000;
+/// Bytes of an entry of the MSI-X table.
+const MSIX_ENTRY: u64 = 16;
+
+/// Why there is no NIC.
+#[derive(Debug, Error)]
+pub enum NicError {
+    /// Nothing found.
+    #[error("no Intel 82599 ({VENDOR:04x}:{DEVICE:04x}) on the PCI bus; nic=none goes without")]
+    NotFound,
+    /// Found, but its configuration space makes no sense.
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// BAR 0 is too short to be that of an 82599.
+    #[error("{0}: BAR 0 has {1} bytes, an 82599 has {REGISTERS_BYTES}")]
+    Registers(Address, u64),
+    /// The MSI-X table lies outside of its BAR.
+    #[error("{0}: the MSI-X table lies outside of its BAR")]
+    MsixTable(Address),
+    /// This CPU cannot be the target of a message without interrupt remapping.
+    #[error("local APIC {0} is beyond the 255 that an interrupt message can name")]
+    ApicId(u32),
+    /// No memory or mapping for it.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The driver gave up.
+    #[error(transparent)]
+    Driver(#[from] ixgbe::Error),
+}
+
+/// Brings queue pair 0 of the first 82599 up and waits for its link.
+pub fn open(
+    memory: &mut Memory,
+    ecam: Option<Ecam>,
+    clock: &Clock,
+    mtu: u16,
+    mbufs: MbufGeometry,
+) -> Result<QueuePair<Registers>, NicError> {
+    let mut config = Configuration::new(memory, ecam)?;
+    let address = pci::find(&config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
+    pci::disable(&mut config, address);
+    let bar = pci::memory_bar(&mut config, address, 0)?;
+    let msix = pci::msix(&config, address)?;
+    let table = pci::memory_bar(&mut config, address, msix.table_bar)?;
+    log::debug!(
+        "{address}: BAR 0 at {:#x}, MSI-X table at {:#x}",
+        bar.address,
+        table.address
+    );
+    let registers = Registers::map(memory, address, bar)?;
+    pci::enable(&mut config, address);
+    route_interrupt(memory, address, &msix, table)?;
+    pci::enable_msix(&mut config, address, &msix);
+
+    let delay = &mut |micros| clock.wait_micros(micros);
+    let mut configuration = Config::new(1);
+    configuration.mtu = u32::from(mtu);
+    let mut nic = Ixgbe::new(registers, configuration, delay)?;
+    let queue = QueueConfig {
+        vector: 0,
+        interrupt_interval_us: 0,
+        pool: mbufs,
+    };
+    let rings = memory.allocate(RINGS_BYTES as u64, "the NIC's rings")?;
+    let pair = nic.open(0, queue, queue_memory(rings), delay)?;
+    nic.start(delay)?;
+    let link = nic.wait_for_link(LINK_PATIENCE_US, delay)?;
+    let [a, b, c, d, e, f] = nic.mac();
+    say!(
+        "nic 82599 at {address} mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} link up, \
+         {} Mb/s",
+        link.megabits
+    );
+    Ok(pair)
+}
+
+const RINGS_BYTES: usize = RING * (2 * DESCRIPTOR + HEADER_ROOM);
+
+fn queue_memory(region: Region) -> QueueMemory {
+    let ring = (RING * DESCRIPTOR) as u64;
+    let (rx_ring, rest) = region.split(ring);
+    let (tx_ring, headers) = rest.split(ring);
+    let ring = |region: Region| {
+        let bus = region.bus();
+        DmaSlice::new(region.into_words(), bus)
+    };
+    QueueMemory {
+        rx_ring: ring(rx_ring),
+        tx_ring: ring(tx_ring),
+        headers_bus: headers.bus(),
+        headers: headers.into_bytes().as_chunks_mut().0,
+    }
+}
+
+/// Entry 0 of the MSI-X table: a write of the vector to this CPU's local APIC (Intel SDM volume 3,
+/// 12.11; PCI Local Bus Specification 3.0, 6.8.2).
+fn route_interrupt(
+    memory: &mut Memory,
+    address: Address,
+    msix: &Msix,
+    table: Bar,
+) -> Result<(), NicError> {
+    let offset = u64::from(msix.table_offset);
+    if offset + MSIX_ENTRY > table.bytes {
+        return Err(NicError::MsixTable(address));
+    }
+    let target = u8::try_from(apic::id()).map_err(|_| NicError::ApicId(apic::id()))?;
+    let range = Range::of(table.address + offset, MSIX_ENTRY);
+    let entry = memory.map_device(range)?.cast::<u32>();
+    let words = [
+        0xfee0_0000 | u32::from(target) << 12,
+        0,
+        u32::from(NIC_VECTOR),
+        0,
+    ];
+    for (index, word) in words.into_iter().enumerate() {
+        // SAFETY: four words of the entry just mapped.
+        unsafe { entry.add(index).write_volatile(word) };
+    }
+    Ok(())
+}
+
+/// The 82599's registers.
+#[derive(Clone, Debug)]
+pub struct Registers {
+    base: NonNull<u32>,
+}
+
+impl Registers {
+    fn map(memory: &mut Memory, address: Address, bar: Bar) -> Result<Self, NicError> {
+        if bar.bytes < REGISTERS_BYTES {
+            return Err(NicError::Registers(address, bar.bytes));
+        }
+        let base = memory.map_device(Range::of(bar.address, REGISTERS_BYTES))?;
+        Ok(Self { base: base.cast() })
+    }
+
+    /// The register's address; whatever `offset` is, it lies in BAR 0.
+    #[inline]
+    fn register(&self, offset: u32) -> NonNull<u32> {
+        let index = (offset as usize & (REGISTERS_BYTES as usize - 1)) / 4;
+        // SAFETY: the mapping is `REGISTERS_BYTES` long.
+        unsafe { self.base.add(index) }
+    }
+}
+
+impl Mmio for Registers {
+    #[inline]
+    fn read32(&self, offset: u32) -> u32 {
+        // SAFETY: a register of the device, mapped for good.
+        let value = unsafe { self.register(offset).read_volatile() };
+        // What the device wrote to memory before is read after. No instruction on x86.
+        fence(Ordering::Acquire);
+        value
+    }
+
+    #[inline]
+    fn write32(&self, offset: u32, value: u32) {
+        // What is written to memory before is there when the device looks. No instruction on x86.
+        fence(Ordering::Release);
+        // SAFETY: a register of the device, mapped for good.
+        unsafe { self.register(offset).write_volatile(value) };
+    }
+}
+
+/// PCI configuration space: in memory where the firmware says so, else by ports 0xcf8 and 0xcfc.
+enum Configuration {
+    /// All of it from bus 0 to the given last one.
+    Memory(NonNull<u32>, u8),
+    Ports,
+}
+
+const CONFIG_ADDRESS: u16 = 0xcf8;
+const CONFIG_DATA: u16 = 0xcfc;
+
+impl Configuration {
+    fn new(memory: &mut Memory, ecam: Option<Ecam>) -> Result<Self, MemoryError> {
+        let Some(ecam) = ecam.filter(|ecam| ecam.first_bus == 0) else {
+            return Ok(Self::Ports);
+        };
+        let bytes = (u64::from(ecam.last_bus) + 1) << 20;
+        let base = memory.map_device(Range::of(ecam.base, bytes))?;
+        Ok(Self::Memory(base.cast(), ecam.last_bus))
+    }
+
+    /// Where a word lies in memory, or `None` if it does not.
+    fn word(
+        base: NonNull<u32>,
+        last_bus: u8,
+        address: Address,
+        offset: u16,
+    ) -> Option<NonNull<u32>> {
+        if address.bus > last_bus || address.device > 31 || address.function > 7 {
+            return None;
+        }
+        let function = usize::from(address.device) << 3 | usize::from(address.function);
+        let byte = usize::from(address.bus) << 20 | function << 12 | usize::from(offset & 0xffc);
+        // SAFETY: the mapping holds 1 MiB for each bus up to the last one.
+        Some(unsafe { base.add(byte / 4) })
+    }
+
+    /// What the address port takes: enable bit, function, offset.
+    fn port_address(address: Address, offset: u16) -> u32 {
+        let function = u32::from(address.device) << 3 | u32::from(address.function);
+        1 << 31 | u32::from(address.bus) << 16 | function << 8 | u32::from(offset & 0xfc)
+    }
+}
+
+impl ConfigSpace for Configuration {
+    fn read(&self, address: Address, offset: u16) -> u32 {
+        match self {
+            Self::Memory(base, last_bus) => Self::word(*base, *last_bus, address, offset)
+                // SAFETY: `word` gives only words of the mapping.
+                .map_or(u32::MAX, |word| unsafe { word.read_volatile() }),
+            // SAFETY: the two ports are those of configuration space, used by this CPU alone.
+            Self::Ports => unsafe {
+                outl(CONFIG_ADDRESS, Self::port_address(address, offset));
+                inl(CONFIG_DATA)
+            },
+        }
+    }
+
+    fn write(&mut self, address: Address, offset: u16, value: u32) {
+        match self {
+            Self::Memory(base, last_bus) => {
+                if let Some(word) = Self::word(*base, *last_bus, address, offset) {
+                    // SAFETY: `word` gives only words of the mapping; what the value does to the
+                    // device is the caller's business, who maps its memory only afterwards.
+                    unsafe { word.write_volatile(value) };
+                }
+            }
+            // SAFETY: as above.
+            Self::Ports => unsafe {
+                outl(CONFIG_ADDRESS, Self::port_address(address, offset));
+                outl(CONFIG_DATA, value);
+            },
+        }
+    }
+}
+
+/// No network: nothing comes in, and what goes out is dropped and counted.
+pub struct NullNic {
+    room: [u8; HEADER_ROOM],
+    statistics: NicStatistics,
+}
+
+impl NullNic {
+    /// A NIC without a wire.
+    pub fn new() -> Self {
+        Self {
+            room: [0; HEADER_ROOM],
+            statistics: NicStatistics::default(),
+        }
+    }
+}
+
+impl Transmit for NullNic {
+    fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
+        Some(&mut self.room)
+    }
+
+    /// No mbuf can be in the frame: none ever left the pool.
+    fn send(&mut self, _frame: &TxFrame<'_>) {
+        self.statistics.tx_drops += 1;
+    }
+}
+
+impl Nic for NullNic {
+    fn mac(&self) -> [u8; 6] {
+        [0x02, 0, 0, 0, 0, 1]
+    }
+
+    fn link_up(&mut self) -> bool {
+        false
+    }
+
+    fn receive(&mut self, _frames: &mut [RxFrame], _pool: &mut MbufPool) -> usize {
+        0
+    }
+
+    fn refill(&mut self, _pool: &mut MbufPool) {}
+
+    fn reclaim(&mut self, _pool: &mut MbufPool) {}
+
+    fn flush(&mut self) {}
+
+    fn arm_interrupt(&mut self) {}
+
+    fn disarm_interrupt(&mut self) {}
+
+    fn statistics(&mut self) -> NicStatistics {
+        self.statistics
+    }
+}

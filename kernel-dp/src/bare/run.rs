@@ -1,0 +1,183 @@
+//! The loop of the elastic thread: kernel half-cycle, application, and so on; and what happens
+//! when neither has anything to do.
+
+use core::arch::asm;
+
+use ix_abi::syscall;
+use ix_core::{ElasticThread, Step};
+use ix_hal::{Instant, Nic};
+use kernel_dp::command_line::{Options, Poll};
+
+use super::apic::Timer;
+use super::console::say;
+use super::cpu::rdtsc;
+use super::load::{Frames, UserMemory};
+use super::panic::{ExitCode, exit};
+use super::time::Clock;
+use super::user::{User, UserExit};
+
+/// Everything that the loop works with.
+pub struct Runner<N> {
+    /// Network and protocol.
+    pub thread: ElasticThread<N, Frames>,
+    /// The application.
+    pub user: User,
+    /// Its memory, for log texts.
+    pub memory: UserMemory,
+    /// Time.
+    pub clock: Clock,
+    /// What ends a halt at a deadline.
+    pub timer: Timer,
+    /// When to halt.
+    pub idle: IdlePolicy,
+}
+
+/// When to halt.
+#[derive(Clone, Copy, Debug)]
+pub struct IdlePolicy {
+    /// Whether to halt at all.
+    poll: Poll,
+    /// TSC ticks to poll in vain before.
+    spin_ticks: u64,
+}
+
+impl IdlePolicy {
+    /// What the command line says.
+    pub fn new(options: &Options<'_>, clock: &Clock) -> Self {
+        Self {
+            poll: options.poll,
+            spin_ticks: clock.ticks_of_micros(u64::from(options.spin_us)),
+        }
+    }
+}
+
+impl<N: Nic> Runner<N> {
+    /// Serves until the application exits or is stopped.
+    pub fn run(mut self) -> ! {
+        let mut idle_since = rdtsc();
+        loop {
+            let now = self.clock.now();
+            match self.thread.cycle(now) {
+                Step::User => self.run_user(),
+                Step::Idle { deadline: Some(at) } if at <= now => {}
+                Step::Idle { .. } => {
+                    if self.may_halt(idle_since) {
+                        self.halt();
+                    } else {
+                        core::hint::spin_loop();
+                    }
+                    continue;
+                }
+            }
+            idle_since = rdtsc();
+        }
+    }
+
+    fn may_halt(&self, idle_since: u64) -> bool {
+        match self.idle.poll {
+            Poll::Always => false,
+            Poll::Adaptive => rdtsc().wrapping_sub(idle_since) >= self.idle.spin_ticks,
+        }
+    }
+
+    /// Halts until a frame comes or the next deadline passes. A frame that came before the
+    /// interrupt was armed is found by one more cycle; one that comes after it makes an interrupt,
+    /// which stays pending until `sti; hlt` takes it.
+    #[cold]
+    fn halt(&mut self) {
+        self.thread.nic().arm_interrupt();
+        let now = self.clock.now();
+        match self.thread.cycle(now) {
+            Step::User => self.run_user(),
+            Step::Idle { deadline: Some(at) } if at <= now => {}
+            Step::Idle { deadline } => self.halt_until(deadline),
+        }
+        self.thread.nic().disarm_interrupt();
+    }
+
+    fn halt_until(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.timer.arm(self.clock.tsc_at(deadline));
+        }
+        // SAFETY: handlers only acknowledge; the instruction after `sti` runs before any of them.
+        unsafe { asm!("sti", "hlt", "cli", options(nomem, nostack)) };
+        if deadline.is_some() {
+            self.timer.disarm();
+        }
+    }
+
+    /// Runs the application until it ends its round.
+    fn run_user(&mut self) {
+        loop {
+            match self.user.enter() {
+                UserExit::Call(syscall::RUN_IO, _) => return,
+                other => self.serve(other),
+            }
+        }
+    }
+
+    /// Serves what is not the end of a round.
+    #[cold]
+    fn serve(&mut self, reason: UserExit) {
+        match reason {
+            UserExit::Call(syscall::LOG, [address, len]) => {
+                let result = self.log(address, len);
+                self.user.set_result(result);
+            }
+            UserExit::Call(syscall::EXIT, [code, _]) => {
+                self.report();
+                say!("application exited with code {}", code as u32 as i32);
+                exit(match code as u32 {
+                    0 => ExitCode::Success,
+                    _ => ExitCode::ApplicationFailed,
+                })
+            }
+            UserExit::Call(..) => self.user.set_result(ix_abi::Error::Invalid.to_result()),
+            UserExit::Fault(fault, registers) => {
+                say!("application stopped: {fault}\n{registers}");
+                self.report();
+                exit(ExitCode::ApplicationFaulted)
+            }
+        }
+    }
+
+    /// Prints the application's text line by line, without control characters.
+    fn log(&self, address: u64, len: u64) -> i64 {
+        let mut buffer = [0; syscall::LOG_MAX as usize];
+        if len > syscall::LOG_MAX {
+            return ix_abi::Error::Invalid.to_result();
+        }
+        let bytes = &mut buffer[..len as usize];
+        if !self.memory.read(address, bytes) {
+            return ix_abi::Error::BadAddress.to_result();
+        }
+        for line in bytes.split(|byte| *byte == b'\n') {
+            say!("app: {}", Printable(line));
+        }
+        0
+    }
+
+    fn report(&mut self) {
+        log::debug!("{:?}", self.thread.statistics());
+        log::debug!("{:?}", self.thread.engine().counters());
+    }
+}
+
+/// Text of any kind, with what is not UTF-8 or not printable replaced.
+struct Printable<'a>(&'a [u8]);
+
+impl core::fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        use core::fmt::Write;
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                let printable = !character.is_control() || character == '\t';
+                f.write_char(if printable { character } else { '\u{fffd}' })?;
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_char('\u{fffd}')?;
+            }
+        }
+        Ok(())
+    }
+}
