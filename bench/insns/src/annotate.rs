@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::work::Work;
 
 /// Listings of the matching functions in `image`; those that were not executed are left out.
-pub fn annotate(image: &Path, function: &str, work: &Work, requests: u64) -> Result<String> {
+pub fn annotate(image: &Path, function: &str, work: &Work) -> Result<String> {
     let output = Command::new("objdump")
         .args([
             "--disassemble",
@@ -29,7 +29,7 @@ pub fn annotate(image: &Path, function: &str, work: &Work, requests: u64) -> Res
     Ok(listing
         .split("\n\n")
         .filter(|block| header(block).is_some_and(|name| name.contains(function)))
-        .filter_map(|block| annotate_function(block, work, requests))
+        .filter_map(|block| annotate_function(block, work))
         .collect())
 }
 
@@ -44,7 +44,7 @@ fn header(block: &str) -> Option<&str> {
         .map(|(_, name)| name)
 }
 
-fn annotate_function(block: &str, work: &Work, requests: u64) -> Option<String> {
+fn annotate_function(block: &str, work: &Work) -> Option<String> {
     let mut text = String::new();
     let mut executed = false;
     for line in block.lines() {
@@ -53,7 +53,7 @@ fn annotate_function(block: &str, work: &Work, requests: u64) -> Option<String> 
                 .by_address
                 .binary_search_by_key(&address, |entry| entry.0)
                 .ok()?;
-            Some(work.by_address[found].1 / requests as f64)
+            Some(work.by_address[found].1)
         });
         match executions {
             Some(count) if count > 0.0 => {
@@ -84,17 +84,17 @@ mod tests {
             "0000000000401000 <app::main>:\napp.rs:3\n  401000:\tpush   %rbp\n  401001:\tret";
         assert_eq!(header(block), Some("app::main"));
         let work = Work {
-            by_address: vec![(0x40_1000, 30.0)],
+            by_address: vec![(0x40_1000, 3.0)],
             idle: 0.0,
         };
-        let text = annotate_function(block, &work, 10).unwrap();
+        let text = annotate_function(block, &work).unwrap();
         let lines = text.lines().map(str::trim_end).collect::<Vec<_>>();
         assert_eq!(lines[2], "     3.000   401000:\tpush   %rbp");
         assert_eq!(lines[3], "             401001:\tret");
         let elsewhere = Work {
-            by_address: vec![(1, 30.0)],
+            by_address: vec![(1, 3.0)],
             idle: 0.0,
         };
-        assert!(annotate_function(block, &elsewhere, 10).is_none());
+        assert!(annotate_function(block, &elsewhere).is_none());
     }
 }

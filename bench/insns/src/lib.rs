@@ -113,7 +113,7 @@ fn print_details(options: &Options, boot: &[Measured]) -> Result<()> {
     for measured in boot {
         let connections = measured.point.connections;
         if let Some(limit) = options.profile {
-            let profile = Profile::new(&measured.work, measured.requests, &images()?);
+            let profile = Profile::new(&measured.work, &images()?);
             println!(
                 "Instructions per request at {connections} connections\n{}",
                 profile.render(limit)
@@ -122,10 +122,7 @@ fn print_details(options: &Options, boot: &[Measured]) -> Result<()> {
         if let Some(name) = &options.annotate {
             println!("Executions per request at {connections} connections");
             for image in [artifacts.kernel(), artifacts.app(run::APPLICATION)] {
-                print!(
-                    "{}",
-                    annotate::annotate(&image, name, &measured.work, measured.requests)?
-                );
+                print!("{}", annotate::annotate(&image, name, &measured.work)?);
             }
         }
     }

@@ -39,16 +39,15 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Attributes `work`, that of `requests` requests, to the functions in `code`.
-    pub fn new(work: &Work, requests: u64, code: &Code) -> Self {
-        Self::attribute(work, requests, |address| code.frames(address))
+    /// Attributes `work` to the functions in `code`.
+    pub fn new(work: &Work, code: &Code) -> Self {
+        Self::attribute(work, |address| code.frames(address))
     }
 
-    fn attribute(work: &Work, requests: u64, frames: impl Fn(u64) -> Vec<Frame>) -> Self {
+    fn attribute(work: &Work, frames: impl Fn(u64) -> Vec<Frame>) -> Self {
         let mut functions = Table::default();
         let mut lines = Table::default();
-        for &(address, count) in &work.by_address {
-            let cost = count / requests as f64;
+        for &(address, cost) in &work.by_address {
             let kernel = address >= KERNEL_HALF;
             let frames = frames(address);
             let own = frames
@@ -67,8 +66,8 @@ impl Profile {
         Self {
             functions: functions.by_own_cost(),
             lines: lines.by_own_cost(),
-            total: (work.kernel() + work.user()) / requests as f64,
-            idle: work.idle / requests as f64,
+            total: work.kernel() + work.user(),
+            idle: work.idle,
         }
     }
 
@@ -177,10 +176,10 @@ mod tests {
     #[test]
     fn library_helpers_count_for_the_function_around_them() {
         let work = Work {
-            by_address: vec![(0x10, 100.0), (0x20, 50.0), (KERNEL_HALF, 30.0)],
-            idle: 7.0,
+            by_address: vec![(0x10, 10.0), (0x20, 5.0), (KERNEL_HALF, 3.0)],
+            idle: 0.7,
         };
-        let profile = Profile::attribute(&work, 10, |address| match address {
+        let profile = Profile::attribute(&work, |address| match address {
             0x10 => vec![
                 frame("core::ptr::read"),
                 frame("app::parse"),

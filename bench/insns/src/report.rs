@@ -129,7 +129,7 @@ impl Row {
         Self {
             point,
             total: point.total(),
-            idle: median_of(|measured| measured.idle),
+            idle: median_of(|measured| measured.work.idle),
             requests: boots[0].requests,
             spread: (highest - lowest) / point.total(),
             change: baseline.and_then(|baseline| baseline.change(&point)),
@@ -164,11 +164,10 @@ mod tests {
                 kernel,
                 user: 100.0,
             },
-            idle: 7.0,
             requests: 25_600,
             work: Work {
                 by_address: Vec::new(),
-                idle: 0.0,
+                idle: 7.0,
             },
         }]
     }

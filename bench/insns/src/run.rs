@@ -15,7 +15,7 @@ use ix_machine::{Artifacts, Machine, MachineConfig};
 use crate::baseline::Point;
 use crate::client::{Check, ClosedLoop};
 use crate::sample::Sampler;
-use crate::work::Work;
+use crate::work::{Window, Work};
 
 /// The application that is measured, and its port (RFC 862).
 pub const APPLICATION: &str = "echo";
@@ -30,20 +30,17 @@ const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUESTS_PER_CONNECTION: u64 = 400;
 const REQUESTS_AT_LEAST: u64 = 4_000;
 
-/// Without traffic for this long, to learn what an empty poll executes. The first part lets delayed
-/// acknowledgements pass (Linux: 40 ms).
-const SETTLE: Duration = Duration::from_millis(100);
-const QUIET: Duration = Duration::from_millis(200);
+/// Rounds of the slow window, and the time between them: far more polling than work.
+const SLOW_ROUNDS: u64 = 40;
+const SLOW_PAUSE: Duration = Duration::from_millis(5);
 
 /// The result at one number of connections.
 pub struct Measured {
     /// Instructions per request.
     pub point: Point,
-    /// Instructions of empty polls, per request.
-    pub idle: f64,
     /// Requests in the window.
     pub requests: u64,
-    /// The window's instructions by address.
+    /// The same by address, and the empty polls.
     pub work: Work,
 }
 
@@ -152,24 +149,33 @@ fn measure_at(
         .run(requests / 4, check)
         .context("while warming up")?;
 
-    thread::sleep(SETTLE);
-    let quiet_start = sampler.sample()?;
-    thread::sleep(QUIET);
     let start = sampler.sample()?;
     client.run(requests, check)?;
+    let middle = sampler.sample()?;
+    for _ in 0..SLOW_ROUNDS {
+        client.run(connections as u64, check)?;
+        thread::sleep(SLOW_PAUSE);
+    }
     let end = sampler.sample()?;
 
+    let busy = Window {
+        counts: middle.since(&start),
+        requests,
+    };
+    let slow_requests = SLOW_ROUNDS * connections as u64;
+    let slow = Window {
+        counts: end.since(&middle),
+        requests: slow_requests,
+    };
     let code = crate::images()?;
-    let quiet = start.since(&quiet_start);
-    let work = Work::extract(&end.since(&start), &quiet, |address| code.is_pause(address))?;
-    let per_request = |instructions: f64| instructions / requests as f64;
+    let work = Work::extract(&busy, &slow, |address| code.is_pause(address))?;
+    let point = Point {
+        connections,
+        kernel: work.kernel(),
+        user: work.user(),
+    };
     Ok(Measured {
-        point: Point {
-            connections,
-            kernel: per_request(work.kernel()),
-            user: per_request(work.user()),
-        },
-        idle: per_request(work.idle),
+        point,
         requests,
         work,
     })
