@@ -18,6 +18,18 @@ impl fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
+/// A failure whose details have been printed already.
+#[derive(Debug)]
+pub struct Reported;
+
+impl fmt::Display for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("failed")
+    }
+}
+
+impl std::error::Error for Reported {}
+
 /// A [`BadInput`] as an error.
 pub fn bad_input(message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(BadInput(message.into()))
@@ -29,7 +41,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         eprintln!("interrupted");
         return ExitCode::from(130);
     }
-    eprintln!("error: {error:#}");
+    if !error.is::<Reported>() {
+        eprintln!("error: {error:#}");
+    }
     ExitCode::from(exit_code(error))
 }
 

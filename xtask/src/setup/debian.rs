@@ -4,8 +4,8 @@
 //!
 //! apt is given a state, a cache and a source list of its own. The mirror and its transport are those
 //! that the host is configured with. Signatures are checked as ever: the key ring is the host's, and if
-//! that is older than the release, the newer `debian-archive-keyring` that the host's own sources
-//! carry, which the older keys vouch for.
+//! that is older than the release, the newer `debian-archive-keyring` that the host's own release
+//! carries, which the older keys vouch for.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,10 +19,12 @@ use crate::failure::bad_input;
 use crate::interrupt;
 use crate::step::Step;
 
-/// The release that packages are taken from, and its newest suite, which is preferred.
-pub const RELEASE: &str = "trixie";
-const SUITES: &str = "trixie trixie-updates trixie-backports";
-const PREFERRED_SUITE: &str = "trixie-backports";
+/// The release that packages are taken from.
+const RELEASE: &str = "trixie";
+const SUITES: Suites<'_> = Suites {
+    all: "trixie trixie-updates trixie-backports",
+    preferred: "trixie-backports",
+};
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const KEYRING_PACKAGE: &str = "debian-archive-keyring";
 
@@ -60,9 +62,7 @@ pub fn unpack(step: &Step, packages: &[&str], work: &Path, root: &Path) -> Resul
     let archives = download(step, packages, work)?;
     step.at(&format!("unpacking {} packages", archives.len()));
     for archive in &archives {
-        let mut command = Command::new("dpkg-deb");
-        command.arg("-x").arg(archive).arg(root);
-        child::capture(step, command)?;
+        extract(step, archive, root)?;
     }
     for folder in NOT_NEEDED {
         let folder = root.join(folder);
@@ -87,12 +87,18 @@ fn link_merged_folders(root: &Path) -> Result<()> {
 }
 
 fn download(step: &Step, packages: &[&str], work: &Path) -> Result<Vec<PathBuf>> {
+    let codename = codename();
     let mut failures = Vec::new();
-    for mirror in mirrors()? {
-        for keyring in [host_keyring, newer_keyring] {
+    for mirror in mirrors(&codename)? {
+        for keys_are_older in [false, true] {
             interrupt::check()?;
-            let attempt = keyring(step, work).and_then(|keyring| {
-                let apt = PrivateApt::prepare(work, &mirror, &keyring)?;
+            let keyring = if keys_are_older {
+                newer_keyring(step, work, &mirror, &codename)
+            } else {
+                Ok(PathBuf::from(KEYRING))
+            };
+            let attempt = keyring.and_then(|keyring| {
+                let apt = PrivateApt::prepare(work, &mirror, &keyring, &SUITES)?;
                 apt.update(step)?;
                 apt.download(step, packages)
             });
@@ -110,6 +116,12 @@ fn download(step: &Step, packages: &[&str], work: &Path) -> Result<Vec<PathBuf>>
     )
 }
 
+/// Suites of a release, and the one that wins where several have a package.
+struct Suites<'a> {
+    all: &'a str,
+    preferred: &'a str,
+}
+
 /// apt with a state of its own.
 struct PrivateApt {
     archives: PathBuf,
@@ -117,7 +129,12 @@ struct PrivateApt {
 }
 
 impl PrivateApt {
-    fn prepare(work: &Path, mirror: &str, keyring: &Path) -> Result<PrivateApt> {
+    fn prepare(
+        work: &Path,
+        mirror: &str,
+        keyring: &Path,
+        suites: &Suites<'_>,
+    ) -> Result<PrivateApt> {
         let state = work.join("state");
         let cache = work.join("cache");
         let archives = cache.join("archives");
@@ -129,7 +146,7 @@ impl PrivateApt {
         let status = state.join("status");
         let sources = work.join("debian.sources");
         fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
-        fs::write(&sources, source_list(mirror, keyring))
+        fs::write(&sources, source_list(mirror, keyring, suites))
             .with_context(|| format!("cannot write {}", sources.display()))?;
         let path = |path: &Path| path.display().to_string();
         let settings = [
@@ -142,7 +159,7 @@ impl PrivateApt {
             ("Dir::Etc::PreferencesParts", "/dev/null".to_owned()),
             ("APT::Architecture", "amd64".to_owned()),
             ("APT::Architectures", "amd64".to_owned()),
-            ("APT::Default-Release", PREFERRED_SUITE.to_owned()),
+            ("APT::Default-Release", suites.preferred.to_owned()),
             ("APT::Install-Recommends", "false".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
             (
@@ -232,17 +249,22 @@ fn wanted_archives(output: &str) -> Vec<String> {
         .collect()
 }
 
-fn source_list(mirror: &str, keyring: &Path) -> String {
+fn source_list(mirror: &str, keyring: &Path, suites: &Suites<'_>) -> String {
     format!(
-        "Types: deb\nURIs: {mirror}\nSuites: {SUITES}\nComponents: main\nSigned-By: {}\n",
+        "Types: deb\nURIs: {mirror}\nSuites: {}\nComponents: main\nSigned-By: {}\n",
+        suites.all,
         keyring.display()
     )
 }
 
-/// Where the host takes its own release from.
-fn mirrors() -> Result<Vec<String>> {
+/// The host's own release.
+fn codename() -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let codename = os_release(&release, "VERSION_CODENAME").unwrap_or_else(|| RELEASE.to_owned());
+    os_release(&release, "VERSION_CODENAME").unwrap_or_else(|| RELEASE.to_owned())
+}
+
+/// Where the host takes its own release from.
+fn mirrors(codename: &str) -> Result<Vec<String>> {
     let output = Command::new("apt-get")
         .args([
             "indextargets",
@@ -252,7 +274,7 @@ fn mirrors() -> Result<Vec<String>> {
         ])
         .output()
         .context("cannot run apt-get")?;
-    let mirrors = mirrors_of(&String::from_utf8_lossy(&output.stdout), &codename);
+    let mirrors = mirrors_of(&String::from_utf8_lossy(&output.stdout), codename);
     if mirrors.is_empty() {
         return Err(bad_input(format!(
             "apt has no source for Debian {codename}: add one to /etc/apt/sources.list"
@@ -274,45 +296,31 @@ fn mirrors_of(index_targets: &str, codename: &str) -> Vec<String> {
     mirrors
 }
 
-fn host_keyring(_: &Step, _: &Path) -> Result<PathBuf> {
-    let keyring = PathBuf::from(KEYRING);
-    if !keyring.exists() {
-        bail!("there is no {KEYRING}");
+/// The key ring of the mirror's copy of the host's own release, whose signature the host's keys vouch
+/// for; unpacked and not installed.
+fn newer_keyring(step: &Step, work: &Path, mirror: &str, codename: &str) -> Result<PathBuf> {
+    let work = work.join("keyring");
+    let suites = Suites {
+        all: &format!("{codename} {codename}-updates"),
+        preferred: &format!("{codename}-updates"),
+    };
+    let apt = PrivateApt::prepare(&work, mirror, Path::new(KEYRING), &suites)?;
+    apt.update(step)?;
+    let root = work.join("root");
+    for archive in apt.download(step, &[KEYRING_PACKAGE])? {
+        extract(step, &archive, &root)?;
     }
-    Ok(keyring)
-}
-
-/// The key ring of the host's own sources, checked with the host's keys, unpacked and not installed.
-fn newer_keyring(step: &Step, work: &Path) -> Result<PathBuf> {
-    let folder = work.join("keyring");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut command = Command::new("apt-get");
-    command
-        .args([
-            "-q",
-            "-o",
-            "APT::Sandbox::User=root",
-            "download",
-            KEYRING_PACKAGE,
-        ])
-        .current_dir(&folder);
-    child::capture(step, command)?;
-    for entry in fs::read_dir(&folder)? {
-        let archive = entry?.path();
-        if archive
-            .extension()
-            .is_some_and(|extension| extension == "deb")
-        {
-            let mut command = Command::new("dpkg-deb");
-            command.arg("-x").arg(&archive).arg(&folder);
-            child::capture(step, command)?;
-        }
-    }
-    let keyring = folder.join(KEYRING.trim_start_matches('/'));
+    let keyring = root.join(KEYRING.trim_start_matches('/'));
     if !keyring.exists() {
         bail!("the package {KEYRING_PACKAGE} has no {KEYRING}");
     }
     Ok(keyring)
+}
+
+fn extract(step: &Step, archive: &Path, root: &Path) -> Result<()> {
+    let mut command = Command::new("dpkg-deb");
+    command.arg("-x").arg(archive).arg(root);
+    child::capture(step, command).map(drop)
 }
 
 /// A value of `os-release`, without its quotes.
@@ -358,7 +366,11 @@ mod tests {
 
     #[test]
     fn sources_name_the_key_ring() {
-        let list = source_list("http://mirror.example/debian", Path::new("/keys.gpg"));
+        let list = source_list(
+            "http://mirror.example/debian",
+            Path::new("/keys.gpg"),
+            &SUITES,
+        );
         assert!(list.contains("\nSigned-By: /keys.gpg\n"), "{list}");
         assert!(!list.contains("rusted"), "{list}");
     }
