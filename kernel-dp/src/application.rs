@@ -49,8 +49,8 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    const MBUFS_MOST: u64 = 256 << 20;
-    const HEAP_MOST: u64 = 1 << 30;
+    const MBUFS_MOST: u64 = 128 << 20;
+    const HEAP_MOST: u64 = 512 << 20;
     const KERNEL_HEAP_MOST: u64 = 256 << 20;
     /// What is left for rings, page tables and the image's own region.
     const RESERVE: u64 = 32 << 20;

@@ -18,13 +18,14 @@
 boot_entry:
     cli
     cld
-    # Long mode, NX and SYSCALL are indispensable (CPUID 0x80000001 EDX bits 29, 20, 11).
+    # Long mode and NX are indispensable (CPUID 0x80000001 EDX bits 29 and 20). SYSCALL comes with
+    # long mode; Intel's processors own up to it only once they are in it.
     movl $0x80000001, %eax
     movl %ebx, %ebp
     cpuid
     movl %ebp, %ebx
-    andl $0x20100800, %edx
-    cmpl $0x20100800, %edx
+    andl $0x20100000, %edx
+    cmpl $0x20100000, %edx
     jne boot_unsuitable
 
     # The first 4 GiB in 2 MiB pages. They appear three times: where they are, so that the next
@@ -109,7 +110,7 @@ boot_gdt_pointer:
     .word . - boot_gdt - 1
     .long boot_gdt - KERNEL_BASE
 boot_message:
-    .asciz "ix: this CPU has no long mode, NX or SYSCALL: a 64-bit x86 CPU is needed\n"
+    .asciz "ix: this CPU has no long mode or NX: a 64-bit x86 CPU is needed\n"
 
 .section .bss.boot, "aw", @nobits
     .balign 4096

@@ -204,19 +204,6 @@ pub unsafe fn outb(port: u16, value: u8) {
     }
 }
 
-/// Writes bytes to an I/O port one after the other; a hypervisor takes them in one exit.
-///
-/// # Safety
-/// As for [`inb`].
-pub unsafe fn outsb(port: u16, bytes: &[u8]) {
-    // SAFETY: the caller vouches for the port; the string operation reads exactly `bytes`, and the
-    // direction flag is clear by the ABI.
-    unsafe {
-        asm!("rep outsb", in("dx") port, inout("rsi") bytes.as_ptr() => _,
-            inout("rcx") bytes.len() => _, options(readonly, nostack, preserves_flags));
-    }
-}
-
 /// Reads 32 bits from an I/O port.
 ///
 /// # Safety

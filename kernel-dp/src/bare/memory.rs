@@ -50,7 +50,7 @@ pub enum MemoryError {
     ModuleOutside(u64),
 }
 
-/// A contiguous region of physical memory, page aligned, zeroed at first, owned by whoever holds
+/// A contiguous region of physical memory, page aligned, owned by whoever holds
 /// it, and never given back.
 pub struct Region {
     range: Range,
@@ -175,11 +175,20 @@ impl Memory {
 
     /// Hands out a zeroed region of at least `bytes`.
     pub fn allocate(&mut self, bytes: u64, what: &'static str) -> Result<Region, MemoryError> {
-        let range = self.free.allocate(bytes);
-        let range = range.ok_or(MemoryError::Exhausted(bytes.div_ceil(1 << 20), what))?;
-        let mut region = Region { range };
+        let mut region = self.allocate_dirty(bytes, what)?;
         region.as_mut().fill(0);
         Ok(region)
+    }
+
+    /// Hands out a region of at least `bytes` that holds whatever it held before.
+    pub fn allocate_dirty(
+        &mut self,
+        bytes: u64,
+        what: &'static str,
+    ) -> Result<Region, MemoryError> {
+        let range = self.free.allocate(bytes);
+        let range = range.ok_or(MemoryError::Exhausted(bytes.div_ceil(1 << 20), what))?;
+        Ok(Region { range })
     }
 
     /// A boot module's contents.

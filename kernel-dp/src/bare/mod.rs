@@ -31,7 +31,7 @@ use ix_hal::{MbufPool, Nic};
 use kernel_dp::acpi;
 use kernel_dp::application::MemoryPlan;
 use kernel_dp::boot_info::BootInfo;
-use kernel_dp::command_line::{NicChoice, Options};
+use kernel_dp::command_line::{NicChoice, Options, Poll};
 
 use apic::Timer;
 use console::say;
@@ -41,7 +41,7 @@ use memory::{BootMemory, Memory};
 use nic::NullNic;
 use panic::{ExitCode, refuse};
 use percpu::PerCpu;
-use run::{IdlePolicy, Runner};
+use run::{Idle, Runner};
 use time::Clock;
 use user::User;
 
@@ -64,8 +64,6 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     or_refuse(apic::init(&features, &mut memory));
     let clock = Clock::calibrate(&features, firmware.pm_timer);
     let clock = or_refuse(clock.ok_or("no timer to measure the TSC by"));
-    let timer = Timer::new(&features, clock.ticks_of_micros(1_000));
-    let timer = or_refuse(timer.ok_or("the local APIC's timer stands still"));
     let free = memory.available();
     say!(
         "kernel up, {} MiB free, {} CPUs, TSC {} MHz by {}, {features}",
@@ -78,15 +76,11 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let plan = MemoryPlan::of(free);
     let plan = or_refuse(plan.ok_or("too little memory: give the machine at least 128 MiB"));
     heap::init(or_refuse(
-        memory.allocate(plan.kernel_heap, "the kernel's heap"),
+        memory.allocate_dirty(plan.kernel_heap, "the kernel's heap"),
     ));
     let application = or_refuse(load::load(&mut memory, &plan, &info.modules));
     application.write_boot_block(&options, &clock);
-    let machine = Machine {
-        features,
-        clock,
-        timer,
-    };
+    let machine = Machine { features, clock };
     match options.nic {
         NicChoice::None => machine.serve(NullNic::new(), &application, &options, &plan),
         NicChoice::Intel82599 => {
@@ -102,7 +96,6 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
 struct Machine {
     features: Features,
     clock: Clock,
-    timer: Timer,
 }
 
 impl Machine {
@@ -144,10 +137,19 @@ impl Machine {
             user: unsafe { User::new(application.entry) },
             memory: application.memory,
             clock: self.clock,
-            timer: self.timer,
-            idle: IdlePolicy::new(options, &self.clock),
+            idle: self.idle(options),
         }
         .run()
+    }
+
+    fn idle(&self, options: &Options<'_>) -> Idle {
+        if options.poll == Poll::Always {
+            return Idle::Poll;
+        }
+        let timer = Timer::new(&self.features, self.clock.ticks_of_micros(1_000));
+        let timer = or_refuse(timer.ok_or("the local APIC's timer stands still"));
+        let spin_ticks = self.clock.ticks_of_micros(u64::from(options.spin_us));
+        Idle::Halt(spin_ticks, timer)
     }
 
     /// The engine's configuration: addresses by the command line, capacities by memory.

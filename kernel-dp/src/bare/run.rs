@@ -6,7 +6,6 @@ use core::arch::asm;
 use ix_abi::syscall;
 use ix_core::{ElasticThread, Step};
 use ix_hal::{Instant, Nic};
-use kernel_dp::command_line::{Options, Poll};
 
 use super::apic::Timer;
 use super::console::say;
@@ -26,29 +25,17 @@ pub struct Runner<N> {
     pub memory: UserMemory,
     /// Time.
     pub clock: Clock,
-    /// What ends a halt at a deadline.
-    pub timer: Timer,
-    /// When to halt.
-    pub idle: IdlePolicy,
+    /// What to do when there is nothing to do.
+    pub idle: Idle,
 }
 
-/// When to halt.
+/// What to do when there is nothing to do.
 #[derive(Clone, Copy, Debug)]
-pub struct IdlePolicy {
-    /// Whether to halt at all.
-    poll: Poll,
-    /// TSC ticks to poll in vain before.
-    spin_ticks: u64,
-}
-
-impl IdlePolicy {
-    /// What the command line says.
-    pub fn new(options: &Options<'_>, clock: &Clock) -> Self {
-        Self {
-            poll: options.poll,
-            spin_ticks: clock.ticks_of_micros(u64::from(options.spin_us)),
-        }
-    }
+pub enum Idle {
+    /// Poll on.
+    Poll,
+    /// Halt after polling that many TSC ticks in vain; the timer ends the halt at a deadline.
+    Halt(u64, Timer),
 }
 
 impl<N: Nic> Runner<N> {
@@ -61,10 +48,13 @@ impl<N: Nic> Runner<N> {
                 Step::User => self.run_user(),
                 Step::Idle { deadline: Some(at) } if at <= now => {}
                 Step::Idle { .. } => {
-                    if self.may_halt(idle_since) {
-                        self.halt();
-                    } else {
-                        core::hint::spin_loop();
+                    match self.idle {
+                        Idle::Halt(spin_ticks, timer)
+                            if rdtsc().wrapping_sub(idle_since) >= spin_ticks =>
+                        {
+                            self.halt(timer);
+                        }
+                        _ => core::hint::spin_loop(),
                     }
                     continue;
                 }
@@ -73,36 +63,29 @@ impl<N: Nic> Runner<N> {
         }
     }
 
-    fn may_halt(&self, idle_since: u64) -> bool {
-        match self.idle.poll {
-            Poll::Always => false,
-            Poll::Adaptive => rdtsc().wrapping_sub(idle_since) >= self.idle.spin_ticks,
-        }
-    }
-
     /// Halts until a frame comes or the next deadline passes. A frame that came before the
     /// interrupt was armed is found by one more cycle; one that comes after it makes an interrupt,
     /// which stays pending until `sti; hlt` takes it.
     #[cold]
-    fn halt(&mut self) {
+    fn halt(&mut self, timer: Timer) {
         self.thread.nic().arm_interrupt();
         let now = self.clock.now();
         match self.thread.cycle(now) {
             Step::User => self.run_user(),
             Step::Idle { deadline: Some(at) } if at <= now => {}
-            Step::Idle { deadline } => self.halt_until(deadline),
+            Step::Idle { deadline } => self.halt_until(deadline, timer),
         }
         self.thread.nic().disarm_interrupt();
     }
 
-    fn halt_until(&mut self, deadline: Option<Instant>) {
+    fn halt_until(&self, deadline: Option<Instant>, timer: Timer) {
         if let Some(deadline) = deadline {
-            self.timer.arm(self.clock.tsc_at(deadline));
+            timer.arm(self.clock.tsc_at(deadline));
         }
         // SAFETY: handlers only acknowledge; the instruction after `sti` runs before any of them.
         unsafe { asm!("sti", "hlt", "cli", options(nomem, nostack)) };
         if deadline.is_some() {
-            self.timer.disarm();
+            timer.disarm();
         }
     }
 
