@@ -112,8 +112,11 @@ impl Process {
     /// Waits for its end, at most `timeout`.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<ExitStatus> {
         if self.exit_status.is_none() && readable(&[self.pidfd.as_fd()], Some(timeout))[0] {
-            // Reaping cannot fail for a child of ours that nobody else waits for.
-            self.exit_status = self.child.wait().ok();
+            match self.child.wait() {
+                Ok(status) => self.exit_status = Some(status),
+                // Only when SIGCHLD is ignored, which makes the system reap and forget.
+                Err(error) => log::error!("cannot learn how {} ended: {error}", self.name),
+            }
         }
         self.exit_status
     }

@@ -155,6 +155,48 @@ fn a_nic_model_that_does_not_come_up_leaves_no_namespace() {
     assert_eq!(machine_namespaces(), before);
 }
 
+/// A frozen machine with a card, by the NIC model that `cargo xtask image` has built.
+fn wired_machine(folder: &Path) -> MachineConfig {
+    let mut config = frozen_machine(folder);
+    config.nic = NicKind::Intel82599;
+    config.nic_program = Artifacts::of_workspace().nic_program();
+    config
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_killed_nic_model_ends_the_machine_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine::start(&wired_machine(folder.path())).unwrap();
+    let (qemu, nic) = machine.pids();
+    let name = machine.name().to_owned();
+    let killed = Command::new("kill")
+        .args(["-KILL", &nic.unwrap().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    let report = machine.wait(TIMEOUT).expect("the machine ends");
+    assert!(matches!(report.cause, Cause::NicModel(_)), "{report}");
+    assert!(
+        report.to_string().contains("signal 9 (SIGKILL)"),
+        "{report}"
+    );
+    assert!(!is_alive(qemu) && !run_folder(&name).exists() && !namespace(&name).exists());
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_machine_with_a_card_leaves_nothing_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine::start(&wired_machine(folder.path())).unwrap();
+    let (qemu, nic) = machine.pids();
+    let name = machine.name().to_owned();
+    assert!(namespace(&name).exists());
+    let report = machine.stop();
+    assert_eq!(report.cause, Cause::Stopped, "{report}");
+    assert!(!is_alive(qemu) && !is_alive(nic.unwrap()));
+    assert!(!run_folder(&name).exists() && !namespace(&name).exists());
+}
+
 /// Namespaces of this process's machines.
 fn machine_namespaces() -> Vec<String> {
     let own = format!("ix-{}-", std::process::id());
