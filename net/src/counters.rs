@@ -118,6 +118,10 @@ counters! {
     tcp_syn_challenges "TcpExtTCPSYNChallenge",
     /// Segments entirely outside of the receive window.
     tcp_out_of_window "TcpExtBeyondWindow",
+    /// Segments refused because their timestamp is old (PAWS).
+    tcp_paws_rejected "TcpExtPAWSEstab",
+    /// Segments without the timestamp that was agreed on.
+    tcp_timestamp_missing "IxTcpTimestampMissing",
     /// Segments whose acknowledgement is for data not sent.
     tcp_ack_unsent "IxTcpAckUnsentData",
     /// Acknowledgements too old to be believed (RFC 5961 5.2).

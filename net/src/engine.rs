@@ -1,159 +1,217 @@
-//! The engine: its tables, its calls, and the order in which a cycle uses them.
+//! The engine: its tables, and the order in which a cycle uses them. The calls of the application
+//! are in `tcp::calls`.
 
-use crate::address::Endpoint;
 use crate::config::Config;
 use crate::context::{Context, Events};
 use crate::counters::Counters;
+use crate::flow::FlowTable;
+use crate::list::{DELIVER, List, OUTPUT};
+use crate::neighbor::Neighbors;
+use crate::records::{RxRecords, SendRecords};
+use crate::secret::{RateLimit, Secret};
+use crate::tcp::connection::Connections;
+use crate::tcp::time_wait::TimeWaits;
+use crate::wheel::Wheel;
+use crate::wire::{IPV4, TCP};
 use alloc::vec;
 use alloc::vec::Vec;
-use ix_abi::{Error, Handle};
-use ix_hal::{Fragment, Instant, RxFrame, Transmit};
+use ix_abi::Error;
+use ix_hal::{Instant, RxFrame, Transmit};
+
+/// Events that one frame, timer or call may cause at most.
+const EVENTS_AT_ONCE: usize = 4;
 
 /// A TCP/IP stack for one elastic thread.
 pub struct Engine {
-    config: Config,
-    counters: Counters,
+    pub(crate) config: Config,
+    pub(crate) counters: Counters,
+    pub(crate) local: Local,
+    pub(crate) flows: FlowTable,
+    pub(crate) connections: Connections,
+    pub(crate) time_waits: TimeWaits,
+    pub(crate) neighbors: Neighbors,
+    pub(crate) wheel: Wheel,
+    pub(crate) send_records: SendRecords,
+    pub(crate) rx: RxRecords,
+    /// Connections that may have something to send.
+    pub(crate) dirty: List<OUTPUT>,
+    /// Connections whose out-of-order data has become deliverable.
+    pub(crate) delivering: List<DELIVER>,
+    /// Connections that have not completed a passive handshake.
+    pub(crate) half_open: u32,
+    pub(crate) secret: Secret,
+    pub(crate) challenge_limit: RateLimit,
+    pub(crate) reset_limit: RateLimit,
+    /// Moves on with each `connect`, within the range of ports (RFC 6056 3.3.3).
+    pub(crate) next_port: u32,
+    /// A bit per port that knocks are accepted on.
     listening: Vec<u64>,
     listeners: u16,
 }
 
+/// What the configuration says about this host, in the form that the packet path needs.
+pub(crate) struct Local {
+    pub mac: [u8; 6],
+    pub address: u32,
+    /// Bits that on-link addresses share with ours.
+    pub mask: u32,
+    pub gateway: Option<u32>,
+    /// Most payload of a segment without options that fits our MTU.
+    pub mss: u16,
+    /// Shift of the windows that we offer.
+    pub window_scale: u8,
+    /// Bounds and spans in nanoseconds.
+    pub rto_min: u64,
+    pub delayed_ack: u64,
+}
+
+impl Local {
+    fn new(config: &Config) -> Self {
+        let prefix = u32::from(config.ipv4_prefix.min(32));
+        let mtu = config.mtu.clamp(576, 9000);
+        let mut window_scale = 0;
+        while window_scale < 14 && config.rx_window >> window_scale > 0xffff {
+            window_scale += 1;
+        }
+        Self {
+            mac: config.mac,
+            address: config.ipv4.to_bits(),
+            mask: u32::MAX.checked_shl(32 - prefix).unwrap_or(0),
+            gateway: config.gateway.map(|address| address.to_bits()),
+            mss: mtu - (IPV4 + TCP) as u16,
+            window_scale,
+            rto_min: u64::from(config.rto_min_us.max(16)) * 1000,
+            delayed_ack: u64::from(config.delayed_ack_us.min(500_000)) * 1000,
+        }
+    }
+}
+
 impl Engine {
     /// Allocates every table at the capacity that `config` states.
-    pub fn new(config: Config, _now: Instant) -> Self {
+    pub fn new(config: Config, now: Instant) -> Self {
+        let secret = Secret::new(config.secret);
+        let flows = config.connections as usize + config.time_wait as usize;
         Self {
-            config,
             counters: Counters::default(),
+            local: Local::new(&config),
+            flows: FlowTable::new(flows, secret.flow_table_key()),
+            connections: Connections::new(config.connections),
+            time_waits: TimeWaits::new(config.time_wait),
+            neighbors: Neighbors::new(config.neighbors, config.neighbor_reachable.0),
+            wheel: Wheel::new(config.connections, now),
+            send_records: SendRecords::new(config.send_fragments),
+            rx: RxRecords::new(config.mbufs),
+            dirty: List::new(),
+            delivering: List::new(),
+            half_open: 0,
+            secret,
+            challenge_limit: RateLimit::new(config.challenge_acks),
+            reset_limit: RateLimit::new(config.resets),
+            next_port: 0,
             listening: vec![0; 65_536 / 64],
             listeners: 0,
+            config,
         }
     }
 
     /// Takes in one frame; `bytes` is its contents. The engine owns the frame's mbuf from now on:
     /// it keeps it or gives it to the pool. Pushes at most 4 events, for which there must be room.
+    #[inline]
     pub fn ingress<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         frame: RxFrame,
-        _bytes: &[u8],
+        bytes: &[u8],
     ) {
         self.counters.rx_frames += 1;
-        cx.pool.give(frame.mbuf);
+        if frame.mbuf.0 as usize >= self.rx.len() {
+            self.counters.rx_foreign_mbuf += 1;
+            cx.pool.give(frame.mbuf);
+            return;
+        }
+        self.frame_arrives(cx, frame, bytes);
     }
 
-    /// Runs expired timers; stops when fewer than 4 events fit or the TX ring is full, and goes
-    /// on at the next call.
-    pub fn timers<T: Transmit, E: Events>(&mut self, _cx: &mut Context<'_, T, E>) {}
+    /// Runs expired timers; stops when fewer than 4 events fit, and goes on at the next call.
+    pub fn timers<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
+        while cx.events.room() >= EVENTS_AT_ONCE
+            && let Some(index) = self.delivering.front()
+        {
+            self.deliver_queued(cx, index);
+        }
+        if cx.now.0 >= self.neighbors.deadline {
+            self.neighbor_timers(cx.now);
+        }
+        if cx.now.0 >= self.time_waits.deadline() {
+            self.expire_time_waits(cx.now);
+        }
+        if self.wheel.is_quiet(cx.now) {
+            return;
+        }
+        while cx.events.room() >= EVENTS_AT_ONCE
+            && let Some(index) = self.wheel.expired(cx.now)
+        {
+            self.timer_expired(cx, index);
+        }
+    }
 
     /// Sends what became sendable: data, acknowledgements, ARP. Once at the end of a half-cycle.
-    pub fn output<T: Transmit, E: Events>(&mut self, _cx: &mut Context<'_, T, E>) {}
+    pub fn output<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
+        if self.neighbors.requests_due {
+            self.send_neighbor_requests(cx);
+        }
+        while let Some(index) = self.dirty.front() {
+            if !self.transmit(cx, index) {
+                return;
+            }
+        }
+    }
 
     /// When [`Engine::timers`] has to run next; may be early, never late.
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        if !self.delivering.is_empty() {
+            return Some(Instant(0));
+        }
+        let tables = self.neighbors.deadline.min(self.time_waits.deadline());
+        let wheel = self.wheel.next_deadline().map_or(u64::MAX, |at| at.0);
+        let earliest = tables.min(wheel);
+        (earliest != u64::MAX).then_some(Instant(earliest))
     }
 
     /// Whether [`Engine::output`] left work behind because the TX ring was full.
     pub fn has_pending_output(&self) -> bool {
-        false
+        !self.dirty.is_empty() || self.neighbors.requests_due
     }
 
     /// Accepts knocks on a port.
     pub fn listen(&mut self, port: u16) -> Result<(), Error> {
-        let bit = 1 << (port & 63);
-        let word = &mut self.listening[usize::from(port >> 6)];
         if port == 0 {
             return Err(Error::Invalid);
         }
-        if *word & bit != 0 {
+        if self.is_listening(port) {
             return Err(Error::InUse);
         }
         if self.listeners == self.config.listeners {
             return Err(Error::Exhausted);
         }
-        *word |= bit;
+        self.listening[usize::from(port >> 6)] |= 1 << (port & 63);
         self.listeners += 1;
         Ok(())
     }
 
     /// No longer accepts knocks on a port. Connections and unanswered knocks stay.
     pub fn unlisten(&mut self, port: u16) -> Result<(), Error> {
-        let bit = 1 << (port & 63);
-        let word = &mut self.listening[usize::from(port >> 6)];
-        if *word & bit == 0 {
+        if !self.is_listening(port) {
             return Err(Error::BadState);
         }
-        *word &= !bit;
+        self.listening[usize::from(port >> 6)] &= !(1 << (port & 63));
         self.listeners -= 1;
         Ok(())
     }
 
-    /// Opens a connection to `remote`; `Connected` tells the outcome.
-    pub fn connect<T: Transmit, E: Events>(
-        &mut self,
-        _cx: &mut Context<'_, T, E>,
-        _cookie: u64,
-        _remote: Endpoint,
-    ) -> Result<Handle, Error> {
-        Err(Error::Unreachable)
-    }
-
-    /// Takes a knocking connection and names it `cookie`; sends SYN-ACK.
-    pub fn accept<T: Transmit, E: Events>(
-        &mut self,
-        _cx: &mut Context<'_, T, E>,
-        _handle: Handle,
-        _cookie: u64,
-    ) -> Result<(), Error> {
-        Err(Error::BadHandle)
-    }
-
-    /// Queues payload by reference; returns how many bytes were accepted. They are referenced
-    /// until `Sent` events have covered them, or `Dead`.
-    pub fn send<T: Transmit, E: Events>(
-        &mut self,
-        _cx: &mut Context<'_, T, E>,
-        _handle: Handle,
-        _fragments: &[Fragment],
-    ) -> Result<u32, Error> {
-        Err(Error::BadHandle)
-    }
-
-    /// Gives received bytes back, oldest first; opens the receive window.
-    pub fn recv_done<T: Transmit, E: Events>(
-        &mut self,
-        _cx: &mut Context<'_, T, E>,
-        _handle: Handle,
-        _bytes: u64,
-    ) -> Result<(), Error> {
-        Err(Error::BadHandle)
-    }
-
-    /// Sends FIN after what is queued; receiving goes on. Pushes at most 1 event.
-    pub fn shutdown<T: Transmit, E: Events>(
-        &mut self,
-        _cx: &mut Context<'_, T, E>,
-        _handle: Handle,
-    ) -> Result<(), Error> {
-        Err(Error::BadHandle)
-    }
-
-    /// Refuses a knock, or closes in both directions, or releases a dead handle. Pushes at most 1
-    /// event.
-    pub fn close<T: Transmit, E: Events>(
-        &mut self,
-        _cx: &mut Context<'_, T, E>,
-        _handle: Handle,
-    ) -> Result<(), Error> {
-        Err(Error::BadHandle)
-    }
-
-    /// Sends RST now and releases the handle. Pushes at most 1 event.
-    pub fn abort<T: Transmit, E: Events>(
-        &mut self,
-        _cx: &mut Context<'_, T, E>,
-        _handle: Handle,
-    ) -> Result<(), Error> {
-        Err(Error::BadHandle)
+    /// Whether knocks are accepted on a port.
+    pub(crate) fn is_listening(&self, port: u16) -> bool {
+        self.listening[usize::from(port >> 6)] & 1 << (port & 63) != 0
     }
 
     /// What happened so far.
@@ -161,8 +219,47 @@ impl Engine {
         &self.counters
     }
 
-    /// Connections in any state but TIME-WAIT.
+    /// Connections in any state but TIME-WAIT, including dead ones not yet released.
     pub fn connections(&self) -> usize {
-        0
+        self.connections.used()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_twice_or_on_too_many_ports_is_refused() {
+        let config = Config {
+            listeners: 2,
+            ..Config::default()
+        };
+        let mut engine = Engine::new(config, Instant(0));
+        assert_eq!(engine.listen(0), Err(Error::Invalid));
+        assert_eq!(engine.listen(80), Ok(()));
+        assert_eq!(engine.listen(80), Err(Error::InUse));
+        assert_eq!(engine.listen(81), Ok(()));
+        assert_eq!(engine.listen(82), Err(Error::Exhausted));
+        assert_eq!(engine.unlisten(82), Err(Error::BadState));
+        assert_eq!(engine.unlisten(80), Ok(()));
+        assert_eq!(engine.listen(82), Ok(()));
+    }
+
+    #[test]
+    fn local_numbers_follow_from_the_configuration() {
+        let local = Local::new(&Config {
+            ipv4_prefix: 0,
+            rx_window: 1 << 20,
+            rto_min_us: 0,
+            ..Config::default()
+        });
+        assert_eq!((local.mask, local.window_scale), (0, 5));
+        assert_eq!((local.rto_min, local.mss), (16_000, 1460));
+        let local = Local::new(&Config {
+            ipv4_prefix: 32,
+            ..Config::default()
+        });
+        assert_eq!(local.mask, u32::MAX);
     }
 }

@@ -5,6 +5,10 @@
 //! come in with each call as a [`Context`]. `ix-core` drives it, one half-cycle at a time:
 //! [`Engine::ingress`] for each received frame, the application's calls ([`Engine::send`] and its
 //! neighbours), then [`Engine::timers`] and [`Engine::output`].
+//!
+//! Inside, from the wire up: `wire` reads and writes headers; `ip` sorts frames and speaks ARP and
+//! ICMP; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
+//! either direction; `wheel` keeps the timers.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -16,6 +20,18 @@ mod config;
 mod context;
 mod counters;
 mod engine;
+mod flow;
+mod ip;
+mod list;
+mod neighbor;
+mod records;
+mod secret;
+mod seq;
+mod tcp;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod wheel;
+mod wire;
 
 pub use address::{Endpoint, IpAddress};
 pub use config::{Config, CongestionControl};

@@ -1,0 +1,209 @@
+//! The flow table: from a connection's addresses and ports to the number of its entry elsewhere.
+//! Open addressing with linear probing and deletion by shifting back, so that there are no
+//! tombstones and a lookup touches one cache line in the common case.
+
+use crate::address::IpAddress;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// What tells flows apart: the peer's address, and both ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct FlowKey {
+    /// The peer.
+    pub remote: IpAddress,
+    /// Remote port in the high half, local port in the low half.
+    pub ports: u32,
+}
+
+impl FlowKey {
+    /// The key of a flow between `remote` and a local port.
+    #[inline]
+    pub fn new(remote: IpAddress, remote_port: u16, local_port: u16) -> Self {
+        let ports = u32::from(remote_port) << 16 | u32::from(local_port);
+        Self { remote, ports }
+    }
+
+    /// The peer's port.
+    #[inline]
+    pub fn remote_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+
+    /// Our port.
+    #[inline]
+    pub fn local_port(&self) -> u16 {
+        self.ports as u16
+    }
+}
+
+/// Marks an empty slot.
+const EMPTY: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Slot {
+    hash: u32,
+    value: u32,
+}
+
+/// Open-addressed table from flow hashes to 32-bit values; the caller compares the keys.
+pub(crate) struct FlowTable {
+    slots: Vec<Slot>,
+    mask: u32,
+    secret: [u64; 2],
+}
+
+impl FlowTable {
+    /// A table for at most `capacity` flows, at most half full then.
+    pub fn new(capacity: usize, secret: [u64; 2]) -> Self {
+        let slots = (capacity.max(8) * 2).next_power_of_two();
+        Self {
+            slots: vec![
+                Slot {
+                    hash: 0,
+                    value: EMPTY
+                };
+                slots
+            ],
+            mask: (slots - 1) as u32,
+            secret,
+        }
+    }
+
+    /// Keyed hash: without the secret nobody can aim flows at one slot. One folded multiplication
+    /// for IPv4 and IPv6 alike.
+    #[inline]
+    pub fn hash(&self, key: &FlowKey) -> u32 {
+        let a = key.remote.low ^ self.secret[0];
+        let b = (u64::from(key.ports) | u64::from(key.ports) << 32)
+            ^ key.remote.high.rotate_left(23)
+            ^ self.secret[1];
+        let product = u128::from(a) * u128::from(b);
+        let folded = (product >> 64) as u64 ^ product as u64;
+        (folded >> 32) as u32 ^ folded as u32
+    }
+
+    /// The value of the first entry of that hash for which `is_key` holds.
+    #[inline]
+    pub fn find(&self, hash: u32, mut is_key: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mut at = hash & self.mask;
+        loop {
+            let slot = self.slots[at as usize];
+            if slot.value == EMPTY {
+                return None;
+            }
+            if slot.hash == hash && is_key(slot.value) {
+                return Some(slot.value);
+            }
+            at = (at + 1) & self.mask;
+        }
+    }
+
+    /// Adds an entry. The caller keeps to the capacity and adds no key twice.
+    pub fn insert(&mut self, hash: u32, value: u32) {
+        let mut at = hash & self.mask;
+        while self.slots[at as usize].value != EMPTY {
+            at = (at + 1) & self.mask;
+        }
+        self.slots[at as usize] = Slot { hash, value };
+    }
+
+    /// Removes an entry, if it is there.
+    pub fn remove(&mut self, hash: u32, value: u32) {
+        let Some(mut hole) = self.position(hash, value) else {
+            return;
+        };
+        let mut at = hole;
+        loop {
+            at = (at + 1) & self.mask;
+            let slot = self.slots[at as usize];
+            if slot.value == EMPTY {
+                break;
+            }
+            // The entry may move into the hole if that does not put it before its home slot.
+            let from_home = at.wrapping_sub(slot.hash) & self.mask;
+            let from_hole = at.wrapping_sub(hole) & self.mask;
+            if from_home >= from_hole {
+                self.slots[hole as usize] = slot;
+                hole = at;
+            }
+        }
+        self.slots[hole as usize].value = EMPTY;
+    }
+
+    fn position(&self, hash: u32, value: u32) -> Option<u32> {
+        let mut at = hash & self.mask;
+        loop {
+            let slot = self.slots[at as usize];
+            if slot.value == EMPTY {
+                return None;
+            }
+            if slot.value == value {
+                return Some(at);
+            }
+            at = (at + 1) & self.mask;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+
+    /// Few distinct hashes, so that probing, wrapping and shifting all happen.
+    #[test]
+    fn table_agrees_with_a_map_under_collisions() {
+        let mut table = FlowTable::new(16, [1, 2]);
+        let mut model: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut state = 7u64;
+        for step in 0..20_000u32 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let pick = (state >> 33) as u32;
+            let hash = 28 + pick % 5;
+            if pick & 64 == 0 && model.len() < 16 {
+                table.insert(hash, step);
+                model.insert(step, hash);
+            } else if let Some((&value, &hash)) = model.iter().nth(pick as usize % 16) {
+                table.remove(hash, value);
+                model.remove(&value);
+            }
+            for (&value, &hash) in &model {
+                assert_eq!(table.find(hash, |found| found == value), Some(value));
+            }
+            let filled = table
+                .slots
+                .iter()
+                .filter(|slot| slot.value != EMPTY)
+                .count();
+            assert_eq!(filled, model.len());
+        }
+    }
+
+    #[test]
+    fn hash_depends_on_every_part_and_on_the_secret() {
+        let table = FlowTable::new(16, [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321]);
+        let other = FlowTable::new(16, [0x1234_5678_9abc_def2, 0x0fed_cba9_8765_4321]);
+        let key = FlowKey::new(IpAddress::from_ipv4(0x0a00_0001), 40_000, 80);
+        let hash = table.hash(&key);
+        assert_ne!(hash, other.hash(&key));
+        assert_ne!(
+            hash,
+            table.hash(&FlowKey {
+                ports: key.ports ^ 1,
+                ..key
+            })
+        );
+        assert_ne!(
+            hash,
+            table.hash(&FlowKey {
+                ports: key.ports ^ 0x1_0000,
+                ..key
+            })
+        );
+        let mut v6 = key;
+        v6.remote.high = 1;
+        assert_ne!(hash, table.hash(&v6));
+    }
+}

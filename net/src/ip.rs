@@ -1,0 +1,354 @@
+//! Sorting frames by protocol; ARP and ICMP; the way to a destination.
+
+use crate::address::IpAddress;
+use crate::context::{Context, Events};
+use crate::engine::Engine;
+use crate::list::List;
+use crate::neighbor::Request;
+use crate::tcp::connection::{Flags, State};
+use crate::wire::{
+    ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, IPV4, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_TCP,
+    Segment, be16, fold, ipv4_checksum_is_good, put16, put32, sum, tcp_checksum_is_good,
+};
+use core::net::Ipv4Addr;
+use ix_hal::{Fragment, Instant, MbufId, RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame};
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv4Message, Icmpv4Packet,
+};
+
+/// Bytes of an ICMP header.
+const ICMP: usize = 8;
+/// Bytes of an ARP packet for Ethernet and IPv4.
+const ARP: usize = 28;
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+impl Engine {
+    /// Sorts a frame by protocol and hands it, with its mbuf, to the right part.
+    #[inline]
+    pub(crate) fn frame_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        bytes: &[u8],
+    ) {
+        match self.tcp_segment(frame.checksum, bytes) {
+            Some(segment) => self.segment_arrives(cx, frame.mbuf, &segment),
+            None => self.other_frame_arrives(cx, frame, bytes),
+        }
+    }
+
+    /// The TCP segment for us in a frame, if there is one and all is well with it.
+    #[inline]
+    fn tcp_segment<'a>(&self, checksum: RxChecksum, bytes: &'a [u8]) -> Option<Segment<'a>> {
+        let ethernet = bytes.first_chunk::<ETHERNET>()?;
+        if ethernet[..6] != self.local.mac || be16(ethernet, 12) != ETHERTYPE_IPV4 {
+            return None;
+        }
+        let packet = Ipv4Packet::parse(bytes)?;
+        if packet.destination != self.local.address
+            || packet.protocol != PROTOCOL_TCP
+            || packet.is_fragment
+        {
+            return None;
+        }
+        let is_good = match checksum {
+            RxChecksum::Good => true,
+            RxChecksum::Bad => false,
+            RxChecksum::Ipv4Good => tcp_checksum_is_good(bytes, &packet),
+            RxChecksum::Unchecked => {
+                ipv4_checksum_is_good(bytes, &packet) && tcp_checksum_is_good(bytes, &packet)
+            }
+        };
+        if !is_good {
+            return None;
+        }
+        Segment::parse(bytes, &packet)
+    }
+
+    /// Deals with a frame that holds no good TCP segment for us: answers it, or counts why not.
+    #[cold]
+    fn other_frame_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        bytes: &[u8],
+    ) {
+        let kept = self.sort_other_frame(cx, frame, bytes);
+        if !kept {
+            cx.pool.give(frame.mbuf);
+        }
+    }
+
+    /// Returns whether the mbuf was kept.
+    fn sort_other_frame<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        bytes: &[u8],
+    ) -> bool {
+        let counters = &mut self.counters;
+        let Some(ethernet) = bytes.first_chunk::<ETHERNET>() else {
+            counters.eth_unknown += 1;
+            return false;
+        };
+        let is_unicast = ethernet[..6] == self.local.mac;
+        if !is_unicast && ethernet[0] & 1 == 0 {
+            counters.eth_other_host += 1;
+            return false;
+        }
+        match be16(ethernet, 12) {
+            ETHERTYPE_ARP => self.arp_arrives(cx, &bytes[ETHERNET..]),
+            ETHERTYPE_IPV4 => return self.other_packet_arrives(cx, frame, bytes, is_unicast),
+            _ => counters.eth_unknown += 1,
+        }
+        false
+    }
+
+    /// An IPv4 packet that is not a good TCP segment for us. Returns whether the mbuf was kept.
+    fn other_packet_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        bytes: &[u8],
+        is_unicast: bool,
+    ) -> bool {
+        let counters = &mut self.counters;
+        counters.ip_in_receives += 1;
+        let Some(packet) = Ipv4Packet::parse(bytes) else {
+            counters.ip_in_header_errors += 1;
+            return false;
+        };
+        if frame.checksum == RxChecksum::Bad {
+            counters.rx_bad_checksum += 1;
+            return false;
+        }
+        if frame.checksum == RxChecksum::Unchecked && !ipv4_checksum_is_good(bytes, &packet) {
+            counters.ip_in_checksum_errors += 1;
+            return false;
+        }
+        if packet.destination != self.local.address || !is_unicast {
+            counters.ip_in_address_errors += 1;
+            return false;
+        }
+        if packet.is_fragment {
+            counters.ip_fragments_dropped += 1;
+            return false;
+        }
+        match packet.protocol {
+            PROTOCOL_ICMP => return self.icmp_arrives(cx, frame.mbuf, bytes, &packet),
+            PROTOCOL_TCP
+                if frame.checksum != RxChecksum::Good && !tcp_checksum_is_good(bytes, &packet) =>
+            {
+                counters.tcp_in_checksum_errors += 1;
+            }
+            PROTOCOL_TCP => counters.tcp_in_errors += 1,
+            _ => counters.ip_in_unknown_protocols += 1,
+        }
+        false
+    }
+
+    /// Answers an echo request by sending its own bytes back. Returns whether the mbuf was kept.
+    fn icmp_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        mbuf: MbufId,
+        bytes: &[u8],
+        packet: &Ipv4Packet,
+    ) -> bool {
+        self.counters.icmp_in_messages += 1;
+        let message = &bytes[packet.payload..packet.end];
+        let Ok(icmp) = Icmpv4Packet::new_checked(message) else {
+            self.counters.icmp_in_errors += 1;
+            return false;
+        };
+        if message.len() < ICMP || fold(sum(message)) != 0xffff {
+            self.counters.icmp_in_errors += 1;
+            return false;
+        }
+        if icmp.msg_type() != Icmpv4Message::EchoRequest || !self.is_host(packet.source) {
+            self.counters.icmp_ignored += 1;
+            return false;
+        }
+        let Some(room) = cx.tx.header() else {
+            self.counters.tx_full_drops += 1;
+            return false;
+        };
+        emit_ipv4_reply(room, bytes, packet, message.len());
+        let at = ETHERNET + IPV4;
+        room[at..at + ICMP].copy_from_slice(&message[..ICMP]);
+        // Type 8 becomes 0, and the checksum follows (RFC 1624).
+        room[at] = 0;
+        let checksum = !be16(message, 2);
+        put16(
+            room,
+            at + 2,
+            !fold(u64::from(checksum) + u64::from(!0x0800u16)),
+        );
+        let payload = Fragment {
+            bus: cx.pool.geometry().bus_of(mbuf) + (packet.payload + ICMP) as u64,
+            len: (message.len() - ICMP) as u32,
+        };
+        let has_payload = payload.len != 0;
+        cx.tx.send(&TxFrame {
+            header_len: (at + ICMP) as u16,
+            fragments: if has_payload {
+                core::slice::from_ref(&payload)
+            } else {
+                &[]
+            },
+            checksum: TxChecksum::Ipv4,
+            release: has_payload.then_some(mbuf),
+        });
+        self.counters.icmp_echo_replies += 1;
+        has_payload
+    }
+
+    /// Whether an IPv4 address can be that of a single host.
+    pub(crate) fn is_host(&self, address: u32) -> bool {
+        let is_own_broadcast = address & self.local.mask == self.local.address & self.local.mask
+            && address | self.local.mask == u32::MAX
+            && self.local.mask < 0xffff_fffe;
+        let address_type = Ipv4Addr::from_bits(address);
+        address >> 24 != 0
+            && !address_type.is_multicast()
+            && !address_type.is_broadcast()
+            && !address_type.is_loopback()
+            && !is_own_broadcast
+    }
+
+    /// The neighbour through which a destination is reached.
+    pub(crate) fn next_hop(&self, destination: IpAddress) -> Option<IpAddress> {
+        let destination = destination.ipv4()?;
+        if (destination ^ self.local.address) & self.local.mask == 0 {
+            return Some(IpAddress::from_ipv4(destination));
+        }
+        self.local.gateway.map(IpAddress::from_ipv4)
+    }
+
+    fn arp_arrives<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, bytes: &[u8]) {
+        let parsed = ArpPacket::new_checked(bytes).and_then(|packet| ArpRepr::parse(&packet));
+        let Ok(ArpRepr::EthernetIpv4 {
+            operation,
+            source_hardware_addr: EthernetAddress(mac),
+            source_protocol_addr: source,
+            target_protocol_addr: target,
+            ..
+        }) = parsed
+        else {
+            self.counters.arp_ignored += 1;
+            return;
+        };
+        let is_for_us = target.to_bits() == self.local.address;
+        // A probe (RFC 5227) has no source address yet: nothing to learn, but an answer to give.
+        let is_believable = mac[0] & 1 == 0
+            && mac != [0; 6]
+            && source.to_bits() != self.local.address
+            && (self.is_host(source.to_bits()) || source.is_unspecified());
+        let is_request = operation == ArpOperation::Request;
+        if !is_believable || !(is_for_us || source == target) {
+            self.counters.arp_ignored += 1;
+            return;
+        }
+        if !source.is_unspecified() {
+            let waiting = self
+                .neighbors
+                .heard(cx.now, source.into(), mac, is_for_us && is_request);
+            self.counters.arp_evictions = self.neighbors.evictions;
+            self.wake_waiting(waiting);
+        }
+        if is_for_us && is_request {
+            self.counters.arp_in_requests += 1;
+            self.send_arp(cx, ArpOperation::Reply, mac, source);
+        }
+    }
+
+    /// Connections that waited for a neighbour's address may send now.
+    fn wake_waiting(&mut self, mut waiting: List<{ crate::list::OUTPUT }>) {
+        while let Some(index) = waiting.front() {
+            waiting.remove(&mut self.connections, index);
+            self.connections[index]
+                .flags
+                .remove(Flags::AWAITING_NEIGHBOR);
+            self.mark_dirty(index);
+        }
+    }
+
+    /// Asks, asks again, and gives up on neighbours.
+    pub(crate) fn neighbor_timers(&mut self, now: Instant) {
+        while let Some(mut waiting) = self.neighbors.expire(now) {
+            while let Some(index) = waiting.front() {
+                waiting.remove(&mut self.connections, index);
+                let connection = &mut self.connections[index];
+                connection.flags.remove(Flags::AWAITING_NEIGHBOR);
+                if connection.state > State::Dead {
+                    connection.flags.insert(Flags::NEIGHBOR_FAILED);
+                    self.arm_timer(index, now.0);
+                }
+            }
+        }
+        self.counters.arp_failures = self.neighbors.failures;
+    }
+
+    /// Sends the requests that are due, as far as the TX ring takes them.
+    pub(crate) fn send_neighbor_requests<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+    ) {
+        while cx.tx.header().is_some()
+            && let Some(Request { address, mac }) = self.neighbors.take_request()
+        {
+            let Some(target) = address.ipv4() else {
+                continue;
+            };
+            self.counters.arp_out_requests += 1;
+            let mac = mac.unwrap_or(BROADCAST);
+            self.send_arp(cx, ArpOperation::Request, mac, Ipv4Addr::from_bits(target));
+        }
+    }
+
+    fn send_arp<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        operation: ArpOperation,
+        mac: [u8; 6],
+        target: Ipv4Addr,
+    ) {
+        let Some(room) = cx.tx.header() else {
+            self.counters.tx_full_drops += 1;
+            return;
+        };
+        room[..6].copy_from_slice(&mac);
+        room[6..12].copy_from_slice(&self.local.mac);
+        put16(room, 12, ETHERTYPE_ARP);
+        let is_request = operation == ArpOperation::Request;
+        let repr = ArpRepr::EthernetIpv4 {
+            operation,
+            source_hardware_addr: EthernetAddress(self.local.mac),
+            source_protocol_addr: self.config.ipv4,
+            target_hardware_addr: EthernetAddress(if is_request { [0; 6] } else { mac }),
+            target_protocol_addr: target,
+        };
+        let mut packet = ArpPacket::new_unchecked(&mut room[ETHERNET..ETHERNET + ARP]);
+        repr.emit(&mut packet);
+        cx.tx.send(&TxFrame {
+            header_len: (ETHERNET + ARP) as u16,
+            fragments: &[],
+            checksum: TxChecksum::None,
+            release: None,
+        });
+    }
+}
+
+/// Writes Ethernet and IPv4 headers that go back to the sender of a packet.
+fn emit_ipv4_reply(room: &mut [u8], frame: &[u8], packet: &Ipv4Packet, payload_len: usize) {
+    room[0..6].copy_from_slice(&frame[6..12]);
+    room[6..12].copy_from_slice(&frame[0..6]);
+    put16(room, 12, ETHERTYPE_IPV4);
+    put16(room, 14, 0x4500);
+    put16(room, 16, (IPV4 + payload_len) as u16);
+    put32(room, 18, 0);
+    put16(room, 22, 0x4000 | u16::from(packet.protocol));
+    put16(room, 24, 0);
+    put32(room, 26, packet.destination);
+    put32(room, 30, packet.source);
+}

@@ -1,0 +1,367 @@
+//! The neighbour cache (RFC 826, with the states of RFC 4861 7.3.2 as far as they serve): who has
+//! which MAC address, who is being asked, and which connections wait for an answer.
+//!
+//! No frame waits here: a connection that waits makes its segments once the answer is there. That
+//! makes the pending queue as long as the connection table, and no longer.
+
+use crate::address::IpAddress;
+use crate::list::{List, OUTPUT};
+use crate::wheel::NEVER;
+use alloc::vec;
+use alloc::vec::Vec;
+use ix_hal::Instant;
+
+/// Requests before a neighbour counts as silent (RFC 4861 10).
+const MAX_REQUESTS: u8 = 3;
+/// Time between requests, in nanoseconds (RFC 4861 10).
+const REQUEST_INTERVAL: u64 = 1_000_000_000;
+const END: u16 = u16::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    /// Asked, never answered.
+    Incomplete,
+    Reachable,
+    /// Known, and asked again since it got old.
+    Probing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Neighbor {
+    address: IpAddress,
+    mac: [u8; 6],
+    state: State,
+    requests: u8,
+    request_due: bool,
+    /// When to ask, or to give up.
+    deadline: u64,
+    /// When it was last heard of.
+    confirmed: u64,
+    waiting: List<OUTPUT>,
+    next: u16,
+}
+
+/// What is known of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// Its MAC address.
+    Known([u8; 6]),
+    /// It is being asked; wait in the list of this entry.
+    Asked(u16),
+    /// The cache is full of neighbours that are being asked.
+    Full,
+}
+
+/// A request to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// Whom to ask.
+    pub address: IpAddress,
+    /// Where it was last, for a unicast probe; `None` asks everybody.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// The cache.
+pub(crate) struct Neighbors {
+    entries: Vec<Neighbor>,
+    buckets: Vec<u16>,
+    reachable: u64,
+    /// Changes whenever a MAC address that was handed out may no longer be right. Starts at 1.
+    pub epoch: u32,
+    /// Earliest deadline of any entry.
+    pub deadline: u64,
+    /// Some entry has a request due.
+    pub requests_due: bool,
+    /// Entries that gave way to others.
+    pub evictions: u64,
+    /// Neighbours that stayed silent.
+    pub failures: u64,
+}
+
+impl Neighbors {
+    /// A cache of `capacity` neighbours that are asked again after `reachable` nanoseconds.
+    pub fn new(capacity: u16, reachable: u64) -> Self {
+        let capacity = usize::from(capacity.clamp(2, END - 1));
+        let free = Neighbor {
+            address: IpAddress::default(),
+            mac: [0; 6],
+            state: State::Free,
+            requests: 0,
+            request_due: false,
+            deadline: NEVER,
+            confirmed: 0,
+            waiting: List::new(),
+            next: END,
+        };
+        Self {
+            entries: vec![free; capacity],
+            buckets: vec![END; capacity.next_power_of_two()],
+            reachable,
+            epoch: 1,
+            deadline: NEVER,
+            requests_due: false,
+            evictions: 0,
+            failures: 0,
+        }
+    }
+
+    /// The MAC address of a neighbour; asks for it if it is not known.
+    pub fn lookup(&mut self, now: Instant, address: IpAddress) -> Lookup {
+        if let Some(index) = self.find(address) {
+            let entry = &self.entries[usize::from(index)];
+            return match entry.state {
+                State::Reachable | State::Probing => Lookup::Known(entry.mac),
+                State::Incomplete | State::Free => Lookup::Asked(index),
+            };
+        }
+        let Some(index) = self.insert(now, address) else {
+            return Lookup::Full;
+        };
+        let entry = &mut self.entries[usize::from(index)];
+        entry.state = State::Incomplete;
+        entry.requests = 1;
+        entry.request_due = true;
+        entry.deadline = now.0 + REQUEST_INTERVAL;
+        self.requests_due = true;
+        self.deadline = self.deadline.min(now.0 + REQUEST_INTERVAL);
+        Lookup::Asked(index)
+    }
+
+    /// Takes note of a neighbour's MAC address. An unknown neighbour is only added if it `asked`
+    /// for us, so that unsolicited claims cannot fill the cache. Returns the connections that
+    /// waited for it.
+    pub fn heard(
+        &mut self,
+        now: Instant,
+        address: IpAddress,
+        mac: [u8; 6],
+        asked: bool,
+    ) -> List<OUTPUT> {
+        let known = self.find(address);
+        let Some(index) = known.or_else(|| asked.then(|| self.insert(now, address)).flatten())
+        else {
+            return List::new();
+        };
+        let entry = &mut self.entries[usize::from(index)];
+        if entry.mac != mac && matches!(entry.state, State::Reachable | State::Probing) {
+            self.epoch = self.epoch.wrapping_add(1).max(1);
+        }
+        entry.mac = mac;
+        entry.state = State::Reachable;
+        entry.confirmed = now.0;
+        entry.request_due = false;
+        entry.deadline = now.0 + self.reachable;
+        self.deadline = self.deadline.min(entry.deadline);
+        core::mem::replace(&mut entry.waiting, List::new())
+    }
+
+    /// The list of connections that wait for an entry.
+    pub fn waiting(&mut self, index: u16) -> &mut List<OUTPUT> {
+        &mut self.entries[usize::from(index)].waiting
+    }
+
+    /// Advances the entries whose time has come. Returns the connections that waited for one that
+    /// stayed silent; call again until there are none.
+    pub fn expire(&mut self, now: Instant) -> Option<List<OUTPUT>> {
+        let mut earliest = NEVER;
+        for index in 0..self.entries.len() {
+            if self.entries[index].state == State::Free {
+                continue;
+            }
+            if self.entries[index].deadline <= now.0 && !self.advance(index, now) {
+                let waiting = self.entries[index].waiting;
+                self.failures += 1;
+                self.remove(index as u16);
+                if !waiting.is_empty() {
+                    return Some(waiting);
+                }
+                continue;
+            }
+            earliest = earliest.min(self.entries[index].deadline);
+        }
+        self.deadline = earliest;
+        None
+    }
+
+    /// The next request to send.
+    pub fn take_request(&mut self) -> Option<Request> {
+        let due = self.entries.iter_mut().find(|entry| entry.request_due);
+        let Some(entry) = due else {
+            self.requests_due = false;
+            return None;
+        };
+        entry.request_due = false;
+        Some(Request {
+            address: entry.address,
+            mac: (entry.state == State::Probing).then_some(entry.mac),
+        })
+    }
+
+    /// Asks once more, or returns `false` if that was done often enough.
+    fn advance(&mut self, index: usize, now: Instant) -> bool {
+        let entry = &mut self.entries[index];
+        match entry.state {
+            State::Free => return true,
+            State::Reachable => {
+                entry.state = State::Probing;
+                entry.requests = 0;
+            }
+            State::Incomplete | State::Probing => {
+                if entry.requests == MAX_REQUESTS {
+                    return false;
+                }
+            }
+        }
+        entry.requests += 1;
+        entry.request_due = true;
+        entry.deadline = now.0 + REQUEST_INTERVAL;
+        self.requests_due = true;
+        true
+    }
+
+    fn bucket(&self, address: IpAddress) -> usize {
+        let mixed =
+            (address.low ^ address.high.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize & (self.buckets.len() - 1)
+    }
+
+    fn find(&self, address: IpAddress) -> Option<u16> {
+        let mut at = self.buckets[self.bucket(address)];
+        while at != END {
+            let entry = &self.entries[usize::from(at)];
+            if entry.address == address {
+                return Some(at);
+            }
+            at = entry.next;
+        }
+        None
+    }
+
+    /// Takes a free entry, or the one confirmed longest ago that nobody waits for.
+    fn insert(&mut self, now: Instant, address: IpAddress) -> Option<u16> {
+        let index = match self.entries.iter().position(|e| e.state == State::Free) {
+            Some(index) => index as u16,
+            None => {
+                let idle = self.entries.iter().enumerate();
+                let idle = idle.filter(|(_, entry)| entry.waiting.is_empty());
+                let (index, _) = idle.min_by_key(|(_, entry)| entry.confirmed)?;
+                self.evictions += 1;
+                self.remove(index as u16);
+                index as u16
+            }
+        };
+        let bucket = self.bucket(address);
+        let entry = &mut self.entries[usize::from(index)];
+        entry.address = address;
+        entry.confirmed = now.0;
+        entry.waiting = List::new();
+        entry.next = self.buckets[bucket];
+        self.buckets[bucket] = index;
+        Some(index)
+    }
+
+    fn remove(&mut self, index: u16) {
+        let Neighbor { address, next, .. } = self.entries[usize::from(index)];
+        let bucket = self.bucket(address);
+        if self.buckets[bucket] == index {
+            self.buckets[bucket] = next;
+        } else {
+            let mut at = self.buckets[bucket];
+            while at != END {
+                let entry = &mut self.entries[usize::from(at)];
+                if entry.next == index {
+                    entry.next = next;
+                    break;
+                }
+                at = entry.next;
+            }
+        }
+        let entry = &mut self.entries[usize::from(index)];
+        entry.state = State::Free;
+        entry.request_due = false;
+        entry.deadline = NEVER;
+        self.epoch = self.epoch.wrapping_add(1).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+    fn address(last: u32) -> IpAddress {
+        IpAddress::from_ipv4(0x0a00_0000 + last)
+    }
+
+    #[test]
+    fn unknown_neighbor_is_asked_three_times_and_given_up() {
+        let mut cache = Neighbors::new(4, 60 * SECOND);
+        assert!(matches!(
+            cache.lookup(Instant(0), address(1)),
+            Lookup::Asked(_)
+        ));
+        let request = Request {
+            address: address(1),
+            mac: None,
+        };
+        for second in 1..=3 {
+            assert_eq!(cache.take_request(), Some(request));
+            assert_eq!(cache.take_request(), None);
+            cache.expire(Instant(second * SECOND));
+        }
+        assert_eq!((cache.take_request(), cache.failures), (None, 1));
+    }
+
+    #[test]
+    fn known_neighbor_is_probed_when_old_and_kept_if_it_answers() {
+        let mut cache = Neighbors::new(4, 60 * SECOND);
+        cache.lookup(Instant(0), address(1));
+        cache.take_request();
+        cache.heard(Instant(0), address(1), MAC, false);
+        assert_eq!(cache.lookup(Instant(0), address(1)), Lookup::Known(MAC));
+        cache.expire(Instant(60 * SECOND));
+        assert_eq!(cache.take_request().unwrap().mac, Some(MAC));
+        let epoch = cache.epoch;
+        cache.heard(Instant(60 * SECOND), address(1), MAC, false);
+        assert_eq!(cache.epoch, epoch);
+        cache.expire(Instant(61 * SECOND));
+        assert_eq!(cache.take_request(), None);
+    }
+
+    #[test]
+    fn moved_neighbor_changes_the_epoch() {
+        let mut cache = Neighbors::new(4, 60 * SECOND);
+        cache.heard(Instant(0), address(1), MAC, true);
+        let epoch = cache.epoch;
+        cache.heard(Instant(0), address(1), [2, 0, 0, 0, 0, 8], false);
+        assert_ne!(cache.epoch, epoch);
+    }
+
+    #[test]
+    fn unsolicited_claim_of_an_unknown_neighbor_is_not_believed() {
+        let mut cache = Neighbors::new(4, 60 * SECOND);
+        cache.heard(Instant(0), address(1), MAC, false);
+        assert!(matches!(
+            cache.lookup(Instant(0), address(1)),
+            Lookup::Asked(_)
+        ));
+    }
+
+    #[test]
+    fn full_cache_evicts_the_one_confirmed_longest_ago() {
+        let mut cache = Neighbors::new(2, 60 * SECOND);
+        cache.heard(Instant(0), address(1), MAC, true);
+        cache.heard(Instant(1), address(2), MAC, true);
+        cache.heard(Instant(2), address(3), MAC, true);
+        assert_eq!(cache.lookup(Instant(2), address(2)), Lookup::Known(MAC));
+        assert_eq!(cache.lookup(Instant(2), address(3)), Lookup::Known(MAC));
+        assert_eq!(cache.evictions, 1);
+        assert!(matches!(
+            cache.lookup(Instant(3), address(1)),
+            Lookup::Asked(_)
+        ));
+    }
+}

@@ -1,0 +1,294 @@
+//! What the application asks for. Every call names a connection by its handle; a handle that is no
+//! longer good gets `BadHandle`, a call that does not fit the state `BadState`.
+
+use crate::address::Endpoint;
+use crate::context::{Context, Events};
+use crate::engine::Engine;
+use crate::flow::FlowKey;
+use crate::records::NONE;
+use crate::tcp::connection::{Flags, Slow, State};
+use ix_abi::{DeadReason, Error, Handle};
+use ix_hal::{Fragment, MbufId, Transmit};
+
+impl Engine {
+    /// Opens a connection to `remote`; `Connected` tells the outcome.
+    pub fn connect<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        cookie: u64,
+        remote: Endpoint,
+    ) -> Result<Handle, Error> {
+        let address = remote.address.ipv4().ok_or(Error::Unreachable)?;
+        if remote.port == 0 || !self.is_host(address) {
+            return Err(Error::Invalid);
+        }
+        if address == self.local.address || self.next_hop(remote.address).is_none() {
+            return Err(Error::Unreachable);
+        }
+        if self.connections.is_full() {
+            return Err(Error::Exhausted);
+        }
+        let Some(key) = self.choose_port(remote) else {
+            self.counters.tcp_ports_exhausted += 1;
+            return Err(Error::NoPort);
+        };
+        let index = self
+            .open(cx.now, key, State::SynSent)
+            .ok_or(Error::Exhausted)?;
+        self.counters.tcp_active_opens += 1;
+        let deadline = cx.now + self.config.handshake_timeout;
+        let connection = &mut self.connections[index];
+        connection.cookie = cookie;
+        connection.state_deadline = deadline.0;
+        self.arm_timer(index, deadline.0);
+        self.mark_dirty(index);
+        Ok(self.connections.handle(index))
+    }
+
+    /// A local port for a connection to `remote` (RFC 6056 3.3.3): a keyed start for each peer, and
+    /// on from there.
+    fn choose_port(&mut self, remote: Endpoint) -> Option<FlowKey> {
+        let first = self.config.ephemeral_first.max(1);
+        let range = u32::from(self.config.ephemeral_last.checked_sub(first)?) + 1;
+        let base = FlowKey::new(remote.address, remote.port, 0);
+        // Scaled into the range without a division.
+        let start = (u64::from(self.secret.port_offset(&base)) * u64::from(range)) >> 32;
+        for _ in 0..range {
+            self.next_port = if self.next_port + 1 >= range {
+                0
+            } else {
+                self.next_port + 1
+            };
+            let offset = start as u32 + self.next_port;
+            let offset = if offset >= range {
+                offset - range
+            } else {
+                offset
+            };
+            let key = FlowKey::new(remote.address, remote.port, first + offset as u16);
+            if !self.is_listening(key.local_port()) && self.lookup(&key).is_none() {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Takes a knocking connection and names it `cookie`; sends SYN-ACK.
+    pub fn accept<T: Transmit, E: Events>(
+        &mut self,
+        _cx: &mut Context<'_, T, E>,
+        handle: Handle,
+        cookie: u64,
+    ) -> Result<(), Error> {
+        let index = self.find(handle)?;
+        let connection = &mut self.connections[index];
+        if connection.state != State::Knocking {
+            return Err(Error::BadState);
+        }
+        connection.cookie = cookie;
+        connection.state = State::SynReceived;
+        self.counters.tcp_passive_opens += 1;
+        self.mark_dirty(index);
+        Ok(())
+    }
+
+    /// Queues payload by reference; returns how many bytes were accepted. They are referenced
+    /// until `Sent` events have covered them, or `Dead`.
+    #[inline]
+    pub fn send<T: Transmit, E: Events>(
+        &mut self,
+        _cx: &mut Context<'_, T, E>,
+        handle: Handle,
+        fragments: &[Fragment],
+    ) -> Result<u32, Error> {
+        let index = self.find(handle)?;
+        let connection = &mut self.connections[index];
+        if !connection.may_send() {
+            return Err(Error::BadState);
+        }
+        let mut room = self.config.send_limit.saturating_sub(connection.queued());
+        let mut accepted = 0;
+        for fragment in fragments {
+            let len = fragment.len.min(room);
+            if len == 0 {
+                continue;
+            }
+            if !self.queue_piece(index, fragment.bus, len) {
+                self.counters.tcp_send_records_exhausted += 1;
+                break;
+            }
+            accepted += len;
+            room -= len;
+            if len < fragment.len {
+                break;
+            }
+        }
+        if accepted != 0 {
+            self.mark_dirty(index);
+        }
+        Ok(accepted)
+    }
+
+    /// Appends a piece to the queue: to the last record if that is unsent and ends where the piece
+    /// begins, else as a record of its own.
+    #[inline]
+    fn queue_piece(&mut self, index: u32, bus: u64, len: u32) -> bool {
+        let connection = &mut self.connections[index];
+        let tail = connection.send_tail;
+        if connection.send_cursor != NONE {
+            let last = self.send_records.get_mut(tail);
+            if last.bus + u64::from(last.len) == bus {
+                last.len += len;
+                connection.snd_end += len;
+                return true;
+            }
+        }
+        let Some(record) = self.send_records.queue(bus, len, connection.snd_end) else {
+            return false;
+        };
+        match tail {
+            NONE => connection.send_head = record,
+            tail => self.send_records.get_mut(tail).next = record,
+        }
+        connection.send_tail = record;
+        if connection.send_cursor == NONE {
+            connection.send_cursor = record;
+        }
+        connection.snd_end += len;
+        true
+    }
+
+    /// Gives received bytes back, oldest first; opens the receive window.
+    #[inline]
+    pub fn recv_done<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        handle: Handle,
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let index = self.find(handle)?;
+        let connection = &mut self.connections[index];
+        if bytes > u64::from(connection.rx_owed) {
+            return Err(Error::Invalid);
+        }
+        connection.rx_owed -= bytes as u32;
+        let mut left = bytes as u32 + u32::from(connection.rx_consumed);
+        while connection.rx_head != NONE {
+            let head = connection.rx_head;
+            let record = self.rx.get(head);
+            let len = u32::from(record.len);
+            if left < len {
+                break;
+            }
+            left -= len;
+            connection.rx_head = record.next;
+            connection.rx_held -= 1;
+            self.rx.held -= 1;
+            cx.pool.give(MbufId(head));
+        }
+        connection.rx_consumed = left as u16;
+        if connection.rx_head == NONE {
+            connection.rx_tail = NONE;
+        }
+        let room = connection.receive_room(self.config.rx_window, self.config.rx_mbufs);
+        let gain = (connection.rcv_nxt + room - connection.rcv_adv) as i32;
+        let worth = (2 * u32::from(connection.mss)).min(self.config.rx_window / 2);
+        if gain >= worth as i32 && connection.may_receive() {
+            connection.flags.insert(Flags::ACK_NOW);
+            self.counters.tcp_window_updates += 1;
+            self.mark_dirty(index);
+        }
+        Ok(())
+    }
+
+    /// Sends FIN after what is queued; receiving goes on. Pushes no event.
+    pub fn shutdown<T: Transmit, E: Events>(
+        &mut self,
+        _cx: &mut Context<'_, T, E>,
+        handle: Handle,
+    ) -> Result<(), Error> {
+        let index = self.find(handle)?;
+        if !self.connections[index].may_send() {
+            return Err(Error::BadState);
+        }
+        self.queue_fin(index);
+        Ok(())
+    }
+
+    /// Queues FIN, if that was not done yet, and moves to the state that this means.
+    fn queue_fin(&mut self, index: u32) {
+        let connection = &mut self.connections[index];
+        if connection.flags.contains(Flags::FIN_QUEUED) {
+            return;
+        }
+        connection.flags.insert(Flags::FIN_QUEUED);
+        connection.state = match connection.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            // The handshake comes first; `established` looks at the flag.
+            state => state,
+        };
+        self.mark_dirty(index);
+    }
+
+    /// Refuses a knock, or closes in both directions, or releases a dead handle. Pushes at most 1
+    /// event.
+    pub fn close<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        handle: Handle,
+    ) -> Result<(), Error> {
+        let index = self.find(handle)?;
+        let connection = &mut self.connections[index];
+        if connection.flags.contains(Flags::RELEASED) {
+            return Err(Error::BadState);
+        }
+        connection.flags.insert(Flags::RELEASED);
+        match connection.state {
+            State::Dead => self.release(cx, index),
+            State::Knocking => self.refuse(cx, index),
+            State::SynSent => self.finish(cx, index, DeadReason::Aborted),
+            state => {
+                connection.slow.insert(Slow::CLOSED);
+                self.drop_out_of_order(cx, index);
+                self.queue_fin(index);
+                if state == State::FinWait2 {
+                    self.bound_fin_wait(cx.now.0, index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends RST now and releases the handle. Pushes at most 1 event.
+    pub fn abort<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        handle: Handle,
+    ) -> Result<(), Error> {
+        let index = self.find(handle)?;
+        let connection = &mut self.connections[index];
+        connection.flags.insert(Flags::RELEASED);
+        match connection.state {
+            State::Dead => self.release(cx, index),
+            State::Knocking => self.refuse(cx, index),
+            _ => {
+                self.counters.tcp_aborts_by_call += 1;
+                self.reset_and_finish(cx, index, DeadReason::Aborted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a knock with RST; the handle is gone, and there is no `Dead`.
+    fn refuse<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
+        self.counters.tcp_knocks_refused += 1;
+        self.connections[index].flags.insert(Flags::REPORTED);
+        self.reset_and_finish(cx, index, DeadReason::Refused);
+    }
+
+    #[inline]
+    fn find(&self, handle: Handle) -> Result<u32, Error> {
+        self.connections.find(handle).ok_or(Error::BadHandle)
+    }
+}

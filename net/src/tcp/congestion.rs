@@ -1,0 +1,44 @@
+//! Congestion control: how the congestion window grows, and what loss does to it.
+
+use crate::config::CongestionControl;
+use crate::tcp::connection::Connection;
+
+impl CongestionControl {
+    /// New data was acknowledged while no loss is known. `flight` is what was in flight before.
+    #[inline]
+    pub(crate) fn acknowledged(self, connection: &mut Connection, acked: u32, flight: u32) {
+        // A window that was not used says nothing about the path: it does not grow (RFC 7661).
+        if flight * 2 <= connection.cwnd {
+            return;
+        }
+        match self {
+            Self::NewReno => new_reno_acknowledged(connection, acked, flight),
+        }
+    }
+
+    /// Loss was found by duplicate acknowledgements: what `ssthresh` becomes (RFC 5681 3.2).
+    pub(crate) fn after_loss(self, connection: &Connection) -> u32 {
+        let mss = u32::from(connection.mss);
+        match self {
+            Self::NewReno => (connection.in_flight() / 2).max(2 * mss),
+        }
+    }
+}
+
+fn new_reno_acknowledged(connection: &mut Connection, acked: u32, flight: u32) {
+    let mss = u32::from(connection.mss);
+    if connection.cwnd < connection.ssthresh {
+        // Slow start with appropriate byte counting, L = 2 (RFC 3465): acknowledgements may be
+        // delayed, but one that covers a lot must not cause a burst.
+        connection.cwnd += acked.min(2 * mss);
+        return;
+    }
+    if flight + mss <= connection.cwnd {
+        return;
+    }
+    connection.cwnd_credit += acked;
+    if connection.cwnd_credit >= connection.cwnd {
+        connection.cwnd_credit -= connection.cwnd;
+        connection.cwnd = (connection.cwnd + mss).min(1 << 30);
+    }
+}

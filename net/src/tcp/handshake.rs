@@ -1,0 +1,343 @@
+//! Opening: a SYN becomes a knock, an accepted knock a SYN-ACK, `connect` a SYN; and what comes
+//! back (RFC 9293 3.10.7.2 to 3.10.7.4).
+
+use crate::address::Endpoint;
+use crate::context::{Context, Event, Events};
+use crate::engine::Engine;
+use crate::flow::FlowKey;
+use crate::records::NONE;
+use crate::seq::Seq;
+use crate::tcp::connection::{Connection, Flags, State};
+use crate::tcp::input::micros;
+use crate::tcp::options::{Options, SynOptions};
+use crate::wheel::NEVER;
+use crate::wire::{Segment, TCP_HEADERS, TcpHeader, control};
+use ix_abi::{DeadReason, Error};
+use ix_hal::{Instant, Transmit, TxChecksum, TxFrame};
+
+/// Bytes of the timestamps option with its padding.
+const TIMESTAMPS_LEN: u16 = 12;
+/// Segment size to assume if the peer does not say (RFC 9293 3.7.1).
+const DEFAULT_MSS: u16 = 536;
+/// Smallest segment size that is believed: less would only serve to make us work.
+const MIN_MSS: u16 = 88;
+
+impl Engine {
+    /// A SYN for a port that is listened on: makes it a knock, if there is room for one.
+    pub(crate) fn syn_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        segment: &Segment<'_>,
+        iss_after: Option<Seq>,
+    ) {
+        let remote = segment.key.remote;
+        let is_host = remote.ipv4().is_some_and(|address| self.is_host(address));
+        if !is_host || segment.key.remote_port() == 0 || self.next_hop(remote).is_none() {
+            self.counters.tcp_listen_drops += 1;
+            return;
+        }
+        if self.half_open >= self.config.half_open || self.connections.is_full() {
+            self.counters.tcp_listen_overflows += 1;
+            self.counters.tcp_listen_drops += 1;
+            return;
+        }
+        let Some(index) = self.open(cx.now, segment.key, State::Knocking) else {
+            return;
+        };
+        self.half_open += 1;
+        let options = Options::parse(segment.options);
+        let connection = &mut self.connections[index];
+        connection.flags.insert(Flags::HALF_OPEN);
+        if let Some(after) = iss_after
+            && connection.iss.le(after)
+        {
+            // Beyond everything that the old connection in TIME-WAIT may have sent.
+            connection.set_iss(after + 1);
+        }
+        connection.take_syn(segment, &options, cx.now);
+        self.finish_options(index);
+        let deadline = cx.now + self.config.handshake_timeout;
+        self.connections[index].state_deadline = deadline.0;
+        self.arm_timer(index, deadline.0);
+        cx.events.push(Event::Knock {
+            handle: self.connections.handle(index),
+            peer: Endpoint {
+                address: remote,
+                port: segment.key.remote_port(),
+            },
+            local_port: segment.key.local_port(),
+        });
+    }
+
+    /// Takes a slot for a new flow and fills in what does not depend on the peer's options.
+    pub(crate) fn open(&mut self, now: Instant, key: FlowKey, state: State) -> Option<u32> {
+        let index = self.connections.take()?;
+        let hash = self.flows.hash(&key);
+        self.flows.insert(hash, index);
+        let (iss, ts_offset) = self.secret.initial_sequence(&key, now);
+        let connection = &mut self.connections[index];
+        connection.key = key;
+        connection.state = state;
+        connection.set_iss(Seq(iss));
+        connection.ts_offset = ts_offset;
+        connection.heard_at = now.0;
+        connection.rcv_scale = self.local.window_scale;
+        connection.mss = self.local.mss;
+        connection.rto = self
+            .config
+            .rto_initial
+            .0
+            .max(self.local.rto_min)
+            .min(self.config.rto_max.0);
+        connection.flags = Flags::WINDOW_SCALE | Flags::TIMESTAMPS | Flags::SACK;
+        connection.build_template(self.local.mac, self.local.address);
+        Some(index)
+    }
+
+    /// Settles what was negotiated, once the peer's SYN is in.
+    fn finish_options(&mut self, index: u32) {
+        let connection = &mut self.connections[index];
+        if connection.flags.contains(Flags::TIMESTAMPS) {
+            connection.mss = connection.mss.saturating_sub(TIMESTAMPS_LEN).max(MIN_MSS);
+        }
+        let mss = u32::from(connection.mss);
+        // RFC 6928 2, with the configured number of segments in place of 10.
+        let segments = u32::from(self.config.initial_window.max(1));
+        connection.cwnd = (segments * mss).min((segments * 1460).max(2 * mss));
+        connection.build_template(self.local.mac, self.local.address);
+    }
+
+    /// Sends SYN or SYN-ACK; `false` if the TX ring is full.
+    #[cold]
+    pub(crate) fn send_syn<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) -> bool {
+        let Some(room) = cx.tx.header() else {
+            return false;
+        };
+        let connection = &mut self.connections[index];
+        let is_answer = connection.state == State::SynReceived;
+        let options = connection.syn_options(self.local.mss, cx.now);
+        // The window of a SYN is never scaled (RFC 7323 2.2).
+        let window = self.config.rx_window.min(0xffff);
+        if is_answer {
+            connection.rcv_adv = connection.rcv_nxt + window;
+        }
+        let mut destination_mac = [0; 6];
+        destination_mac.copy_from_slice(&connection.template[..6]);
+        let header = TcpHeader {
+            source_mac: self.local.mac,
+            destination_mac,
+            source: self.local.address,
+            destination: connection.key.remote.ipv4().unwrap_or(0),
+            source_port: connection.key.local_port(),
+            destination_port: connection.key.remote_port(),
+            seq: connection.iss,
+            ack: if is_answer {
+                connection.rcv_nxt
+            } else {
+                Seq(0)
+            },
+            control: match is_answer {
+                true => control::SYN | control::ACK,
+                false => control::SYN,
+            },
+            window: window as u16,
+        };
+        let options_len = options.emit(&mut room[TCP_HEADERS..]);
+        header.emit(room, options_len, 0);
+        cx.tx.send(&TxFrame {
+            header_len: (TCP_HEADERS + options_len) as u16,
+            fragments: &[],
+            checksum: TxChecksum::Ipv4Tcp,
+            release: None,
+        });
+        self.counters.tcp_out_segments += 1;
+        connection.rcv_acked = connection.rcv_nxt;
+        connection.flags.remove(Flags::ACK_OWED | Flags::ACK_NOW);
+        connection.snd_nxt = connection.iss + 1;
+        connection.sent_at = cx.now.0;
+        self.arm_rto(cx.now, index);
+        true
+    }
+
+    /// A segment for a connection in SYN-SENT (RFC 9293 3.10.7.3).
+    pub(crate) fn syn_sent_segment<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        segment: &Segment<'_>,
+    ) {
+        let connection = &self.connections[index];
+        let has_ack = segment.has(control::ACK);
+        let acks_syn =
+            has_ack && segment.ack.gt(connection.iss) && segment.ack.le(connection.snd_nxt);
+        if has_ack && !acks_syn {
+            if !segment.has(control::RST) {
+                self.reset_stranger(cx, segment);
+            }
+            return;
+        }
+        if segment.has(control::RST) {
+            if acks_syn {
+                self.fail_handshake(cx, index, Error::Refused, DeadReason::Refused);
+            }
+            return;
+        }
+        if !segment.has(control::SYN) {
+            return;
+        }
+        let options = Options::parse(segment.options);
+        let connection = &mut self.connections[index];
+        connection.take_syn(segment, &options, cx.now);
+        self.finish_options(index);
+        if acks_syn {
+            let window = self.config.rx_window.min(0xffff);
+            let connection = &mut self.connections[index];
+            connection.rcv_adv = connection.rcv_nxt + window;
+            self.established(cx, index, segment.ack);
+            let connection = &mut self.connections[index];
+            // The window of a SYN-ACK is not scaled either.
+            connection.snd_wnd = u32::from(segment.window);
+            connection.flags.insert(Flags::ACK_NOW);
+        } else {
+            // Simultaneous open (RFC 9293 figure 8).
+            self.connections[index].state = State::SynReceived;
+            self.connections[index].snd_nxt = self.connections[index].iss;
+        }
+        self.mark_dirty(index);
+    }
+
+    /// The handshake is complete: our SYN was acknowledged.
+    pub(crate) fn established<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        ack: Seq,
+    ) {
+        self.leave_half_open(index);
+        let handle = self.connections.handle(index);
+        let connection = &mut self.connections[index];
+        connection.snd_una = ack;
+        connection.state = match connection.flags.contains(Flags::FIN_QUEUED) {
+            true => State::FinWait1,
+            false => State::Established,
+        };
+        if connection.backoff == 0 {
+            let sample = micros(cx.now).wrapping_sub((connection.sent_at >> 10) as u32);
+            connection.take_rtt(sample, self.local.rto_min, self.config.rto_max.0);
+            self.counters.tcp_rtt_samples += 1;
+        } else {
+            // The SYN was lost: begin carefully (RFC 5681 3.1).
+            connection.cwnd = u32::from(connection.mss);
+        }
+        connection.backoff = 0;
+        connection.silence_since = NEVER;
+        connection.rto_deadline = NEVER;
+        connection.state_deadline = match self.config.keepalive {
+            Some(idle) => (cx.now + idle).0,
+            None => NEVER,
+        };
+        connection.heard_at = cx.now.0;
+        if connection.state_deadline < connection.timer_at {
+            let deadline = connection.state_deadline;
+            self.arm_timer(index, deadline);
+        }
+        cx.events.push(Event::Connected {
+            cookie: self.connections[index].cookie,
+            handle,
+            outcome: Ok(()),
+        });
+        if self.connections[index].send_cursor != NONE {
+            self.mark_dirty(index);
+        }
+    }
+
+    /// The handshake failed; tells the application so if it has accepted or connected.
+    pub(crate) fn fail_handshake<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        error: Error,
+        reason: DeadReason,
+    ) {
+        self.counters.tcp_attempt_fails += 1;
+        let connection = &self.connections[index];
+        if connection.state != State::Knocking && !connection.flags.contains(Flags::RELEASED) {
+            cx.events.push(Event::Connected {
+                cookie: connection.cookie,
+                handle: self.connections.handle(index),
+                outcome: Err(error),
+            });
+        }
+        self.finish(cx, index, reason);
+    }
+
+    /// No longer counted among the half-open ones.
+    pub(crate) fn leave_half_open(&mut self, index: u32) {
+        let flags = &mut self.connections[index].flags;
+        if flags.contains(Flags::HALF_OPEN) {
+            flags.remove(Flags::HALF_OPEN);
+            self.half_open -= 1;
+        }
+    }
+}
+
+impl Connection {
+    /// Starts the sequence numbers of this side.
+    fn set_iss(&mut self, iss: Seq) {
+        self.iss = iss;
+        self.snd_una = iss;
+        self.snd_nxt = iss;
+        // The data begins behind the SYN.
+        self.snd_end = iss + 1;
+        self.recover = iss;
+    }
+
+    /// Takes over the sequence number, window and options of the peer's SYN.
+    fn take_syn(&mut self, segment: &Segment<'_>, options: &Options, now: Instant) {
+        self.irs = segment.seq;
+        self.rcv_nxt = segment.seq + 1;
+        self.rcv_acked = self.rcv_nxt;
+        self.rcv_adv = self.rcv_nxt;
+        self.snd_wnd = u32::from(segment.window);
+        self.max_snd_wnd = self.snd_wnd;
+        self.snd_wl1 = segment.seq;
+        self.snd_wl2 = segment.ack;
+        self.mss = self
+            .mss
+            .min(options.mss.unwrap_or(DEFAULT_MSS))
+            .max(MIN_MSS);
+        match options.window_scale {
+            Some(scale) => self.snd_scale = scale,
+            None => {
+                self.flags.remove(Flags::WINDOW_SCALE);
+                self.rcv_scale = 0;
+            }
+        }
+        match options.timestamps {
+            Some((value, _)) => {
+                self.ts_recent = value;
+                self.ts_recent_at = now.0;
+            }
+            None => self.flags.remove(Flags::TIMESTAMPS),
+        }
+        self.flags.set(
+            Flags::SACK,
+            self.flags.contains(Flags::SACK) && options.sack_permitted,
+        );
+    }
+
+    /// The options of our SYN or SYN-ACK: everything in a SYN, what the peer has too in a SYN-ACK.
+    fn syn_options(&self, mss: u16, now: Instant) -> SynOptions {
+        let has = |flag| self.flags.contains(flag);
+        SynOptions {
+            mss,
+            window_scale: has(Flags::WINDOW_SCALE).then_some(self.rcv_scale),
+            sack_permitted: has(Flags::SACK),
+            timestamps: has(Flags::TIMESTAMPS).then(|| (self.timestamp(now), self.ts_recent)),
+        }
+    }
+}

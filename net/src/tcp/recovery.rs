@@ -1,0 +1,331 @@
+//! Loss: what acknowledgements say about it, and sending again (RFC 5681, 6582, 6675).
+//!
+//! The send records are the scoreboard. A record is in flight, or `SACKED`, or `LOST`; a lost one
+//! that is sent again is in flight once more and `RETRANSMITTED`. `sacked_bytes` and `lost_bytes`
+//! are the sums, so that RFC 6675's pipe is a subtraction. Without SACK each duplicate
+//! acknowledgement counts as one segment sacked, somewhere.
+
+use crate::context::{Context, Events};
+use crate::engine::Engine;
+use crate::records::{NONE, SendFlags};
+use crate::seq::Seq;
+use crate::tcp::connection::{Connection, Flags, Recovery, Slow};
+use crate::tcp::input::micros;
+use crate::tcp::options::Options;
+use crate::wheel::NEVER;
+use crate::wire::control;
+use ix_hal::{Fragment, MAX_FRAGMENTS, Transmit};
+
+/// Duplicate acknowledgements, or segments sacked beyond a hole, that make it a loss.
+const DUP_THRESH: u32 = 3;
+
+impl Engine {
+    /// Takes in an acceptable acknowledgement of a connection in a synchronized state.
+    pub(crate) fn process_ack<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        ack: Seq,
+        is_duplicate: bool,
+        options: &Options,
+    ) {
+        let has_sack = self.connections[index].flags.contains(Flags::SACK);
+        let newly_sacked = has_sack && self.mark_sacked(index, options.sack());
+        let connection = &self.connections[index];
+        let acked = ack - connection.snd_una;
+        if acked != 0 {
+            self.new_data_acknowledged(cx, index, ack);
+            self.connections[index].after_progress(acked);
+        } else if is_duplicate || newly_sacked {
+            self.counters.tcp_duplicate_acks += 1;
+            let connection = &mut self.connections[index];
+            connection.duplicate_acks = connection.duplicate_acks.saturating_add(1);
+            if !has_sack {
+                let most = connection.in_flight() - connection.lost_bytes;
+                let more = connection.sacked_bytes + u32::from(connection.mss);
+                connection.sacked_bytes = more.min(most);
+            }
+        }
+        self.look_for_loss(index, ack, acked != 0, has_sack);
+    }
+
+    /// Enters, continues or leaves recovery as the scoreboard says.
+    fn look_for_loss(&mut self, index: u32, ack: Seq, is_progress: bool, has_sack: bool) {
+        let connection = &self.connections[index];
+        if connection.recovery != Recovery::Open && ack.ge(connection.recover) {
+            self.leave_recovery(index);
+        } else if connection.recovery == Recovery::Fast && is_progress && !has_sack {
+            // A partial acknowledgement: the next hole (RFC 6582 3.2 step 3).
+            self.mark_first_lost(index);
+            self.connections[index].flags.insert(Flags::RETRANSMIT_NOW);
+        }
+        if has_sack && self.connections[index].sacked_bytes != 0 {
+            self.mark_lost_by_sack(index);
+        }
+        let connection = &self.connections[index];
+        let is_loss = u32::from(connection.duplicate_acks) >= DUP_THRESH
+            || has_sack && connection.lost_bytes != 0;
+        // Duplicates of what a timeout already resent must not start another recovery (RFC 6582
+        // 4.1).
+        let is_new = ack.gt(connection.recover) || has_sack && ack.ge(connection.recover);
+        if connection.recovery == Recovery::Open && is_loss && is_new && connection.in_flight() != 0
+        {
+            self.enter_fast_recovery(index);
+        }
+    }
+
+    fn enter_fast_recovery(&mut self, index: u32) {
+        self.counters.tcp_fast_recoveries += 1;
+        let congestion = self.config.congestion;
+        let connection = &mut self.connections[index];
+        connection.ssthresh = congestion.after_loss(connection);
+        connection.cwnd = connection.ssthresh;
+        connection.cwnd_credit = 0;
+        connection.recover = connection.snd_nxt;
+        connection.recovery = Recovery::Fast;
+        connection.slow.insert(Slow::RECOVERY);
+        connection.flags.insert(Flags::RETRANSMIT_NOW);
+        if connection.lost_bytes == 0 {
+            self.mark_first_lost(index);
+        }
+    }
+
+    fn leave_recovery(&mut self, index: u32) {
+        let connection = &mut self.connections[index];
+        if connection.recovery == Recovery::Fast {
+            connection.cwnd = connection.ssthresh;
+        }
+        connection.recovery = Recovery::Open;
+        connection.duplicate_acks = 0;
+        connection.flags.remove(Flags::RETRANSMIT_NOW);
+        if !connection.flags.contains(Flags::SACK) {
+            connection.sacked_bytes = 0;
+        }
+    }
+
+    /// Marks the records that SACK blocks cover; returns whether any was news.
+    fn mark_sacked(&mut self, index: u32, blocks: &[(Seq, Seq)]) -> bool {
+        let connection = &mut self.connections[index];
+        let mut is_news = false;
+        for &(left, right) in blocks {
+            // A block at or below the acknowledged data is a report of a duplicate (RFC 2883).
+            let is_valid =
+                left.ge(connection.snd_una) && left.lt(right) && right.le(connection.snd_nxt);
+            if !is_valid {
+                continue;
+            }
+            let mut at = connection.send_head;
+            while at != connection.send_cursor {
+                let record = self.send_records.get_mut(at);
+                let end = record.seq + record.len;
+                at = record.next;
+                if record.seq.ge(right) {
+                    break;
+                }
+                if record.seq.lt(left) || end.gt(right) || record.flags.contains(SendFlags::SACKED)
+                {
+                    continue;
+                }
+                if record.flags.contains(SendFlags::LOST) {
+                    record.flags.remove(SendFlags::LOST);
+                    connection.lost_bytes -= record.len;
+                }
+                record.flags.insert(SendFlags::SACKED);
+                connection.sacked_bytes += record.len;
+                is_news = true;
+            }
+        }
+        is_news
+    }
+
+    /// Marks what has enough sacked bytes beyond it (RFC 6675 4, `IsLost`).
+    fn mark_lost_by_sack(&mut self, index: u32) {
+        let connection = &mut self.connections[index];
+        let enough = (DUP_THRESH - 1) * u32::from(connection.mss);
+        let mut beyond = connection.sacked_bytes;
+        let mut at = connection.send_head;
+        while at != connection.send_cursor && beyond > enough {
+            let record = self.send_records.get_mut(at);
+            if record.flags.contains(SendFlags::SACKED) {
+                beyond -= record.len;
+            } else if record.flags.is_empty() {
+                record.flags.insert(SendFlags::LOST);
+                connection.lost_bytes += record.len;
+            }
+            at = record.next;
+        }
+    }
+
+    /// Marks the first record that the peer is not known to hold.
+    fn mark_first_lost(&mut self, index: u32) {
+        let connection = &mut self.connections[index];
+        let mut at = connection.send_head;
+        while at != connection.send_cursor {
+            let record = self.send_records.get_mut(at);
+            if !record.flags.contains(SendFlags::SACKED) {
+                if !record.flags.contains(SendFlags::LOST) {
+                    record.flags.insert(SendFlags::LOST);
+                    connection.lost_bytes += record.len;
+                }
+                return;
+            }
+            at = record.next;
+        }
+        if connection.flags.contains(Flags::FIN_SENT) {
+            connection.flags.insert(Flags::FIN_LOST);
+        }
+    }
+
+    /// After a timeout everything that the peer is not known to hold counts as lost.
+    pub(crate) fn mark_all_lost(&mut self, index: u32) {
+        let connection = &mut self.connections[index];
+        let head = connection.send_head;
+        // A peer that holds the first record without acknowledging it has thrown it away (RFC
+        // 2018 8).
+        let has_reneged = head != connection.send_cursor
+            && self
+                .send_records
+                .get(head)
+                .flags
+                .contains(SendFlags::SACKED);
+        let has_sack = connection.flags.contains(Flags::SACK);
+        let mut at = head;
+        connection.lost_bytes = 0;
+        if has_reneged || !has_sack {
+            connection.sacked_bytes = 0;
+        }
+        while at != connection.send_cursor {
+            let record = self.send_records.get_mut(at);
+            if has_reneged {
+                record.flags.remove(SendFlags::SACKED);
+            }
+            if !record.flags.contains(SendFlags::SACKED) {
+                record.flags.insert(SendFlags::LOST);
+                connection.lost_bytes += record.len;
+            }
+            at = record.next;
+        }
+        if connection.flags.contains(Flags::FIN_SENT) {
+            connection.flags.insert(Flags::FIN_LOST);
+        }
+    }
+
+    /// Sends lost records again, as far as the congestion window allows; `false` if the TX ring
+    /// filled up.
+    pub(crate) fn retransmit_lost<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) -> bool {
+        let mut at = self.connections[index].send_head;
+        loop {
+            let connection = &self.connections[index];
+            let may_send = connection.pipe() < connection.cwnd
+                || connection.flags.contains(Flags::RETRANSMIT_NOW);
+            if connection.lost_bytes == 0 || !may_send {
+                return true;
+            }
+            while at != connection.send_cursor
+                && !self.send_records.get(at).flags.contains(SendFlags::LOST)
+            {
+                at = self.send_records.get(at).next;
+            }
+            if at == connection.send_cursor {
+                return true;
+            }
+            match self.retransmit_from(cx, index, at) {
+                Some(next) => at = next,
+                None => return false,
+            }
+        }
+    }
+
+    /// Sends one segment of lost records again, beginning with a given one. Returns the record
+    /// behind it, or `None` if the TX ring is full.
+    fn retransmit_from<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        first: u32,
+    ) -> Option<u32> {
+        let connection = &self.connections[index];
+        let (cursor, mss) = (connection.send_cursor, u32::from(connection.mss));
+        let seq = self.send_records.get(first).seq;
+        let mut fragments = [Fragment::default(); MAX_FRAGMENTS];
+        let (mut count, mut bytes, mut at) = (0, 0, first);
+        while at != cursor && count < MAX_FRAGMENTS && bytes < mss {
+            if !self.send_records.get(at).flags.contains(SendFlags::LOST) {
+                break;
+            }
+            let left = mss - bytes;
+            if self.send_records.get(at).len > left
+                && (count != 0 || !self.cut_record(index, at, left))
+            {
+                break;
+            }
+            let record = self.send_records.get(at);
+            fragments[count] = Fragment {
+                bus: record.bus,
+                len: record.len,
+            };
+            count += 1;
+            bytes += record.len;
+            at = record.next;
+        }
+        if count == 0 {
+            return None;
+        }
+        let control = control::ACK | control::PSH;
+        if !self.send_segment(cx, index, seq, control, &fragments[..count]) {
+            return None;
+        }
+        self.mark_retransmitted(index, first, at, micros(cx.now));
+        self.connections[index].lost_bytes -= bytes;
+        self.counters.tcp_retransmits += 1;
+        if self.connections[index].recovery == Recovery::Fast {
+            self.counters.tcp_fast_retransmits += 1;
+        }
+        if self.connections[index].rto_deadline == NEVER {
+            self.arm_rto(cx.now, index);
+        }
+        Some(at)
+    }
+
+    fn mark_retransmitted(&mut self, index: u32, first: u32, behind: u32, now: u32) {
+        let mut at = first;
+        while at != behind && at != NONE {
+            let record = self.send_records.get_mut(at);
+            record.flags.remove(SendFlags::LOST);
+            record.flags.insert(SendFlags::RETRANSMITTED);
+            record.sent_at = now;
+            at = record.next;
+        }
+        self.connections[index].flags.remove(Flags::RETRANSMIT_NOW);
+    }
+}
+
+impl Connection {
+    /// Some data was acknowledged: without SACK, that uses up segments counted as sacked.
+    fn after_progress(&mut self, acked: u32) {
+        if self.flags.contains(Flags::SACK) {
+            return;
+        }
+        if self.recovery == Recovery::Open {
+            self.sacked_bytes = 0;
+            return;
+        }
+        let eaten = acked.saturating_sub(u32::from(self.mss));
+        let most = self.in_flight() - self.lost_bytes;
+        self.sacked_bytes = self.sacked_bytes.saturating_sub(eaten).min(most);
+    }
+
+    /// Takes a record's marks out of the sums, for `len` of its bytes.
+    pub(crate) fn forget_marks(&mut self, flags: SendFlags, len: u32) {
+        if flags.contains(SendFlags::SACKED) {
+            self.sacked_bytes -= len;
+        }
+        if flags.contains(SendFlags::LOST) {
+            self.lost_bytes -= len;
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Round-trip time and retransmission timeout (RFC 6298). Times are in units of 1.024 us.
+
+use crate::tcp::connection::Connection;
+
+impl Connection {
+    /// Takes in a measurement and computes the timeout, in nanoseconds within the given bounds.
+    #[inline]
+    pub(crate) fn take_rtt(&mut self, sample: u32, rto_min: u64, rto_max: u64) {
+        // Zero would look like no measurement; beyond a minute it is none.
+        let sample = sample.clamp(1, 1 << 26);
+        if self.srtt8 == 0 {
+            self.srtt8 = sample * 8;
+            self.rttvar4 = sample * 2;
+        } else {
+            let error = sample as i32 - (self.srtt8 >> 3) as i32;
+            self.srtt8 = self.srtt8.wrapping_add_signed(error).max(1);
+            let deviation = error.unsigned_abs() as i32 - (self.rttvar4 >> 2) as i32;
+            self.rttvar4 = self.rttvar4.wrapping_add_signed(deviation);
+        }
+        // The clock's granularity here is the wheel's tick, 16 units.
+        let rto = u64::from((self.srtt8 >> 3) + self.rttvar4.max(16)) << 10;
+        self.rto = rto.max(rto_min).min(rto_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tcp::connection::Connections;
+
+    #[test]
+    fn timeout_follows_the_measurements_within_its_bounds() {
+        let mut connections = Connections::new(1);
+        let index = connections.take().unwrap();
+        let connection = &mut connections[index];
+        connection.take_rtt(1000, 0, u64::MAX);
+        assert_eq!(connection.rto, 3000 << 10);
+        for _ in 0..200 {
+            connection.take_rtt(1000, 0, u64::MAX);
+        }
+        assert_eq!(connection.srtt8 >> 3, 1000);
+        assert!(connection.rto <= 1020 << 10);
+        connection.take_rtt(0, 5 << 20, u64::MAX);
+        assert!(connection.rto >= 5 << 20);
+        connection.take_rtt(u32::MAX, 0, 7 << 20);
+        assert_eq!(connection.rto, 7 << 20);
+    }
+
+    #[test]
+    fn estimate_stays_sane_under_extreme_swings() {
+        let mut connections = Connections::new(1);
+        let index = connections.take().unwrap();
+        let connection = &mut connections[index];
+        for round in 0..10_000u32 {
+            let sample = if round % 3 == 0 { u32::MAX } else { 0 };
+            connection.take_rtt(sample, 1000, 60_000_000_000);
+            assert!((1000..=60_000_000_000).contains(&connection.rto));
+            assert!(connection.srtt8 >> 3 <= 1 << 26);
+        }
+    }
+}

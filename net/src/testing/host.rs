@@ -1,0 +1,237 @@
+//! One host: an engine with everything that it needs around it.
+
+use crate::wire::{self, ETHERNET, Ipv4Packet};
+use crate::{Config, Context, Engine, Event, Events};
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use ix_hal::{
+    Fragment, HEADER_ROOM, Instant, MAX_FRAGMENTS, MbufGeometry, MbufId, MbufPool, RxChecksum,
+    RxFrame, Transmit, TxChecksum, TxFrame,
+};
+
+/// Bus address of the application's memory.
+pub const APP_BUS: u64 = 0x1_0000_0000;
+/// Bus address of the mbuf pool.
+const MBUF_BUS: u64 = 0x2_0000_0000;
+const MBUF_SHIFT: u32 = 11;
+
+/// The transmit side of a NIC, and the memory that it reads.
+pub struct Wire {
+    /// The application's memory.
+    pub app: Vec<u8>,
+    /// The mbufs.
+    pub mbufs: Vec<u8>,
+    /// Frames sent and not yet taken.
+    pub sent: VecDeque<Vec<u8>>,
+    /// Frames that `sent` may hold before the ring counts as full.
+    pub capacity: usize,
+    /// Whether frames are assembled and kept; off for benchmarks.
+    pub keeps: bool,
+    /// Frames sent in all.
+    pub frames: u64,
+    header: [u8; HEADER_ROOM],
+    has_room: bool,
+    released: Vec<MbufId>,
+}
+
+impl Wire {
+    fn read(&self, piece: &Fragment) -> &[u8] {
+        let len = piece.len as usize;
+        let (memory, at) = match piece.bus {
+            MBUF_BUS.. => (&self.mbufs, piece.bus - MBUF_BUS),
+            _ => (&self.app, piece.bus - APP_BUS),
+        };
+        &memory[at as usize..at as usize + len]
+    }
+}
+
+impl Transmit for Wire {
+    fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
+        self.has_room = self.sent.len() < self.capacity;
+        self.has_room.then_some(&mut self.header)
+    }
+
+    fn send(&mut self, frame: &TxFrame<'_>) {
+        self.frames += 1;
+        if !self.keeps {
+            return;
+        }
+        assert!(self.has_room, "a frame was sent without header room");
+        self.has_room = false;
+        assert!(frame.fragments.len() <= MAX_FRAGMENTS);
+        let mut bytes = self.header[..usize::from(frame.header_len)].to_vec();
+        for piece in frame.fragments {
+            assert!(piece.len != 0, "an empty fragment");
+            bytes.extend_from_slice(self.read(piece));
+        }
+        insert_checksums(&mut bytes, frame.checksum);
+        self.sent.push_back(bytes);
+        self.released.extend(frame.release);
+        // Stale contents must not matter.
+        self.header = [0xa5; HEADER_ROOM];
+    }
+}
+
+/// Does what the NIC does: inserts the checksums that the frame asks for, after checking that the
+/// fields hold what the NIC wants to find there.
+fn insert_checksums(bytes: &mut [u8], checksum: TxChecksum) {
+    if checksum == TxChecksum::None {
+        return;
+    }
+    assert_eq!(wire::be16(bytes, 24), 0, "IPv4 checksum field is not zero");
+    assert_eq!(bytes[14], 0x45, "IPv4 header is not 20 bytes long");
+    let packet = Ipv4Packet::parse(bytes).expect("a well-formed IPv4 packet is sent");
+    assert_eq!(packet.end, bytes.len(), "IPv4 length is not the frame's");
+    let ip = !wire::fold(wire::sum(&bytes[ETHERNET..packet.payload]));
+    wire::put16(bytes, 24, ip);
+    if checksum == TxChecksum::Ipv4Tcp {
+        let len = (packet.end - packet.payload) as u64;
+        let pseudo = u64::from(wire::pseudo_sum(packet.source, packet.destination)) + len;
+        let field = wire::be16(bytes, packet.payload + 16);
+        assert_eq!(field, wire::fold(pseudo), "TCP pseudo-header sum is wrong");
+        let tcp = !wire::fold(wire::sum(&bytes[packet.payload..]));
+        wire::put16(bytes, packet.payload + 16, tcp);
+    }
+}
+
+/// Whether a frame's checksums are right, for those that have any.
+pub fn checked_frame(bytes: &[u8]) -> bool {
+    match Ipv4Packet::parse(bytes) {
+        Some(packet) if wire::be16(bytes, 12) == wire::ETHERTYPE_IPV4 => {
+            wire::ipv4_checksum_is_good(bytes, &packet)
+                && (packet.protocol != wire::PROTOCOL_TCP
+                    || wire::tcp_checksum_is_good(bytes, &packet))
+        }
+        _ => true,
+    }
+}
+
+/// An event queue of bounded size.
+pub struct Queue {
+    /// Events not yet taken.
+    pub events: VecDeque<Event>,
+    /// How many fit.
+    pub capacity: usize,
+}
+
+impl Events for Queue {
+    fn push(&mut self, event: Event) {
+        assert!(self.room() != 0, "an event was pushed without room");
+        self.events.push_back(event);
+    }
+
+    fn room(&self) -> usize {
+        self.capacity - self.events.len()
+    }
+}
+
+/// An engine and its surroundings.
+pub struct Host {
+    /// The engine.
+    pub engine: Engine,
+    /// Frame buffers.
+    pub pool: MbufPool,
+    /// The way out, and the memory.
+    pub wire: Wire,
+    /// What came up.
+    pub queue: Queue,
+    /// The time.
+    pub now: Instant,
+    mbufs: usize,
+}
+
+impl Host {
+    /// A host with `app_bytes` of application memory.
+    pub fn new(config: Config, now: Instant, app_bytes: usize) -> Self {
+        let mbufs = config.mbufs;
+        let geometry = MbufGeometry {
+            count: mbufs,
+            size_shift: MBUF_SHIFT,
+            bus: MBUF_BUS,
+            user: 0,
+        };
+        Self {
+            engine: Engine::new(config, now),
+            pool: MbufPool::new(geometry),
+            wire: Wire {
+                app: vec![0; app_bytes],
+                mbufs: vec![0; (mbufs as usize) << MBUF_SHIFT],
+                sent: VecDeque::new(),
+                capacity: 256,
+                keeps: true,
+                frames: 0,
+                header: [0; HEADER_ROOM],
+                has_room: false,
+                released: Vec::new(),
+            },
+            queue: Queue {
+                events: VecDeque::new(),
+                capacity: 1024,
+            },
+            now,
+            mbufs: mbufs as usize,
+        }
+    }
+
+    /// Calls the engine with a context.
+    pub fn with<R>(
+        &mut self,
+        call: impl FnOnce(&mut Engine, &mut Context<'_, Wire, Queue>) -> R,
+    ) -> R {
+        let mut cx = Context {
+            now: self.now,
+            tx: &mut self.wire,
+            events: &mut self.queue,
+            pool: &mut self.pool,
+        };
+        let result = call(&mut self.engine, &mut cx);
+        for mbuf in self.wire.released.drain(..) {
+            self.pool.give(mbuf);
+        }
+        result
+    }
+
+    /// Receives a frame as a NIC would that checks nothing. Dropped if the pool is empty.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        let Some(mbuf) = self.pool.take() else {
+            return;
+        };
+        let at = (mbuf.0 as usize) << MBUF_SHIFT;
+        let bytes = &bytes[..bytes.len().min(1 << MBUF_SHIFT)];
+        self.wire.mbufs[at..at + bytes.len()].copy_from_slice(bytes);
+        let frame = RxFrame {
+            mbuf,
+            len: bytes.len() as u16,
+            checksum: RxChecksum::Unchecked,
+            rss_hash: 0,
+        };
+        self.with(|engine, cx| engine.ingress(cx, frame, bytes));
+    }
+
+    /// Timers and output: the end of a half-cycle.
+    pub fn turn(&mut self) {
+        self.with(|engine, cx| {
+            engine.timers(cx);
+            engine.output(cx);
+        });
+    }
+
+    /// Bytes of an mbuf.
+    pub fn mbuf_bytes(&self, mbuf: MbufId, offset: u16, len: u16) -> &[u8] {
+        let at = ((mbuf.0 as usize) << MBUF_SHIFT) + usize::from(offset);
+        &self.wire.mbufs[at..at + usize::from(len)]
+    }
+
+    /// Mbufs that are not in the pool.
+    pub fn mbufs_out(&self) -> usize {
+        self.mbufs - self.pool.available()
+    }
+}
+
+impl Engine {
+    /// Send records that are free.
+    pub fn free_send_records(&self) -> u32 {
+        self.send_records.available()
+    }
+}

@@ -1,0 +1,94 @@
+//! A wire between two stations, with seeded faults.
+
+use crate::testing::Random;
+use alloc::vec::Vec;
+use ix_hal::Instant;
+
+/// What a wire does to frames. Chances are in thousandths.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Chance that a frame is lost.
+    pub loss: u32,
+    /// Chance that a frame arrives twice.
+    pub duplication: u32,
+    /// Chance that a bit flips.
+    pub corruption: u32,
+    /// Chance that a frame is held back by up to `reorder_delay`.
+    pub reordering: u32,
+    /// Time on the wire, in nanoseconds.
+    pub delay: u64,
+    /// Most that is added to it at random.
+    pub jitter: u64,
+    /// Most that a reordered frame is held back.
+    pub reorder_delay: u64,
+}
+
+/// One direction of a wire.
+pub struct Link {
+    faults: Faults,
+    random: Random,
+    /// In flight: when it arrives, a number to keep equal times in order, the bytes.
+    flying: Vec<(u64, u64, Vec<u8>)>,
+    serial: u64,
+    last_arrival: u64,
+    /// Frames that went missing.
+    pub lost: u64,
+}
+
+impl Link {
+    /// A wire with faults that depend on `seed` alone.
+    pub fn new(faults: Faults, seed: u64) -> Self {
+        Self {
+            faults,
+            random: Random::new(seed),
+            flying: Vec::new(),
+            serial: 0,
+            last_arrival: 0,
+            lost: 0,
+        }
+    }
+
+    /// Puts a frame on the wire.
+    pub fn send(&mut self, now: Instant, frame: Vec<u8>) {
+        if self.random.chance(self.faults.loss) {
+            self.lost += 1;
+            return;
+        }
+        if self.random.chance(self.faults.duplication) {
+            self.launch(now, frame.clone());
+        }
+        self.launch(now, frame);
+    }
+
+    fn launch(&mut self, now: Instant, mut frame: Vec<u8>) {
+        if self.random.chance(self.faults.corruption) {
+            let bit = self.random.below(frame.len() as u64 * 8) as usize;
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+        let mut arrival = now.0 + self.faults.delay + self.random.below(self.faults.jitter + 1);
+        if self.random.chance(self.faults.reordering) {
+            arrival += self.random.below(self.faults.reorder_delay + 1);
+        } else {
+            // Jitter alone does not reorder.
+            arrival = arrival.max(self.last_arrival);
+            self.last_arrival = arrival;
+        }
+        self.serial += 1;
+        self.flying.push((arrival, self.serial, frame));
+    }
+
+    /// When the next frame arrives.
+    pub fn next_arrival(&self) -> Option<Instant> {
+        self.flying.iter().map(|(at, ..)| Instant(*at)).min()
+    }
+
+    /// Takes the next frame that has arrived by `now`.
+    pub fn receive(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let (index, (arrival, ..)) = self
+            .flying
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, (at, serial, _))| (*at, *serial))?;
+        (*arrival <= now.0).then(|| self.flying.swap_remove(index).2)
+    }
+}

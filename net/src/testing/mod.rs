@@ -1,0 +1,13 @@
+//! Fakes to run an engine with on the host: memory, a pool, a NIC's transmit side that checks
+//! what it is asked to do, an event queue ([`Host`]); a wire with seeded faults ([`Link`]); and a
+//! small application that sends and verifies streams ([`App`]).
+
+mod app;
+mod host;
+mod link;
+mod random;
+
+pub use app::{App, Role, Script, stream_byte};
+pub use host::{Host, Queue, Wire, checked_frame};
+pub use link::{Faults, Link};
+pub use random::Random;

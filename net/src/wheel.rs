@@ -1,0 +1,300 @@
+//! A hierarchical timing wheel of 16 us ticks: four levels of 256 slots reach 19 hours ahead.
+//!
+//! Each timer has a number and sits in one slot's doubly linked list, so that arming and disarming
+//! are a few stores whatever the number of timers. A bit per slot says where to look; bits are
+//! cleared lazily, so that [`Wheel::next_deadline`] may be early but never late.
+
+use alloc::vec::Vec;
+use ix_hal::Instant;
+
+/// log2 of a tick in nanoseconds: 16.384 us.
+const TICK_SHIFT: u32 = 14;
+const LEVELS: usize = 4;
+const SLOT_BITS: u32 = 8;
+const SLOTS: usize = 1 << SLOT_BITS;
+
+/// A tick that never comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    tick: u64,
+    next: u32,
+    prev: u32,
+}
+
+/// The wheel: one entry per timer, then one sentinel per slot.
+pub(crate) struct Wheel {
+    entries: Vec<Entry>,
+    sentinels: u32,
+    occupied: [[u64; SLOTS / 64]; LEVELS],
+    /// All ticks up to this one have been dealt with.
+    current: u64,
+    /// Earliest tick after `current` at which a slot may have to be looked at.
+    next: u64,
+}
+
+/// First tick at or after a point in time.
+#[inline]
+fn tick_at_or_after(deadline: u64) -> u64 {
+    (deadline >> TICK_SHIFT) + u64::from(deadline & ((1 << TICK_SHIFT) - 1) != 0)
+}
+
+impl Wheel {
+    /// A wheel for timers `0..timers`, none of them armed.
+    pub fn new(timers: u32, now: Instant) -> Self {
+        let unlinked = |index| Entry {
+            tick: NEVER,
+            next: index,
+            prev: index,
+        };
+        let count = timers + (LEVELS * SLOTS) as u32;
+        Self {
+            entries: (0..count).map(unlinked).collect(),
+            sentinels: timers,
+            occupied: [[0; SLOTS / 64]; LEVELS],
+            current: now.0 >> TICK_SHIFT,
+            next: NEVER,
+        }
+    }
+
+    /// Arms a timer, or moves it, to a deadline in nanoseconds.
+    pub fn arm(&mut self, timer: u32, deadline: u64) {
+        self.unlink(timer);
+        let tick = tick_at_or_after(deadline).max(self.current + 1);
+        self.place(timer, tick);
+    }
+
+    /// Disarms a timer, armed or not.
+    pub fn disarm(&mut self, timer: u32) {
+        self.unlink(timer);
+    }
+
+    /// When [`Wheel::expired`] has to be called next.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        (self.next != NEVER).then_some(Instant(self.next << TICK_SHIFT))
+    }
+
+    /// Whether nothing can have expired by `now`.
+    #[inline]
+    pub fn is_quiet(&self, now: Instant) -> bool {
+        now.0 >> TICK_SHIFT < self.next
+    }
+
+    /// Takes one expired timer out of the wheel.
+    pub fn expired(&mut self, now: Instant) -> Option<u32> {
+        let now = now.0 >> TICK_SHIFT;
+        loop {
+            let slot = self.current as usize & (SLOTS - 1);
+            let first = self.entries[self.sentinel(0, slot)].next;
+            if first < self.sentinels {
+                self.unlink(first);
+                // More may be left in this slot.
+                self.next = self.next.min(self.current);
+                return Some(first);
+            }
+            self.occupied[0][slot >> 6] &= !(1 << (slot & 63));
+            self.next = self.find_next();
+            if self.next > now {
+                self.current = self.current.max(now);
+                return None;
+            }
+            self.current = self.next;
+            self.cascade();
+        }
+    }
+
+    fn sentinel(&self, level: usize, slot: usize) -> usize {
+        self.sentinels as usize + level * SLOTS + slot
+    }
+
+    fn unlink(&mut self, timer: u32) {
+        let Entry { next, prev, .. } = self.entries[timer as usize];
+        self.entries[prev as usize].next = next;
+        self.entries[next as usize].prev = prev;
+        self.entries[timer as usize] = Entry {
+            tick: NEVER,
+            next: timer,
+            prev: timer,
+        };
+    }
+
+    /// Links an unlinked timer into the slot of a tick that is not before `current`.
+    fn place(&mut self, timer: u32, tick: u64) {
+        const REACH: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - (1 << (SLOT_BITS * 3));
+        let ahead = (tick - self.current).min(REACH);
+        let level = match ahead {
+            0..0x100 => 0,
+            0x100..0x1_0000 => 1,
+            0x1_0000..0x100_0000 => 2,
+            _ => 3,
+        };
+        let shift = SLOT_BITS * level as u32;
+        let first_tick = (self.current + ahead) >> shift << shift;
+        let slot = (first_tick >> shift) as usize & (SLOTS - 1);
+        let sentinel = self.sentinel(level, slot);
+        let prev = self.entries[sentinel].prev;
+        self.entries[timer as usize] = Entry {
+            tick,
+            next: sentinel as u32,
+            prev,
+        };
+        self.entries[prev as usize].next = timer;
+        self.entries[sentinel].prev = timer;
+        self.occupied[level][slot >> 6] |= 1 << (slot & 63);
+        self.next = self.next.min(first_tick);
+    }
+
+    /// Moves the timers of the slots that begin at `current` to lower levels.
+    fn cascade(&mut self) {
+        for level in (1..LEVELS).rev() {
+            let shift = SLOT_BITS * level as u32;
+            if self.current & ((1 << shift) - 1) != 0 {
+                continue;
+            }
+            let slot = (self.current >> shift) as usize & (SLOTS - 1);
+            self.occupied[level][slot >> 6] &= !(1 << (slot & 63));
+            let sentinel = self.sentinel(level, slot);
+            // A timer beyond the wheel's reach comes back to the slot it was in: stop at the end
+            // of the list as it was.
+            let last = self.entries[sentinel].prev;
+            let mut timer = self.entries[sentinel].next;
+            while timer < self.sentinels {
+                let Entry { tick, next, .. } = self.entries[timer as usize];
+                self.unlink(timer);
+                self.place(timer, tick.max(self.current));
+                if timer == last {
+                    break;
+                }
+                timer = next;
+            }
+        }
+    }
+
+    /// The earliest first tick of an occupied slot after `current`.
+    fn find_next(&self) -> u64 {
+        let mut earliest = NEVER;
+        for (level, words) in self.occupied.iter().enumerate() {
+            let shift = SLOT_BITS * level as u32;
+            let position = self.current >> shift;
+            if let Some(distance) = distance_to_next(words, position as usize & (SLOTS - 1)) {
+                earliest = earliest.min((position + distance) << shift);
+            }
+        }
+        earliest
+    }
+}
+
+/// Distance, 1 to 256, from slot `from` to the next one whose bit is set.
+fn distance_to_next(words: &[u64; SLOTS / 64], from: usize) -> Option<u64> {
+    let start = (from + 1) & (SLOTS - 1);
+    let above = words[start >> 6] >> (start & 63);
+    if above != 0 {
+        return Some(u64::from(above.trailing_zeros()) + 1);
+    }
+    for step in 1..=words.len() {
+        let word = words[((start >> 6) + step) % words.len()];
+        if word != 0 {
+            let skipped = 64 - (start & 63) + (step - 1) * 64;
+            return Some((skipped as u64 + u64::from(word.trailing_zeros())) + 1);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const TICK: u64 = 1 << TICK_SHIFT;
+
+    fn drain(wheel: &mut Wheel, now: u64) -> Vec<u32> {
+        core::iter::from_fn(|| wheel.expired(Instant(now))).collect()
+    }
+
+    #[test]
+    fn timers_expire_in_their_tick_and_not_before() {
+        let mut wheel = Wheel::new(4, Instant(0));
+        wheel.arm(0, 10 * TICK);
+        wheel.arm(1, 300 * TICK);
+        wheel.arm(2, 70_000 * TICK);
+        wheel.arm(3, 20_000_000 * TICK);
+        for (timer, tick) in [(0, 10), (1, 300), (2, 70_000), (3, 20_000_000)] {
+            assert_eq!(drain(&mut wheel, tick * TICK - 1), []);
+            assert_eq!(drain(&mut wheel, tick * TICK), [timer]);
+        }
+        assert_eq!(wheel.next_deadline(), None);
+    }
+
+    #[test]
+    fn disarmed_and_moved_timers_do_not_expire_at_the_old_time() {
+        let mut wheel = Wheel::new(2, Instant(0));
+        wheel.arm(0, 10 * TICK);
+        wheel.arm(1, 10 * TICK);
+        wheel.disarm(0);
+        wheel.arm(1, 20 * TICK);
+        assert_eq!(drain(&mut wheel, 19 * TICK), []);
+        assert_eq!(drain(&mut wheel, 20 * TICK), [1]);
+    }
+
+    #[test]
+    fn deadline_in_the_past_expires_at_the_next_tick() {
+        let mut wheel = Wheel::new(1, Instant(1000 * TICK));
+        wheel.arm(0, 3);
+        assert_eq!(drain(&mut wheel, 1001 * TICK), [0]);
+    }
+
+    #[test]
+    fn timer_beyond_the_reach_still_expires() {
+        let mut wheel = Wheel::new(1, Instant(0));
+        let tick = 3 << 32;
+        wheel.arm(0, tick * TICK);
+        assert_eq!(drain(&mut wheel, (tick - 1) * TICK), []);
+        assert_eq!(drain(&mut wheel, tick * TICK), [0]);
+    }
+
+    /// Random arms, moves and clock steps against a plain list.
+    #[test]
+    fn wheel_agrees_with_a_list_of_deadlines() {
+        let mut wheel = Wheel::new(64, Instant(0));
+        let mut deadlines: Vec<Option<u64>> = vec![None; 64];
+        let mut now = 0;
+        let mut state = 3u64;
+        let mut random = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            state >> 30
+        };
+        for _ in 0..40_000 {
+            let timer = (random() % 64) as u32;
+            match random() % 4 {
+                0 => {
+                    wheel.disarm(timer);
+                    deadlines[timer as usize] = None;
+                }
+                1 => {
+                    let deadline = now + random() % (TICK << (random() % 24));
+                    wheel.arm(timer, deadline);
+                    deadlines[timer as usize] = Some(deadline);
+                }
+                _ => now += random() % (TICK << (random() % 20)),
+            }
+            let earliest = deadlines.iter().flatten().min();
+            if let Some(earliest) = earliest {
+                let told = wheel.next_deadline().expect("a timer is armed").0;
+                assert!(told <= tick_at_or_after(*earliest).max(wheel.current + 1) << TICK_SHIFT);
+            }
+            for timer in drain(&mut wheel, now) {
+                let deadline = deadlines[timer as usize].take().expect("armed");
+                assert!(deadline <= now, "early");
+            }
+            for deadline in deadlines.iter().flatten() {
+                // One tick of rounding, one for deadlines in the past.
+                assert!(*deadline + 2 * TICK > now, "late");
+            }
+        }
+    }
+}

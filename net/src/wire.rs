@@ -1,0 +1,365 @@
+//! Frames as bytes: where the fields are, how a TCP segment is read from a frame, checksums.
+//!
+//! The packet path reads IPv4 and TCP headers here, by hand and with few checks; the rare
+//! protocols (ARP, ICMP) go through `smoltcp::wire`.
+
+use crate::address::IpAddress;
+use crate::flow::FlowKey;
+use crate::seq::Seq;
+
+/// Bytes of an Ethernet header.
+pub(crate) const ETHERNET: usize = 14;
+/// Bytes of an IPv4 header without options.
+pub(crate) const IPV4: usize = 20;
+/// Bytes of a TCP header without options.
+pub(crate) const TCP: usize = 20;
+/// EtherType of IPv4.
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
+/// IP protocol number of ICMP.
+pub(crate) const PROTOCOL_ICMP: u8 = 1;
+/// IP protocol number of TCP.
+pub(crate) const PROTOCOL_TCP: u8 = 6;
+/// First word of the timestamps option as everybody sends it: two NOPs, kind 8, length 10
+/// (RFC 7323 appendix A).
+pub(crate) const TIMESTAMPS_PADDED: u32 = 0x0101_080a;
+
+/// Control bits of a TCP header.
+pub(crate) mod control {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const PSH: u8 = 0x08;
+    pub const ACK: u8 = 0x10;
+}
+
+/// The big-endian 16-bit word at a position.
+#[inline]
+pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The big-endian 32-bit word at a position.
+#[inline]
+pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Stores a big-endian 16-bit word.
+#[inline]
+pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Stores a big-endian 32-bit word.
+#[inline]
+pub(crate) fn put32(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+}
+
+/// An IPv4 packet in a frame, its header checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ipv4Packet {
+    /// Where the payload starts in the frame.
+    pub payload: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Sender.
+    pub source: u32,
+    /// Receiver.
+    pub destination: u32,
+    /// Whether this is a fragment of a packet.
+    pub is_fragment: bool,
+}
+
+impl Ipv4Packet {
+    /// Reads the header (RFC 791); `None` if it is malformed. Options are stepped over.
+    #[inline]
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let header = frame.get(ETHERNET..)?.first_chunk::<IPV4>()?;
+        let header_len = usize::from(header[0] & 15) * 4;
+        let total_len = usize::from(be16(header, 2));
+        if header[0] >> 4 != 4
+            || header_len < IPV4
+            || total_len < header_len
+            || ETHERNET + total_len > frame.len()
+        {
+            return None;
+        }
+        Some(Self {
+            payload: ETHERNET + header_len,
+            end: ETHERNET + total_len,
+            protocol: header[9],
+            source: be32(header, 12),
+            destination: be32(header, 16),
+            is_fragment: be16(header, 6) & 0x3fff != 0,
+        })
+    }
+}
+
+/// A TCP segment in a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment<'a> {
+    /// The whole frame.
+    pub frame: &'a [u8],
+    /// Flow that it belongs to.
+    pub key: FlowKey,
+    /// SEG.SEQ
+    pub seq: Seq,
+    /// SEG.ACK
+    pub ack: Seq,
+    /// Control bits, see [`control`].
+    pub control: u8,
+    /// SEG.WND as it stands, unscaled.
+    pub window: u16,
+    /// The options.
+    pub options: &'a [u8],
+    /// Where in the frame the payload starts.
+    pub payload: u16,
+    /// Bytes of payload.
+    pub len: u16,
+    /// The timestamps option, if it is there in its usual place: TSval, TSecr.
+    pub timestamps: Option<(u32, u32)>,
+}
+
+impl<'a> Segment<'a> {
+    /// Reads the TCP header of a packet; `None` if it is malformed.
+    #[inline]
+    pub fn parse(frame: &'a [u8], packet: &Ipv4Packet) -> Option<Self> {
+        let bytes = &frame.get(packet.payload..packet.end)?;
+        let header = bytes.first_chunk::<TCP>()?;
+        let header_len = usize::from(header[12] >> 4) * 4;
+        let options = bytes.get(TCP..header_len)?;
+        let timestamps = match options.first_chunk::<12>() {
+            Some(option) if be32(option, 0) == TIMESTAMPS_PADDED => {
+                Some((be32(option, 4), be32(option, 8)))
+            }
+            _ => None,
+        };
+        Some(Self {
+            frame,
+            key: FlowKey {
+                remote: IpAddress::from_ipv4(packet.source),
+                ports: be32(header, 0),
+            },
+            seq: Seq(be32(header, 4)),
+            ack: Seq(be32(header, 8)),
+            control: header[13],
+            window: be16(header, 14),
+            options,
+            payload: (packet.payload + header_len) as u16,
+            len: (bytes.len() - header_len) as u16,
+            timestamps,
+        })
+    }
+
+    /// Whether all of these control bits are set.
+    #[inline]
+    pub fn has(&self, control: u8) -> bool {
+        self.control & control == control
+    }
+
+    /// SEG.LEN: payload, SYN and FIN.
+    #[inline]
+    pub fn sequence_len(&self) -> u32 {
+        u32::from(self.len) + u32::from(self.has(control::SYN)) + u32::from(self.has(control::FIN))
+    }
+}
+
+/// Ones' complement sum of some bytes, not folded (RFC 1071). Position-independent only at even
+/// offsets.
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
+    let mut total = 0u64;
+    let (words, rest) = bytes.as_chunks::<4>();
+    for word in words {
+        total += u64::from(u32::from_be_bytes(*word));
+    }
+    let mut tail = [0; 4];
+    tail[..rest.len()].copy_from_slice(rest);
+    total + u64::from(u32::from_be_bytes(tail))
+}
+
+/// Folds a sum to 16 bits.
+#[inline]
+pub(crate) fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
+}
+
+/// Sum of the pseudo-header of a TCP segment over IPv4, without its length.
+#[inline]
+pub(crate) fn pseudo_sum(source: u32, destination: u32) -> u32 {
+    let sum = u64::from(source) + u64::from(destination) + u64::from(PROTOCOL_TCP);
+    u32::from(fold(sum))
+}
+
+/// Whether the header checksum of an IPv4 packet is right.
+pub(crate) fn ipv4_checksum_is_good(frame: &[u8], packet: &Ipv4Packet) -> bool {
+    fold(sum(&frame[ETHERNET..packet.payload])) == 0xffff
+}
+
+/// Whether the checksum of a TCP segment over IPv4 is right.
+pub(crate) fn tcp_checksum_is_good(frame: &[u8], packet: &Ipv4Packet) -> bool {
+    let segment = &frame[packet.payload..packet.end];
+    let pseudo = u64::from(pseudo_sum(packet.source, packet.destination));
+    fold(sum(segment) + pseudo + segment.len() as u64) == 0xffff
+}
+
+/// What an Ethernet, IPv4 and TCP header without options has in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TcpHeader {
+    pub source_mac: [u8; 6],
+    pub destination_mac: [u8; 6],
+    pub source: u32,
+    pub destination: u32,
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub seq: Seq,
+    pub ack: Seq,
+    pub control: u8,
+    pub window: u16,
+}
+
+/// Bytes of Ethernet, IPv4 and TCP header without options.
+pub(crate) const TCP_HEADERS: usize = ETHERNET + IPV4 + TCP;
+
+impl TcpHeader {
+    /// Writes the headers for a segment with `options_len` bytes of options (a multiple of 4,
+    /// which the caller writes at [`TCP_HEADERS`]) and `payload_len` bytes of payload. Both
+    /// checksums are as `TxChecksum::Ipv4Tcp` wants them.
+    pub fn emit(&self, room: &mut [u8], options_len: usize, payload_len: usize) {
+        room[0..6].copy_from_slice(&self.destination_mac);
+        room[6..12].copy_from_slice(&self.source_mac);
+        put16(room, 12, ETHERTYPE_IPV4);
+        let tcp_len = TCP + options_len + payload_len;
+        // Version 4, five words; no traffic class.
+        put16(room, 14, 0x4500);
+        put16(room, 16, (IPV4 + tcp_len) as u16);
+        // Identification 0 is fine with DF (RFC 6864 4.1).
+        put32(room, 18, 0x4000);
+        // TTL 64.
+        put16(room, 22, 0x4000 | u16::from(PROTOCOL_TCP));
+        put16(room, 24, 0);
+        put32(room, 26, self.source);
+        put32(room, 30, self.destination);
+        put16(room, 34, self.source_port);
+        put16(room, 36, self.destination_port);
+        put32(room, 38, self.seq.0);
+        put32(room, 42, self.ack.0);
+        room[46] = ((TCP + options_len) as u8 / 4) << 4;
+        room[47] = self.control;
+        put16(room, 48, self.window);
+        let pseudo = pseudo_sum(self.source, self.destination);
+        put16(room, 50, fold(u64::from(pseudo) + tcp_len as u64));
+        put16(room, 52, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire;
+
+    fn header() -> TcpHeader {
+        TcpHeader {
+            source_mac: [2, 0, 0, 0, 0, 1],
+            destination_mac: [2, 0, 0, 0, 0, 2],
+            source: 0x0a00_0001,
+            destination: 0x0a00_0002,
+            source_port: 40_000,
+            destination_port: 80,
+            seq: Seq(0x0102_0304),
+            ack: Seq(0x0506_0708),
+            control: control::ACK | control::PSH,
+            window: 0x1234,
+        }
+    }
+
+    /// A frame as the NIC would send it, with both checksums filled in by another implementation.
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let mut frame = alloc::vec![0; TCP_HEADERS];
+        header().emit(&mut frame, 0, payload.len());
+        frame.extend_from_slice(payload);
+        let mut ip = wire::Ipv4Packet::new_unchecked(&mut frame[ETHERNET..]);
+        ip.fill_checksum();
+        let (source, destination) = (ip.src_addr().into(), ip.dst_addr().into());
+        wire::TcpPacket::new_unchecked(&mut frame[34..]).fill_checksum(&source, &destination);
+        frame
+    }
+
+    #[test]
+    fn emitted_headers_are_read_alike_by_another_implementation() {
+        let frame = frame(b"hello");
+        let ip = wire::Ipv4Packet::new_checked(&frame[ETHERNET..]).unwrap();
+        let tcp = wire::TcpPacket::new_checked(ip.payload()).unwrap();
+        let capabilities = ChecksumCapabilities::default();
+        let repr = wire::TcpRepr::parse(
+            &tcp,
+            &ip.src_addr().into(),
+            &ip.dst_addr().into(),
+            &capabilities,
+        )
+        .unwrap();
+        assert_eq!((repr.src_port, repr.dst_port), (40_000, 80));
+        assert_eq!(repr.seq_number.0 as u32, 0x0102_0304);
+        assert_eq!(repr.ack_number.unwrap().0 as u32, 0x0506_0708);
+        assert_eq!(repr.window_len, 0x1234);
+        assert_eq!(repr.payload, b"hello");
+    }
+
+    #[test]
+    fn parse_gives_back_what_was_emitted() {
+        let frame = frame(b"hello");
+        let packet = Ipv4Packet::parse(&frame).unwrap();
+        assert!(ipv4_checksum_is_good(&frame, &packet) && tcp_checksum_is_good(&frame, &packet));
+        let segment = Segment::parse(&frame, &packet).unwrap();
+        assert_eq!(segment.key.remote.ipv4(), Some(0x0a00_0001));
+        assert_eq!(
+            (segment.key.remote_port(), segment.key.local_port()),
+            (40_000, 80)
+        );
+        assert_eq!(
+            (segment.seq, segment.ack),
+            (Seq(0x0102_0304), Seq(0x0506_0708))
+        );
+        assert_eq!(
+            (segment.payload, segment.len, segment.window),
+            (54, 5, 0x1234)
+        );
+    }
+
+    #[test]
+    fn any_flipped_bit_is_caught_by_a_checksum_or_the_parser() {
+        let good = frame(b"odd");
+        for bit in (ETHERNET * 8)..(good.len() * 8) {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let caught = match Ipv4Packet::parse(&bad) {
+                None => true,
+                Some(packet) => {
+                    !ipv4_checksum_is_good(&bad, &packet) || !tcp_checksum_is_good(&bad, &packet)
+                }
+            };
+            assert!(caught, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn truncated_frames_are_refused() {
+        let good = frame(b"");
+        for len in 0..good.len() {
+            assert!(
+                Ipv4Packet::parse(&good[..len])
+                    .and_then(|packet| Segment::parse(&good[..len], &packet))
+                    .is_none()
+            );
+        }
+    }
+}
