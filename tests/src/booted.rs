@@ -37,7 +37,7 @@ impl Booted {
     /// Boots `echo` and waits until it serves.
     pub fn echo(change: impl FnOnce(&mut MachineConfig)) -> Self {
         let booted = Self::start("echo", &[], change);
-        booted.line("ix: app: echo: listening");
+        booted.line("ix: app: echo on port");
         booted
     }
 

@@ -1,13 +1,19 @@
-//! What the tests on booted machines share: a [`Booted`] machine with Linux sockets at the other
-//! end of its wire.
+//! What tests of the whole system share: a [`Booted`] machine with Linux sockets at the other end of
+//! its wire, and the whole dataplane [`in_process`] with smoltcp at the other end.
 //!
-//! The tests themselves are in `tests/tests`, one file a subject, all of them marked `ignore`:
-//! they boot virtual machines and need root for a network namespace each. `cargo xtask test` builds
-//! the images and runs them; `cargo xtask test boot NAME` runs those whose name contains NAME.
+//! The tests themselves are in `tests/tests`, one file a subject. Those that boot virtual machines
+//! are marked `ignore`, since they need images and root for a network namespace each: `cargo xtask
+//! test` builds what they need and runs them, `cargo xtask test boot NAME` runs those whose name
+//! contains NAME.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod booted;
+#[expect(
+    unsafe_code,
+    reason = "lends memory of this process to driver and application"
+)]
+pub mod in_process;
 mod ping;
 
 pub use booted::{BOOT_TIMEOUT, Booted, EXCHANGE_TIMEOUT, pattern};

@@ -81,6 +81,11 @@ impl<R: Mmio> QueuePair<R> {
         self.queue
     }
 
+    /// Buffers in the receive ring: empty ones, and frames not yet taken.
+    pub fn rx_buffers(&self) -> u32 {
+        self.rx.held()
+    }
+
     /// See [`Ixgbe::close`](crate::Ixgbe::close).
     pub(crate) fn close(
         mut self,

@@ -1,0 +1,196 @@
+//! The whole dataplane in one process against smoltcp: see `ix_tests::in_process`.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ix_tests::in_process::{GUEST, GUEST_MAC, Peer, World, WorldKernel};
+use ix_tests::pattern;
+use ix82599::wire::{Cable, Impairment};
+use libix::{Connection, Context, Knock, Received, Runtime, Service};
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::tcp::State;
+
+/// Simulated time after which a test gives up.
+const LIMIT_NS: u64 = 120_000_000_000;
+
+/// Echoes without copying, as `apps/echo` does.
+struct Echo;
+
+impl Service for Echo {
+    type State = ();
+    fn on_start(&mut self, cx: &mut Context<()>) {
+        cx.listen(7);
+    }
+    fn on_knock(&mut self, _: &mut Context<()>, _: &Knock) -> Option<()> {
+        Some(())
+    }
+    fn on_data(&mut self, connection: &mut Connection<'_, ()>, data: Received) {
+        connection
+            .send(data)
+            .expect("the receive window bounds what is pending");
+    }
+    fn on_end_of_stream(&mut self, connection: &mut Connection<'_, ()>) {
+        connection.close();
+    }
+}
+
+struct Lab {
+    world: Rc<RefCell<World>>,
+    runtime: Runtime<Echo, WorldKernel>,
+    peer: Peer,
+}
+
+impl Lab {
+    fn new(impairment: Impairment) -> Self {
+        let (near, far) = Cable::pair(4096);
+        let net = ix_net::Config {
+            mac: GUEST_MAC,
+            ipv4: GUEST.into(),
+            mbufs: 4096,
+            mbufs_held: 3072,
+            ..Default::default()
+        };
+        let world = Rc::new(RefCell::new(World::new(near, impairment, net)));
+        let runtime = Runtime::new(Echo, WorldKernel(Rc::clone(&world)));
+        Self {
+            world,
+            runtime,
+            peer: Peer::new(far),
+        }
+    }
+
+    fn step(&mut self) {
+        self.runtime.round();
+        let now_ns = self.world.borrow().now_ns();
+        assert!(
+            now_ns < LIMIT_NS,
+            "stuck: {:#?}",
+            self.world.borrow().counters()
+        );
+        self.peer.poll(now_ns);
+    }
+
+    /// Steps until `done`, letting idle time pass faster than busy time.
+    fn until(&mut self, mut done: impl FnMut(&mut Peer) -> bool) {
+        while !done(&mut self.peer) {
+            self.step();
+        }
+    }
+
+    /// All buffers are back and no connection is left, once TIME_WAIT and timers are through.
+    fn assert_clean(&mut self) {
+        for _ in 0..20_000 {
+            self.step();
+        }
+        let mut world = self.world.borrow_mut();
+        assert_eq!(world.statistics().connections, 0, "{:#?}", world.counters());
+        assert_eq!(
+            world.mbufs_held(),
+            0,
+            "buffers leaked: {:#?}",
+            world.counters()
+        );
+    }
+
+    /// Sends `bytes` and reads their echo, then closes from the peer's side.
+    fn echo_and_close(&mut self, socket: SocketHandle, bytes: &[u8]) {
+        let (mut sent, mut echo) = (0, Vec::new());
+        self.until(|peer| {
+            let socket = peer.socket(socket);
+            if socket.can_send() && sent < bytes.len() {
+                sent += socket.send_slice(&bytes[sent..]).expect("an open socket");
+            }
+            while socket.can_recv() {
+                socket
+                    .recv(|data| {
+                        echo.extend_from_slice(data);
+                        (data.len(), ())
+                    })
+                    .expect("an open socket");
+            }
+            echo.len() >= bytes.len()
+        });
+        assert!(echo == bytes, "the stream came back changed");
+        self.peer.socket(socket).close();
+        self.until(|peer| matches!(peer.socket(socket).state(), State::Closed | State::TimeWait));
+    }
+}
+
+#[test]
+fn a_megabyte_comes_back_and_nothing_is_left_behind() {
+    let mut lab = Lab::new(Impairment::default());
+    let socket = lab.peer.connect(7, 65_535);
+    lab.echo_and_close(socket, &pattern(1, 1 << 20));
+    lab.assert_clean();
+    let counters = lab.world.borrow().counters();
+    assert_eq!(
+        counters.tcp_retransmits, 0,
+        "a good wire needs none: {counters:#?}"
+    );
+}
+
+#[test]
+fn a_hundred_connections_keep_their_bytes_apart() {
+    let mut lab = Lab::new(Impairment::default());
+    let sockets: Vec<_> = (0..100).map(|_| lab.peer.connect(7, 4096)).collect();
+    for round in 0..10 {
+        for (index, &socket) in sockets.iter().enumerate() {
+            lab.until(|peer| peer.socket(socket).may_send());
+            let message = pattern(round << 8 | index as u64, 64);
+            lab.peer
+                .socket(socket)
+                .send_slice(&message)
+                .expect("an open socket");
+        }
+        for (index, &socket) in sockets.iter().enumerate() {
+            lab.until(|peer| peer.socket(socket).recv_queue() >= 64);
+            let mut reply = [0; 64];
+            lab.peer
+                .socket(socket)
+                .recv_slice(&mut reply)
+                .expect("an open socket");
+            assert!(
+                reply[..] == pattern(round << 8 | index as u64, 64),
+                "connection {index}"
+            );
+        }
+    }
+    for &socket in &sockets {
+        lab.peer.socket(socket).close();
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn a_bad_wire_does_not_show_in_the_stream() {
+    for seed in 1..=8 {
+        let mut lab = Lab::new(Impairment {
+            loss: 0.02,
+            reorder: 0.02,
+            duplicate: 0.02,
+            seed,
+        });
+        let socket = lab.peer.connect(7, 65_535);
+        lab.echo_and_close(socket, &pattern(seed, 200_000));
+        lab.assert_clean();
+    }
+}
+
+#[test]
+fn a_peer_that_resets_leaves_nothing_behind() {
+    let mut lab = Lab::new(Impairment::default());
+    for round in 0..20 {
+        let socket = lab.peer.connect(7, 8192);
+        lab.until(|peer| peer.socket(socket).may_send());
+        lab.peer
+            .socket(socket)
+            .send_slice(&pattern(round, 8192))
+            .expect("an open socket");
+        for _ in 0..round {
+            lab.step();
+        }
+        lab.peer.socket(socket).abort();
+        lab.until(|peer| peer.socket(socket).state() == State::Closed);
+    }
+    lab.assert_clean();
+}
