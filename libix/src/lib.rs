@@ -39,6 +39,12 @@ mod bare;
 mod batch;
 mod boot;
 mod context;
+#[cfg(not(bare))]
+#[expect(
+    unsafe_code,
+    reason = "plays the kernel, which reads the application's memory"
+)]
+pub mod fake;
 mod log;
 #[cfg(any(bare, test))]
 #[expect(unsafe_code, reason = "memory functions in assembler")]

@@ -1,0 +1,220 @@
+//! A kernel in the same process, for the tests of libix and of applications: it executes batched
+//! calls and makes events as `ix_abi` says, and the test plays the peers.
+//!
+//! It is stricter than a real one, so that a broken promise shows: frame buffers are overwritten
+//! as soon as they are given back ([`POISON`]), memory being sent is compared with what it was
+//! when it was handed over, and every refused call is kept ([`FakeKernel::refused_calls`]).
+//!
+//! ```
+//! use libix::fake::FakeKernel;
+//! use libix::{Connection, Context, Knock, Received, Runtime, Service};
+//!
+//! struct Greet;
+//! impl Service for Greet {
+//!     type State = ();
+//!     fn on_start(&mut self, cx: &mut Context<()>) { cx.listen(7) }
+//!     fn on_knock(&mut self, _: &mut Context<()>, _: &Knock) -> Option<()> { Some(()) }
+//!     fn on_connected(&mut self, connection: &mut Connection<'_, ()>) {
+//!         connection.send("hello").unwrap();
+//!     }
+//!     fn on_data(&mut self, _: &mut Connection<'_, ()>, _: Received) {}
+//! }
+//!
+//! let mut runtime = Runtime::new(Greet, FakeKernel::new());
+//! runtime.round();
+//! let peer = runtime.kernel().knock(7);
+//! runtime.settle();
+//! assert_eq!(runtime.kernel().peer(peer).received(), b"hello");
+//! ```
+
+mod calls;
+mod connection;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::AtomicU64;
+use std::vec::Vec;
+
+use ix_abi::area::{CALL_COUNT, EVENT_COUNT, EVENTS, NOW_NS, WAKE_NS};
+use ix_abi::{CallNumber, Error, EventKind, event, ipv4_to_words};
+
+use crate::area::{Area, Kernel};
+use crate::runtime::Runtime;
+use crate::service::Service;
+use connection::FakeConnection;
+
+/// What a frame buffer is filled with when it was given back.
+pub const POISON: u8 = 0xdd;
+
+/// See the module.
+pub struct FakeKernel {
+    area: Area,
+    connections: Vec<FakeConnection>,
+    listening: BTreeSet<u16>,
+    events: VecDeque<[u64; event::WORDS]>,
+    calls: Vec<CallNumber>,
+    refused: Vec<(CallNumber, Error)>,
+    /// Most payload in one `recv` event.
+    pub segment_bytes: usize,
+    /// Most bytes of a connection that the application holds before its peer has to wait.
+    pub receive_window: usize,
+    /// Most unacknowledged bytes of a connection.
+    pub send_window: usize,
+    /// Most events in one round.
+    pub event_batch: usize,
+    /// Answer to `connect`: the outcome of the handshake.
+    pub connect_outcome: Result<(), Error>,
+    /// How far time goes on in each round.
+    pub round_ns: u64,
+}
+
+/// A peer that the test plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerId(usize);
+
+impl Default for FakeKernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeKernel {
+    /// A kernel without connections, with an area of its own.
+    pub fn new() -> Self {
+        use ix_abi::area::{MAGIC, MAGIC_WORD, VERSION_WORD, WORDS};
+        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        words[MAGIC_WORD].store(MAGIC, std::sync::atomic::Ordering::Relaxed);
+        words[VERSION_WORD].store(
+            u64::from(ix_abi::VERSION),
+            std::sync::atomic::Ordering::Relaxed,
+        );
+        Self {
+            area: Area::new(words.leak()).expect("it was just made"),
+            connections: Vec::new(),
+            listening: BTreeSet::new(),
+            events: VecDeque::new(),
+            calls: Vec::new(),
+            refused: Vec::new(),
+            segment_bytes: 1460,
+            receive_window: 64 << 10,
+            send_window: 64 << 10,
+            event_batch: 256,
+            connect_outcome: Ok(()),
+            round_ns: 10_000,
+        }
+    }
+
+    /// A peer asks for a connection on that port.
+    pub fn knock(&mut self, local_port: u16) -> PeerId {
+        let id = PeerId(self.connections.len());
+        let mut connection = FakeConnection::new(id.0);
+        if self.listening.contains(&local_port) {
+            let port = u64::from(40_000 + id.0 as u16) << 16;
+            let (high, low) = ipv4_to_words(0x0a09_0001);
+            self.events.push_back([
+                EventKind::Knock as u64 | port | u64::from(local_port) << 32,
+                connection.handle,
+                high,
+                low,
+            ]);
+        } else {
+            connection.refuse();
+        }
+        self.connections.push(connection);
+        id
+    }
+
+    /// The peer takes its knock back, or the application was too slow.
+    pub fn withdraw(&mut self, id: PeerId) {
+        let event = self.connections[id.0].withdraw();
+        self.events.push_back(event);
+    }
+
+    /// The other end of a connection.
+    pub fn peer(&mut self, id: PeerId) -> &mut FakeConnection {
+        &mut self.connections[id.0]
+    }
+
+    /// The peer that the application connected to last.
+    pub fn last_peer(&self) -> PeerId {
+        PeerId(self.connections.len() - 1)
+    }
+
+    /// The calls of the last round that made any.
+    pub fn last_calls(&self) -> &[CallNumber] {
+        &self.calls
+    }
+
+    /// All calls that were answered with an error.
+    pub fn refused_calls(&self) -> &[(CallNumber, Error)] {
+        &self.refused
+    }
+
+    /// Connections whose handle is not released.
+    pub fn open_handles(&self) -> usize {
+        let is_held = |connection: &&FakeConnection| !connection.is_released();
+        self.connections.iter().filter(is_held).count()
+    }
+
+    /// Whether the application waits, and nothing is on its way to it.
+    fn is_settled(&self) -> bool {
+        self.area.load(EVENT_COUNT) == 0 && self.area.load(CALL_COUNT) == 0
+    }
+}
+
+// SAFETY: events come from `FakeConnection`, which keeps the frame buffers of its segments alive
+// for good and unchanged until they are given back or the handle is released, and reads memory
+// passed to `sendv` only until it has said `sent` or `dead`.
+unsafe impl Kernel for FakeKernel {
+    fn area(&self) -> Area {
+        self.area
+    }
+
+    #[inline(never)]
+    fn run_io(&mut self) {
+        let now_ns = self.area.load(NOW_NS) + self.round_ns;
+        self.area.store(NOW_NS, now_ns);
+        self.execute_calls();
+        for connection in &mut self.connections {
+            connection.exchange(
+                self.segment_bytes,
+                self.receive_window,
+                self.send_window,
+                &mut self.events,
+            );
+        }
+        let count = self.events.len().min(self.event_batch);
+        for (index, words) in self.events.drain(..count).enumerate() {
+            for (offset, word) in words.into_iter().enumerate() {
+                self.area
+                    .store(EVENTS + index * event::WORDS + offset, word);
+            }
+        }
+        self.area.store(EVENT_COUNT, count as u64);
+    }
+}
+
+impl<S: Service> Runtime<S, FakeKernel> {
+    /// Rounds until nothing moves any more.
+    ///
+    /// # Panics
+    /// If that never comes.
+    pub fn settle(&mut self) {
+        for _ in 0..MOST_ROUNDS {
+            self.round();
+            let kernel = self.kernel();
+            let is_quiet = kernel.is_settled() && kernel.calls.is_empty();
+            if is_quiet && kernel.area.load(WAKE_NS) != 1 {
+                // One more, for calls that the last round's results gave rise to.
+                self.round();
+                let kernel = self.kernel();
+                if kernel.is_settled() && kernel.calls.is_empty() {
+                    return;
+                }
+            }
+        }
+        panic!("still moving after {MOST_ROUNDS} rounds");
+    }
+}
+
+/// More rounds than any test needs.
+const MOST_ROUNDS: usize = 1_000_000;
