@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ix_machine::accel::{Accel, AccelChoice};
 use ix_machine::qemu::{Qemu, Version};
-use ix_machine::{Artifacts, CpuModel, Machine, MachineConfig};
+use ix_machine::{Artifacts, Machine, MachineConfig};
 
 use crate::baseline::Point;
 use crate::client::{Check, ClosedLoop};
@@ -116,10 +116,8 @@ pub fn build_plugin(qemu: &Qemu) -> Result<PathBuf> {
 fn machine_config(plugin: &Path, socket: &Path) -> Result<MachineConfig> {
     let mut config = MachineConfig::new(&Artifacts::of_workspace(), APPLICATION);
     config.accel = AccelChoice::Fixed(Accel::Tcg);
-    // QEMU ends with "Bad icount read" when an x2APIC timer register is read under icount. Polling,
-    // the kernel does not touch the APIC.
-    config.cpu_model = CpuModel::Named("max,-x2apic".to_owned());
-    // A guest that halts under icount jumps ahead in its own time, and its timers with it.
+    // A guest that halts under icount jumps ahead in its own time, and its timers with it. Polling,
+    // it also leaves the APIC's timer alone, which QEMU cannot read under icount ("Bad icount read").
     config
         .kernel_options
         .push(("poll".to_owned(), "on".to_owned()));
