@@ -6,8 +6,8 @@
 //! of the address space, so that totals stay exact and the reader sees what has no address.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::api::{
     Block, Entry, INLINE_ADD_U64, Scoreboard, qemu_plugin_insn_vaddr, qemu_plugin_num_vcpus,
@@ -50,10 +50,7 @@ impl Counters {
     /// # Safety
     /// `block` is the handle of the translation callback that is running.
     pub unsafe fn count_block(&self, block: *mut Block) {
-        let mut addresses = self
-            .addresses
-            .lock()
-            .expect("no thread panics with the lock held");
+        let mut addresses = self.addresses();
         // SAFETY: the handle is valid, by contract, and so are the instruction handles taken from
         // it at indices below its length; the entry lies inside the scoreboard's elements.
         unsafe {
@@ -80,12 +77,7 @@ impl Counters {
         if qemu_plugin_num_vcpus() < self.vcpus.cast_signed() {
             return Vec::new();
         }
-        let used = self
-            .addresses
-            .lock()
-            .expect("no thread panics with the lock held")
-            .by_slot
-            .len();
+        let used = self.addresses().by_slot.len();
         let mut counts = vec![0; used];
         for vcpu in 0..self.vcpus {
             // SAFETY: all CPUs exist and none is added (the runner plugs none), so the element
@@ -99,11 +91,18 @@ impl Counters {
                 *count += slot.load(Ordering::Relaxed);
             }
         }
-        let addresses = self
-            .addresses
+        self.addresses()
+            .by_slot
+            .iter()
+            .copied()
+            .zip(counts)
+            .collect()
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+        self.addresses
             .lock()
-            .expect("no thread panics with the lock held");
-        addresses.by_slot.iter().copied().zip(counts).collect()
+            .expect("no thread panics with the lock held")
     }
 }
 
@@ -132,5 +131,30 @@ impl Addresses {
         self.by_slot.push(address);
         self.slots.insert(address, slot);
         slot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_keeps_its_slot_and_what_finds_none_is_counted_by_half() {
+        let mut addresses = Addresses::new();
+        let first = addresses.slot(0x1000);
+        assert_eq!(addresses.slot(0x1000), first);
+        assert_eq!(addresses.by_slot[first], 0x1000);
+        for address in 0x2000.. {
+            if addresses.slot(address) < OVERFLOW.len() {
+                break;
+            }
+        }
+        assert_eq!(addresses.by_slot.len(), SLOTS);
+        let [lower, upper] = [0x7fff_ffff_f000, 0xffff_ffff_8000_0000].map(|at| addresses.slot(at));
+        assert_eq!(
+            [addresses.by_slot[lower], addresses.by_slot[upper]],
+            OVERFLOW
+        );
+        assert_eq!(addresses.slot(0x1000), first, "known addresses go on");
     }
 }
