@@ -37,6 +37,13 @@ impl DmaSlice {
         self.words.len()
     }
 
+    /// The words in pairs, for rings of 16-byte descriptors; an odd last word is left out. The
+    /// caller chooses the ordering of its accesses.
+    #[inline]
+    pub fn pairs(&self) -> &'static [[AtomicU64; 2]] {
+        self.words.as_chunks().0
+    }
+
     /// Loads a word; later loads are not moved before it.
     ///
     /// # Panics
