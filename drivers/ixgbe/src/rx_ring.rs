@@ -2,10 +2,15 @@
 //! and come back with a frame.
 //!
 //! The two positions, `next` and `fill`, count descriptors since the start and wrap around freely;
-//! a position's descriptor is its low bits.
+//! a position's descriptor is its low bits. Descriptors are written without regard to order, since
+//! the device looks at none before the doorbell, and whoever rings it orders the two.
 
 use alloc::boxed::Box;
 use alloc::vec;
+use core::iter::zip;
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use ix_hal::{DmaSlice, MbufGeometry, MbufId, MbufPool, RxChecksum, RxFrame};
 use ixgbe_spec::{RxError, RxRead, RxStatus, RxWriteBack};
 
@@ -22,7 +27,8 @@ const BROKEN: u64 = (RxError::RXE.bits() as u64) << 20;
 /// A receive ring and the buffers in it.
 #[derive(Debug)]
 pub struct RxRing {
-    ring: DmaSlice,
+    memory: DmaSlice,
+    descriptors: &'static [[AtomicU64; 2]],
     mask: u32,
     /// The next descriptor that the device completes.
     next: u32,
@@ -40,22 +46,24 @@ pub struct RxRing {
 }
 
 impl RxRing {
-    /// An empty ring in `ring`, whose length is a power of two, for buffers of the pool's size.
+    /// An empty ring in `memory`, whose length is a power of two, for buffers of the pool's size.
     ///
     /// # Panics
     /// If the number of descriptors is not a power of two of at least [`REFILL_BATCH`].
-    pub fn new(ring: DmaSlice, pool: &MbufGeometry) -> Self {
-        let descriptors = ring.words() / 2;
-        assert!(descriptors.is_power_of_two() && descriptors >= REFILL_BATCH as usize);
-        for word in 0..ring.words() {
-            ring.store(word, 0);
+    pub fn new(memory: DmaSlice, pool: &MbufGeometry) -> Self {
+        let descriptors = memory.pairs();
+        let count = descriptors.len();
+        assert!(count.is_power_of_two() && count >= REFILL_BATCH as usize);
+        for word in descriptors.as_flattened() {
+            word.store(0, Relaxed);
         }
         Self {
-            ring,
-            mask: descriptors as u32 - 1,
+            memory,
+            descriptors,
+            mask: count as u32 - 1,
             next: 0,
             fill: 0,
-            mbufs: vec![MbufId(0); descriptors].into(),
+            mbufs: vec![MbufId(0); count].into(),
             length_span: (pool.size() as u32).min(u32::from(u16::MAX)) - MIN_FRAME,
             in_long_frame: false,
             frames: 0,
@@ -68,22 +76,36 @@ impl RxRing {
     /// that took several descriptors, or whose length is nonsense go back to the pool.
     #[inline]
     pub fn receive(&mut self, frames: &mut [RxFrame], pool: &mut MbufPool) -> usize {
+        // Copied, since the compiler reads fields anew after each load with an ordering.
+        let Self {
+            descriptors,
+            mask,
+            length_span,
+            fill,
+            ..
+        } = *self;
+        // Of equal length, so that one bounds check does for both.
+        let mbufs = &self.mbufs[..descriptors.len()];
+        let mut next = self.next;
+        let mut long = self.in_long_frame;
         let mut received = 0;
         let mut bytes = 0;
         // Of what is between `next` and `fill` only: a descriptor that was not given to the device
         // still holds its last completion.
-        while received < frames.len() && self.next != self.fill {
-            let index = (self.next & self.mask) as usize;
-            let second = self.ring.load(2 * index + 1);
+        while received < frames.len() && next != fill {
+            let index = (next & mask) as usize;
+            let [first, second] = &descriptors[index];
+            // The device writes this word last, so that it is read first.
+            let second = second.load(Acquire);
             if !RxWriteBack::is_done(second) {
                 break;
             }
-            let completion = RxWriteBack([self.ring.load(2 * index), second]);
-            let mbuf = self.mbufs[index];
-            self.next = self.next.wrapping_add(1);
+            let completion = RxWriteBack([first.load(Relaxed), second]);
+            let mbuf = mbufs[index];
+            next = next.wrapping_add(1);
             let length = u32::from(completion.length());
-            let whole = second & (WHOLE | BROKEN) == WHOLE && !self.in_long_frame;
-            if whole && length.wrapping_sub(MIN_FRAME) <= self.length_span {
+            let whole = second & (WHOLE | BROKEN) == WHOLE && !long;
+            if whole && length.wrapping_sub(MIN_FRAME) <= length_span {
                 bytes += u64::from(length);
                 frames[received] = RxFrame {
                     mbuf,
@@ -93,22 +115,17 @@ impl RxRing {
                 };
                 received += 1;
             } else {
-                self.discard(second, mbuf, pool);
+                // A frame of several descriptors is counted at its end.
+                long = second & WHOLE == 0;
+                self.errors += u64::from(!long);
+                discard(mbuf, pool);
             }
         }
+        self.next = next;
+        self.in_long_frame = long;
         self.frames += received as u64;
         self.bytes += bytes;
         received
-    }
-
-    /// Drops a descriptor's part of a frame, and counts the frame at its end.
-    #[cold]
-    fn discard(&mut self, second: u64, mbuf: MbufId, pool: &mut MbufPool) {
-        self.in_long_frame = second & WHOLE == 0;
-        if !self.in_long_frame {
-            self.errors += 1;
-        }
-        pool.give(mbuf);
     }
 
     /// Puts buffers from the pool into empty descriptors. Returns the new tail if the device is to
@@ -126,17 +143,31 @@ impl RxRing {
         if count == 0 || (count < REFILL_BATCH && held >= REFILL_BATCH) {
             return None;
         }
-        let geometry = *pool.geometry();
-        for _ in 0..count {
-            let Some(mbuf) = pool.take() else { break };
-            let index = (self.fill & self.mask) as usize;
-            let [packet, header] = RxRead::one_buffer(geometry.bus_of(mbuf));
-            self.ring.store(2 * index, packet);
-            self.ring.store(2 * index + 1, header);
-            self.mbufs[index] = mbuf;
-            self.fill = self.fill.wrapping_add(1);
-        }
+        self.fill(count, pool);
         Some(self.fill & self.mask)
+    }
+
+    /// Fills `count` descriptors, up to the end of the ring and from its start.
+    fn fill(&mut self, count: u32, pool: &mut MbufPool) {
+        let start = (self.fill & self.mask) as usize;
+        let count = count as usize;
+        let to_end = count.min(self.descriptors.len() - start);
+        self.fill_run(start..start + to_end, pool);
+        self.fill_run(0..count - to_end, pool);
+    }
+
+    fn fill_run(&mut self, run: Range<usize>, pool: &mut MbufPool) {
+        let geometry = *pool.geometry();
+        let mut filled = 0;
+        for (descriptor, slot) in zip(&self.descriptors[run.clone()], &mut self.mbufs[run]) {
+            let Some(mbuf) = pool.take() else { break };
+            let [packet, header] = RxRead::one_buffer(geometry.bus_of(mbuf));
+            descriptor[0].store(packet, Relaxed);
+            descriptor[1].store(header, Relaxed);
+            *slot = mbuf;
+            filled += 1;
+        }
+        self.fill = self.fill.wrapping_add(filled);
     }
 
     /// Takes all buffers back, completed or not, from a ring that the device no longer uses.
@@ -154,7 +185,7 @@ impl RxRing {
 
     /// The descriptors' memory.
     pub fn memory(&self) -> DmaSlice {
-        self.ring
+        self.memory
     }
 
     /// Frames received.
@@ -171,6 +202,12 @@ impl RxRing {
     pub fn errors(&self) -> u64 {
         self.errors
     }
+}
+
+/// Takes the buffer of a frame that is not passed on.
+#[cold]
+fn discard(mbuf: MbufId, pool: &mut MbufPool) {
+    pool.give(mbuf);
 }
 
 /// The RSS hash, 0 without one.

@@ -1,11 +1,15 @@
 //! The transmit ring without its registers: frames become descriptors, and completions free them.
 //!
 //! Positions count descriptors since the start and wrap around freely; a position's descriptor is
-//! its low bits. They follow each other: `clean <= announced <= tail`.
+//! its low bits. They follow each other: `clean <= announced <= tail`. Descriptors are written
+//! without regard to order, since the device looks at none before the doorbell, and whoever rings
+//! it orders the two.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use ix_hal::{DmaSlice, HEADER_ROOM, MAX_FRAGMENTS, MbufId, MbufPool, TxChecksum, TxFrame};
 use ixgbe_spec::{L4Type, TxCommand, TxContext, TxData, TxOptions, TxWriteBack};
 
@@ -20,12 +24,12 @@ const ETHERNET_HEADER: u8 = 14;
 const IPV4_HEADER: u16 = 20;
 const REPORT: u64 = TxCommand::RS.bits() as u64;
 const END_OF_PACKET: u64 = TxCommand::EOP.bits() as u64;
-const IXSM_TXSM: TxOptions = TxOptions::IXSM.union(TxOptions::TXSM);
 
 /// A transmit ring, its header rooms, and what waits for completion.
 #[derive(Debug)]
 pub struct TxRing {
-    ring: DmaSlice,
+    memory: DmaSlice,
+    descriptors: &'static [[AtomicU64; 2]],
     mask: u32,
     headers: &'static mut [[u8; HEADER_ROOM]],
     headers_bus: u64,
@@ -60,27 +64,29 @@ struct Release {
 }
 
 impl TxRing {
-    /// An empty ring in `ring`, whose length is a power of two, with a header room for each
+    /// An empty ring in `memory`, whose length is a power of two, with a header room for each
     /// descriptor, for frames of up to `max_frame` bytes without FCS.
     ///
     /// # Panics
     /// If the number of descriptors is not a power of two, too small for a frame, or larger than
     /// the number of rooms.
     pub fn new(
-        ring: DmaSlice,
+        memory: DmaSlice,
         headers: &'static mut [[u8; HEADER_ROOM]],
         headers_bus: u64,
         max_frame: u32,
     ) -> Self {
-        let descriptors = ring.words() / 2;
-        assert!(descriptors.is_power_of_two() && descriptors > FRAME_DESCRIPTORS as usize);
-        assert!(headers.len() >= descriptors);
-        for word in 0..ring.words() {
-            ring.store(word, 0);
+        let descriptors = memory.pairs();
+        let count = descriptors.len();
+        assert!(count.is_power_of_two() && count > FRAME_DESCRIPTORS as usize);
+        assert!(headers.len() >= count);
+        for word in descriptors.as_flattened() {
+            word.store(0, Relaxed);
         }
         Self {
-            ring,
-            mask: descriptors as u32 - 1,
+            memory,
+            descriptors,
+            mask: count as u32 - 1,
             headers,
             headers_bus,
             max_frame: max_frame.min(u32::from(u16::MAX)),
@@ -89,10 +95,10 @@ impl TxRing {
             clean: 0,
             last_word: 0,
             reported: 0,
-            reports: Reports::new(descriptors),
+            reports: Reports::new(count),
             room_given: false,
             contexts: [false; 2],
-            releases: VecDeque::with_capacity(descriptors),
+            releases: VecDeque::with_capacity(count),
             frames: 0,
             bytes: 0,
             drops: 0,
@@ -102,15 +108,18 @@ impl TxRing {
     /// Header room of the next frame, see [`ix_hal::Transmit::header`].
     #[inline]
     pub fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
-        if self.free() < FRAME_DESCRIPTORS {
-            self.complete();
-            if self.free() < FRAME_DESCRIPTORS {
-                return None;
-            }
+        if self.free() < FRAME_DESCRIPTORS && !self.make_room() {
+            return None;
         }
         self.room_given = true;
         // The room of the frame's first descriptor, whichever kind that will be.
         self.headers.get_mut((self.tail & self.mask) as usize)
+    }
+
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        self.complete();
+        self.free() >= FRAME_DESCRIPTORS
     }
 
     /// Queues the frame in the room, see [`ix_hal::Transmit::send`].
@@ -118,9 +127,14 @@ impl TxRing {
     pub fn send(&mut self, frame: &TxFrame<'_>) {
         match self.length(frame) {
             Some(length) => self.queue(frame, length),
-            None => self.refuse(frame),
+            None => self.drops += 1,
         }
         self.room_given = false;
+        if let Some(mbuf) = frame.release {
+            // That of a refused frame goes back with those queued before it.
+            let until = self.tail;
+            self.releases.push_back(Release { until, mbuf });
+        }
     }
 
     /// Length of a frame that can be queued.
@@ -128,124 +142,73 @@ impl TxRing {
     fn length(&self, frame: &TxFrame<'_>) -> Option<u32> {
         let mut length = u32::from(frame.header_len);
         let mut sound = self.room_given
-            && length <= HEADER_ROOM as u32
-            && length >= MIN_FRAME
+            && (MIN_FRAME..=HEADER_ROOM as u32).contains(&length)
             && frame.fragments.len() <= MAX_FRAGMENTS;
         for fragment in frame.fragments {
+            // Neither empty nor too long, in one comparison.
             sound &= fragment.len.wrapping_sub(1) < self.max_frame;
             length = length.wrapping_add(fragment.len);
         }
         (sound && length <= self.max_frame).then_some(length)
     }
 
+    /// Writes the descriptors of a frame.
     #[inline]
     fn queue(&mut self, frame: &TxFrame<'_>, length: u32) {
         let room = u64::from(self.tail & self.mask);
         let header = self.headers_bus + room * HEADER_ROOM as u64;
-        let (context, options) = match frame.checksum {
-            TxChecksum::None => (0, TxOptions::empty()),
-            TxChecksum::Ipv4 => (self.context(L4Type::Tcp), TxOptions::IXSM),
-            TxChecksum::Ipv4Tcp => (self.context(L4Type::Tcp), IXSM_TXSM),
-            TxChecksum::Ipv4Udp => (self.context(L4Type::Udp), IXSM_TXSM),
-        };
-        // The same for all descriptors of the frame but for the length, which is in the low bits.
-        let [_, common] = TxData {
-            address: 0,
-            length: 0,
-            command: TxCommand::IFCS,
-            options,
-            context,
-            check_context: false,
-            payload_length: length,
+        let kind = &KINDS[frame.checksum as usize];
+        if kind.needs_context && !self.contexts[usize::from(kind.context)] {
+            self.write_context(kind);
         }
-        .encode();
-        self.push([header, common | u64::from(frame.header_len)]);
+        // Offloads and the length of the frame are looked at in its first descriptor only.
+        let first_word = kind.first_word | payload_length(length) | u64::from(frame.header_len);
+        let mut position = self.tail;
+        let mut words = [header, first_word];
+        // Copied, since the compiler reads fields anew after each store to shared memory.
+        let (descriptors, mask) = (self.descriptors, self.mask);
         for fragment in frame.fragments {
-            self.push([fragment.bus, common | u64::from(fragment.len)]);
+            write(descriptors, position & mask, words);
+            position = position.wrapping_add(1);
+            words = [fragment.bus, DATA | u64::from(fragment.len)];
         }
-        self.end_frame();
-        if let Some(mbuf) = frame.release {
-            let until = self.tail;
-            self.releases.push_back(Release { until, mbuf });
+        words[1] |= END_OF_PACKET;
+        write(descriptors, position & mask, words);
+        self.last_word = words[1];
+        self.tail = position.wrapping_add(1);
+        if self.tail.wrapping_sub(self.reported) >= REPORT_INTERVAL {
+            self.report();
         }
         self.frames += 1;
         self.bytes += u64::from(length);
     }
 
-    /// Counts a frame that cannot be queued. Its mbuf goes back with those queued before.
+    /// The device keeps two contexts of a queue until they are overwritten (7.2.3.3), and since
+    /// headers up to layer 4 are always of the same length, two are all that is ever needed: each
+    /// is written once.
     #[cold]
-    fn refuse(&mut self, frame: &TxFrame<'_>) {
-        self.drops += 1;
-        if let Some(mbuf) = frame.release {
-            let until = self.tail;
-            self.releases.push_back(Release { until, mbuf });
-        }
-    }
-
-    /// The number of the context for a protocol. The device keeps two contexts of a queue until
-    /// they are overwritten (7.2.3.3), and since headers up to layer 4 are always of the same
-    /// length, two are all that is ever needed: each is written once.
-    #[inline]
-    fn context(&mut self, l4_type: L4Type) -> u8 {
-        let index = match l4_type {
-            L4Type::Tcp => 0,
-            L4Type::Udp | L4Type::Sctp => 1,
-        };
-        if !self.contexts[usize::from(index)] {
-            self.write_context(l4_type, index);
-        }
-        index
-    }
-
-    #[cold]
-    fn write_context(&mut self, l4_type: L4Type, index: u8) {
+    fn write_context(&mut self, kind: &Kind) {
         let context = TxContext {
             mac_length: ETHERNET_HEADER,
             ip_length: IPV4_HEADER,
             vlan: 0,
             ipv4: true,
-            l4_type: Some(l4_type),
-            index,
+            l4_type: Some(kind.l4_type),
+            index: kind.context,
             l4_length: 0,
             mss: 0,
         };
-        self.push(context.encode());
-        self.contexts[usize::from(index)] = true;
-    }
-
-    /// Writes the next descriptor.
-    #[inline]
-    fn push(&mut self, words: [u64; 2]) {
-        let index = (self.tail & self.mask) as usize;
-        self.ring.store(2 * index, words[0]);
-        self.ring.store(2 * index + 1, words[1]);
-        self.last_word = words[1];
+        write(self.descriptors, self.tail & self.mask, context.encode());
         self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Marks the last descriptor written as its frame's last.
-    #[inline]
-    fn end_frame(&mut self) {
-        self.last_word |= END_OF_PACKET;
-        if self.tail.wrapping_sub(self.reported) >= REPORT_INTERVAL {
-            self.report();
-        } else {
-            self.rewrite_last();
-        }
+        self.contexts[usize::from(kind.context)] = true;
     }
 
     /// Asks for a report on the last descriptor written, which ends a frame.
     fn report(&mut self) {
-        self.last_word |= REPORT;
-        self.rewrite_last();
+        let last = self.tail.wrapping_sub(1) & self.mask;
+        self.descriptors[last as usize][1].store(self.last_word | REPORT, Relaxed);
         self.reported = self.tail;
         self.reports.push(self.tail);
-    }
-
-    #[inline]
-    fn rewrite_last(&mut self) {
-        let last = (self.tail.wrapping_sub(1) & self.mask) as usize;
-        self.ring.store(2 * last + 1, self.last_word);
     }
 
     /// The new tail, if frames were queued since the last time. The last of them reports, so that
@@ -280,7 +243,7 @@ impl TxRing {
     fn complete(&mut self) {
         while let Some(until) = self.reports.first() {
             let last = (until.wrapping_sub(1) & self.mask) as usize;
-            if !TxWriteBack::is_done(self.ring.load(2 * last + 1)) {
+            if !TxWriteBack::is_done(self.descriptors[last][1].load(Acquire)) {
                 break;
             }
             self.clean = until;
@@ -303,7 +266,7 @@ impl TxRing {
 
     /// The memory of the descriptors, the header rooms, and their bus address.
     pub fn into_memory(self) -> (DmaSlice, &'static mut [[u8; HEADER_ROOM]], u64) {
-        (self.ring, self.headers, self.headers_bus)
+        (self.memory, self.headers, self.headers_bus)
     }
 
     /// Frames queued.
@@ -320,6 +283,74 @@ impl TxRing {
     pub fn drops(&self) -> u64 {
         self.drops
     }
+}
+
+#[inline]
+fn write(descriptors: &[[AtomicU64; 2]], index: u32, words: [u64; 2]) {
+    let [first, second] = &descriptors[index as usize];
+    first.store(words[0], Relaxed);
+    second.store(words[1], Relaxed);
+}
+
+/// What a [`TxChecksum`] means for descriptors.
+#[derive(Debug)]
+struct Kind {
+    needs_context: bool,
+    /// Number of the context, 0 or 1.
+    context: u8,
+    l4_type: L4Type,
+    /// Second word of the first descriptor, without lengths.
+    first_word: u64,
+}
+
+/// By number of the [`TxChecksum`]. A context for TCP serves where only the IPv4 header counts.
+const KINDS: [Kind; 4] = {
+    let ip = TxOptions::IXSM;
+    let both = TxOptions::IXSM.union(TxOptions::TXSM);
+    [
+        kind(false, 0, L4Type::Tcp, TxOptions::empty()),
+        kind(true, 0, L4Type::Tcp, ip),
+        kind(true, 0, L4Type::Tcp, both),
+        kind(true, 1, L4Type::Udp, both),
+    ]
+};
+const _: () = {
+    assert!(TxChecksum::None as usize == 0 && TxChecksum::Ipv4 as usize == 1);
+    assert!(TxChecksum::Ipv4Tcp as usize == 2 && TxChecksum::Ipv4Udp as usize == 3);
+};
+
+const fn kind(needs_context: bool, context: u8, l4_type: L4Type, options: TxOptions) -> Kind {
+    Kind {
+        needs_context,
+        context,
+        l4_type,
+        first_word: data_word(context, options, 0),
+    }
+}
+
+/// Second word of a data descriptor that does not end its frame, without the length of its piece,
+/// which is in the low 16 bits.
+#[inline]
+const fn data_word(context: u8, options: TxOptions, payload_length: u32) -> u64 {
+    TxData {
+        address: 0,
+        length: 0,
+        command: TxCommand::IFCS,
+        options,
+        context,
+        check_context: false,
+        payload_length,
+    }
+    .encode()[1]
+}
+
+/// Second word of a frame's descriptors after the first, without their length.
+const DATA: u64 = data_word(0, TxOptions::empty(), 0);
+
+/// PAYLEN in the second word.
+#[inline]
+const fn payload_length(length: u32) -> u64 {
+    data_word(0, TxOptions::empty(), length) & !DATA
 }
 
 /// Positions that report, oldest first. There are never more than descriptors.
@@ -436,7 +467,10 @@ mod tests {
         assert_eq!(pieces, [(HEADERS_BUS, 54), (0x1000, 100), (0x9000, 1)]);
         for (position, descriptor) in seen.iter().enumerate() {
             let last = position == 2;
-            assert_eq!(descriptor.payload_length, 155);
+            assert_eq!(
+                descriptor.payload_length,
+                if position == 0 { 155 } else { 0 }
+            );
             assert!(descriptor.command.contains(TxCommand::IFCS));
             assert_eq!(descriptor.command.contains(TxCommand::EOP), last);
             assert_eq!(descriptor.command.contains(TxCommand::RS), last);
@@ -484,19 +518,14 @@ mod tests {
         assert_eq!((tcp.l4_type, tcp.index), (Some(L4Type::Tcp), 0));
         assert_eq!((udp.l4_type, udp.index), (Some(L4Type::Udp), 1));
         assert_eq!((tcp.mac_length, tcp.ip_length, tcp.ipv4), (14, 20, true));
+        let both = TxOptions::IXSM | TxOptions::TXSM;
         let uses: Vec<(u8, TxOptions)> = seen
             .iter()
             .filter(|it| matches!(it, TxDescriptor::Data(_)))
             .map(|it| (data(it).context, data(it).options))
             .collect();
         let ip_only = TxOptions::IXSM;
-        let expected = [
-            (0, IXSM_TXSM),
-            (0, ip_only),
-            (1, IXSM_TXSM),
-            (0, IXSM_TXSM),
-            (1, IXSM_TXSM),
-        ];
+        let expected = [(0, both), (0, ip_only), (1, both), (0, both), (1, both)];
         assert_eq!(uses, expected);
     }
 
