@@ -51,7 +51,7 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     const MBUFS_MOST: u64 = 128 << 20;
     const HEAP_MOST: u64 = 512 << 20;
-    const KERNEL_HEAP_MOST: u64 = 256 << 20;
+    const KERNEL_HEAP_MOST: u64 = 128 << 20;
     /// What is left for rings, page tables and the image's own region.
     const RESERVE: u64 = 32 << 20;
 
@@ -60,9 +60,9 @@ impl MemoryPlan {
         let usable = available.checked_sub(Self::RESERVE)?;
         let part = |share: u64, most: u64| (usable / 16 * share).min(most) & !(LARGE_PAGE - 1);
         let plan = Self {
-            kernel_heap: part(4, Self::KERNEL_HEAP_MOST),
-            mbufs: part(3, Self::MBUFS_MOST),
-            heap: part(6, Self::HEAP_MOST),
+            kernel_heap: part(2, Self::KERNEL_HEAP_MOST),
+            mbufs: part(4, Self::MBUFS_MOST),
+            heap: part(7, Self::HEAP_MOST),
         };
         (plan.mbufs >= 8 << 20).then_some(plan)
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_small_machine_gets_a_useful_share() {
         let plan = MemoryPlan::of(240 << 20).unwrap();
-        assert!(plan.kernel_heap >= 48 << 20);
+        assert!(plan.kernel_heap >= 24 << 20);
         assert!(plan.mbufs >> MBUF_SHIFT >= 16_384);
     }
 }

@@ -26,6 +26,9 @@ const COMMAND_INTX_DISABLE: u32 = 1 << 10;
 /// The status half of the command register is cleared by writing ones: write zeroes.
 const COMMAND_MASK: u32 = 0xffff;
 
+/// Most bridges between bus 0 and a function.
+pub const BRIDGES_MAX: usize = 16;
+
 const CAPABILITY_MSIX: u8 = 0x11;
 const MSIX_ENABLE: u32 = 1 << 31;
 const MSIX_FUNCTION_MASK: u32 = 1 << 30;
@@ -98,39 +101,90 @@ pub enum PciError {
     NoMsix(Address),
 }
 
-/// The first function of that vendor and device, depth first through bridges in bus order.
-pub fn find(config: &impl ConfigSpace, vendor: u16, device: u16) -> Option<Address> {
+/// A function and the way to it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The function.
+    pub address: Address,
+    /// The bridges that lead to it, nearest first.
+    pub bridges: List<Address, BRIDGES_MAX>,
+}
+
+/// The first function of that vendor and device, buses in the order in which bridges lead to them.
+pub fn find(config: &impl ConfigSpace, vendor: u16, device: u16) -> Option<Found> {
     let wanted = u32::from(vendor) | u32::from(device) << 16;
-    let mut seen = [false; 256];
-    let mut waiting = List::<u8, 256>::new();
-    let _ = waiting.push(0);
-    seen[0] = true;
-    while let Some(bus) = waiting.pop() {
-        for number in 0..=255u8 {
-            let address = Address {
-                bus,
-                device: number >> 3,
-                function: number & 7,
-            };
-            let first = Address {
-                function: 0,
-                ..address
-            };
-            if address.function != 0 && !is_multi_function(config, first) {
-                continue;
-            }
+    let mut buses = Buses::new();
+    let mut next = 0;
+    while let Some(&bus) = buses.order.get(next) {
+        next += 1;
+        for address in functions(config, bus) {
             let id = config.read(address, ID);
             if id == wanted {
-                return Some(address);
+                let bridges = buses.way_to(bus);
+                return Some(Found { address, bridges });
             }
-            let secondary = secondary_bus(config, address, id);
-            if let Some(secondary) = secondary.filter(|bus| !seen[usize::from(*bus)]) {
-                seen[usize::from(secondary)] = true;
-                let _ = waiting.push(secondary);
+            if let Some(secondary) = secondary_bus(config, address, id) {
+                buses.add(secondary, address);
             }
         }
     }
     None
+}
+
+/// The functions of a bus that are worth a look.
+fn functions(config: &impl ConfigSpace, bus: u8) -> impl Iterator<Item = Address> {
+    (0..32).flat_map(move |device| {
+        let at = move |function| Address {
+            bus,
+            device,
+            function,
+        };
+        let last = if is_multi_function(config, at(0)) {
+            7
+        } else {
+            0
+        };
+        (0..=last).map(at)
+    })
+}
+
+/// The buses found so far, and the bridge that leads to each.
+struct Buses {
+    order: List<u8, 256>,
+    bridges: [Option<Address>; 256],
+}
+
+impl Buses {
+    fn new() -> Self {
+        let mut order = List::new();
+        // It has room for every bus.
+        let _ = order.push(0);
+        Self {
+            order,
+            bridges: [None; 256],
+        }
+    }
+
+    /// Bridges that lead where another one does already are not followed: each bus is looked at
+    /// once.
+    fn add(&mut self, bus: u8, bridge: Address) {
+        let known = &mut self.bridges[usize::from(bus)];
+        if bus != 0 && known.is_none() {
+            *known = Some(bridge);
+            let _ = self.order.push(bus);
+        }
+    }
+
+    fn way_to(&self, mut bus: u8) -> List<Address, BRIDGES_MAX> {
+        let mut way = List::new();
+        while let Some(bridge) = self.bridges[usize::from(bus)] {
+            if way.push(bridge).is_err() {
+                break;
+            }
+            bus = bridge.bus;
+        }
+        way
+    }
 }
 
 /// Address and length of a memory BAR. Decoding must be off ([`disable`]): while the length is
@@ -208,7 +262,8 @@ pub fn disable(config: &mut impl ConfigSpace, address: Address) {
     config.write(address, COMMAND, command & !off);
 }
 
-/// Lets the function decode memory and do DMA; its interrupt line stays quiet.
+/// Lets the function decode memory and do DMA; its interrupt line stays quiet. For a bridge: lets
+/// it pass both on.
 pub fn enable(config: &mut impl ConfigSpace, address: Address) {
     let command = config.read(address, COMMAND) & COMMAND_MASK;
     let on = COMMAND_MEMORY | COMMAND_BUS_MASTER | COMMAND_INTX_DISABLE;
@@ -222,8 +277,7 @@ fn is_multi_function(config: &impl ConfigSpace, address: Address) -> bool {
 /// The bus behind a bridge, if the function is one that the firmware set up.
 fn secondary_bus(config: &impl ConfigSpace, address: Address, id: u32) -> Option<u8> {
     let is_bridge = id != u32::MAX && config.read(address, HEADER_TYPE) >> 16 & 0x7f == 1;
-    let bus = is_bridge.then(|| (config.read(address, BUS_NUMBERS) >> 8) as u8)?;
-    (bus != 0).then_some(bus)
+    is_bridge.then(|| (config.read(address, BUS_NUMBERS) >> 8) as u8)
 }
 
 /// Walks the capability list, whose entries begin with number and next pointer. At most 48 fit

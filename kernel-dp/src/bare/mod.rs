@@ -187,9 +187,10 @@ impl Machine {
     }
 }
 
-/// Bytes of the kernel's heap that the tables of the engine take for each connection, rounded up
-/// generously.
-const HEAP_PER_CONNECTION: u64 = 4096;
+/// Bytes of the kernel's heap for each connection: its own state, two entries of the TIME-WAIT
+/// table, eight of the send records and its share of the flow table are half of this; the other
+/// half is for the tables that do not depend on it.
+const HEAP_PER_CONNECTION: u64 = 2048;
 const CONNECTIONS_LEAST: u32 = 1024;
 const CONNECTIONS_MOST: u32 = 65_536;
 

@@ -69,7 +69,8 @@ pub fn open(
     mbufs: MbufGeometry,
 ) -> Result<QueuePair<Registers>, NicError> {
     let mut config = Configuration::new(memory, ecam)?;
-    let address = pci::find(&config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
+    let found = pci::find(&config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
+    let address = found.address;
     pci::disable(&mut config, address);
     let bar = pci::memory_bar(&mut config, address, 0)?;
     let msix = pci::msix(&config, address)?;
@@ -80,6 +81,9 @@ pub fn open(
         table.address
     );
     let registers = Registers::map(memory, address, bar)?;
+    for bridge in found.bridges.iter().rev() {
+        pci::enable(&mut config, *bridge);
+    }
     pci::enable(&mut config, address);
     route_interrupt(memory, address, &msix, table)?;
     pci::enable_msix(&mut config, address, &msix);

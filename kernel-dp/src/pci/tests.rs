@@ -84,22 +84,24 @@ fn machine() -> Bus {
 
 #[test]
 fn a_function_behind_two_bridges_is_found() {
-    assert_eq!(find(&machine(), 0x8086, 0x10fb), Some(at(9, 0, 1)));
-    assert_eq!(find(&machine(), 0x8086, 0x1234), None);
+    let found = find(&machine(), 0x8086, 0x10fb).unwrap();
+    assert_eq!(found.address, at(9, 0, 1));
+    assert_eq!(&*found.bridges, [at(5, 0, 0), at(0, 3, 0)]);
+    assert!(find(&machine(), 0x8086, 0x1234).is_none());
 }
 
 #[test]
 fn functions_of_a_single_function_device_are_not_believed() {
     let mut bus = machine();
     bus.set(at(9, 0, 0), HEADER_TYPE, 0);
-    assert_eq!(find(&bus, 0x8086, 0x10fb), None);
+    assert!(find(&bus, 0x8086, 0x10fb).is_none());
 }
 
 #[test]
 fn bridges_in_a_circle_end() {
     let mut bus = machine();
     bus.set(at(5, 0, 0), BUS_NUMBERS, 0x0009_0505);
-    assert_eq!(find(&bus, 0x8086, 0x10fb), None);
+    assert!(find(&bus, 0x8086, 0x10fb).is_none());
 }
 
 #[test]
@@ -192,7 +194,7 @@ proptest! {
             bus.set(at(number, device, function), word * 4, value);
         }
         if let Some(found) = find(&bus, 0x8086, 0x10fb) {
-            prop_assert_eq!(bus.read(found, ID), NIC);
+            prop_assert_eq!(bus.read(found.address, ID), NIC);
         }
         let nic = at(1, 0, 0);
         let _ = msix(&bus, nic);
