@@ -256,21 +256,48 @@ fn a_small_window_gets_the_rest_later() {
 fn memory_is_kept_until_it_is_acknowledged_and_no_longer() {
     let (mut runtime, peer, id) = open(Habit::Drop);
     let shared: Arc<[u8]> = pattern(3000).into();
-    runtime.kernel().peer(peer).acknowledges = false;
+    runtime.kernel().peer(peer).ack_bytes = 0;
     runtime.context().send(id, Arc::clone(&shared)).unwrap();
     runtime.settle();
     assert_eq!(Arc::strong_count(&shared), 2);
-    runtime.kernel().peer(peer).acknowledges = true;
+    runtime.kernel().peer(peer).ack_bytes = usize::MAX;
     runtime.settle();
     assert_eq!(Arc::strong_count(&shared), 1);
     assert_eq!(runtime.kernel().peer(peer).received(), &shared[..]);
 }
 
 #[test]
+fn memory_is_freed_piece_by_piece_as_acknowledgements_cover_it() {
+    let (mut runtime, peer, id) = open(Habit::Drop);
+    let pieces: [Arc<[u8]>; 3] = [100, 50, 200].map(|bytes| pattern(bytes).into());
+    runtime.kernel().peer(peer).ack_bytes = 0;
+    for piece in &pieces {
+        runtime.context().send(id, Arc::clone(piece)).unwrap();
+    }
+    runtime.settle();
+    for (ack_bytes, expected) in [
+        (99, [2, 2, 2]),
+        (1, [1, 2, 2]),
+        (49, [1, 2, 2]),
+        (2, [1, 1, 2]),
+        (198, [1, 1, 2]),
+        (1, [1, 1, 1]),
+    ] {
+        runtime.kernel().peer(peer).ack_bytes = ack_bytes;
+        runtime.round();
+        assert_eq!(
+            [0, 1, 2].map(|index| Arc::strong_count(&pieces[index])),
+            expected
+        );
+    }
+    assert_eq!(runtime.kernel().peer(peer).received(), pieces.concat());
+}
+
+#[test]
 fn memory_is_freed_when_the_peer_resets() {
     let (mut runtime, peer, id) = open(Habit::Drop);
     let shared: Arc<[u8]> = pattern(100_000).into();
-    runtime.kernel().peer(peer).acknowledges = false;
+    runtime.kernel().peer(peer).ack_bytes = 0;
     for _ in 0..3 {
         runtime.context().send(id, Arc::clone(&shared)).unwrap();
     }
@@ -311,7 +338,7 @@ fn every_kind_of_owner_is_sent_and_parts_of_it() {
 fn a_full_queue_gives_the_payload_back_and_tells_when_there_is_room() {
     let (mut runtime, peer, id) = open(Habit::Drop);
     runtime.context().set_send_limit(1000);
-    runtime.kernel().peer(peer).acknowledges = false;
+    runtime.kernel().peer(peer).ack_bytes = 0;
     runtime.context().send(id, vec![1; 999]).unwrap();
     // The payload that crosses the limit is taken whole.
     runtime.context().send(id, vec![2; 5000]).unwrap();
@@ -321,7 +348,7 @@ fn a_full_queue_gives_the_payload_back_and_tells_when_there_is_room() {
     }
     runtime.settle();
     assert_eq!(runtime.service().writable, 0);
-    runtime.kernel().peer(peer).acknowledges = true;
+    runtime.kernel().peer(peer).ack_bytes = usize::MAX;
     runtime.settle();
     assert_eq!(runtime.service().writable, 1);
     runtime.context().send(id, vec![3; 10]).unwrap();
@@ -336,12 +363,12 @@ fn a_full_queue_gives_the_payload_back_and_tells_when_there_is_room() {
 fn echo_is_whole_and_bounded_by_the_receive_window() {
     let (mut runtime, peer, _) = open(Habit::Echo);
     runtime.kernel().receive_window = 20_000;
-    runtime.kernel().peer(peer).acknowledges = false;
+    runtime.kernel().peer(peer).ack_bytes = 0;
     let bytes = pattern(1 << 20);
     runtime.kernel().peer(peer).send_bytes(&bytes);
     runtime.settle();
     assert_eq!(runtime.kernel().peer(peer).owed_bytes(), 20_000);
-    runtime.kernel().peer(peer).acknowledges = true;
+    runtime.kernel().peer(peer).ack_bytes = usize::MAX;
     runtime.settle();
     assert!(runtime.kernel().peer(peer).received() == bytes);
     assert_eq!(runtime.kernel().peer(peer).owed_bytes(), 0);
@@ -351,11 +378,11 @@ fn echo_is_whole_and_bounded_by_the_receive_window() {
 #[test]
 fn an_echo_is_not_given_back_before_it_is_acknowledged() {
     let (mut runtime, peer, _) = open(Habit::Echo);
-    runtime.kernel().peer(peer).acknowledges = false;
+    runtime.kernel().peer(peer).ack_bytes = 0;
     runtime.kernel().peer(peer).send_bytes(b"hello");
     runtime.settle();
     assert_eq!(runtime.kernel().peer(peer).owed_bytes(), 5);
-    runtime.kernel().peer(peer).acknowledges = true;
+    runtime.kernel().peer(peer).ack_bytes = usize::MAX;
     runtime.settle();
     assert_eq!(runtime.kernel().peer(peer).received(), b"hello");
     assert_eq!(runtime.kernel().peer(peer).owed_bytes(), 0);
@@ -464,7 +491,7 @@ fn bytes_sent_on_another_connection_hold_their_own() {
     let to = runtime.kernel().knock(7);
     runtime.settle();
     let to_id = runtime.service().connected[1];
-    runtime.kernel().peer(to).acknowledges = false;
+    runtime.kernel().peer(to).ack_bytes = 0;
     runtime.kernel().peer(from).send_bytes(b"forwarded");
     runtime.settle();
     let data = runtime.service().held.pop().unwrap();
@@ -473,7 +500,7 @@ fn bytes_sent_on_another_connection_hold_their_own() {
     runtime.settle();
     // Dead, but its bytes are still being sent.
     assert_eq!(runtime.kernel().open_handles(), 2);
-    runtime.kernel().peer(to).acknowledges = true;
+    runtime.kernel().peer(to).ack_bytes = usize::MAX;
     runtime.settle();
     assert_eq!(runtime.kernel().peer(to).received(), b"forwarded");
     assert_eq!(runtime.kernel().open_handles(), 1);
@@ -483,7 +510,7 @@ fn bytes_sent_on_another_connection_hold_their_own() {
 #[test]
 fn an_echo_under_way_does_not_hold_up_the_close() {
     let (mut runtime, peer, id) = open(Habit::Echo);
-    runtime.kernel().peer(peer).acknowledges = false;
+    runtime.kernel().peer(peer).ack_bytes = 0;
     runtime.kernel().peer(peer).send_bytes(&pattern(5000));
     runtime.settle();
     runtime.context().close(id);
@@ -667,6 +694,49 @@ fn connect_sends_what_was_queued_before() {
 }
 
 #[test]
+fn connect_send_and_close_at_once_lose_nothing() {
+    for handshake_rounds in 0..4 {
+        let mut runtime = start(Habit::Drop);
+        runtime.kernel().handshake_rounds = handshake_rounds;
+        let id = runtime.context().connect(SERVER, Box::new(17));
+        runtime.context().send(id, pattern(100_000)).unwrap();
+        runtime.context().close(id);
+        runtime.settle();
+        let peer = runtime.kernel().last_peer();
+        assert!(runtime.kernel().peer(peer).received() == pattern(100_000));
+        assert!(runtime.kernel().peer(peer).got_end());
+        runtime.kernel().peer(peer).finish();
+        runtime.settle();
+        assert_eq!(runtime.service().connected, []);
+        assert_eq!(runtime.service().closed, [(id, CLOSED)]);
+        assert_eq!(runtime.kernel().open_handles(), 0);
+        assert_nothing_refused(&mut runtime);
+    }
+}
+
+#[test]
+fn a_connection_ended_before_it_was_open_ends_once() {
+    type End = fn(&mut Context<Box<u32>>, ConnectionId);
+    for end in [Context::abort as End, Context::close] {
+        let mut runtime = start(Habit::Drop);
+        runtime.kernel().handshake_rounds = 3;
+        let id = runtime.context().connect(SERVER, Box::new(17));
+        runtime.round();
+        end(runtime.context(), id);
+        runtime.settle();
+        let peer = runtime.kernel().last_peer();
+        if !runtime.kernel().peer(peer).is_over() {
+            runtime.kernel().peer(peer).finish();
+            runtime.settle();
+        }
+        assert_eq!(runtime.service().connected, []);
+        assert_eq!(runtime.service().closed.len(), 1);
+        assert_eq!(runtime.kernel().open_handles(), 0);
+        assert_nothing_refused(&mut runtime);
+    }
+}
+
+#[test]
 fn a_connect_that_fails_gives_its_state_back_with_the_reason() {
     for error in [
         Error::Refused,
@@ -686,17 +756,6 @@ fn a_connect_that_fails_gives_its_state_back_with_the_reason() {
         assert_eq!(runtime.context().connections(), 0);
         assert_eq!(runtime.kernel().open_handles(), 0);
     }
-}
-
-#[test]
-fn a_connect_that_is_aborted_at_once_ends_once() {
-    let mut runtime = start(Habit::Drop);
-    let id = runtime.context().connect(SERVER, Box::new(17));
-    runtime.context().abort(id);
-    runtime.settle();
-    assert_eq!(runtime.service().connected, []);
-    assert_eq!(runtime.service().closed.len(), 1);
-    assert_eq!(runtime.kernel().open_handles(), 0);
 }
 
 // Time.

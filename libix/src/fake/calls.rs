@@ -3,9 +3,7 @@
 use std::vec::Vec;
 
 use ix_abi::area::{CALL_COUNT, CALLS, SCATTER_GATHER};
-use ix_abi::{
-    CALL_CAPACITY, CallNumber, Error, EventKind, SCATTER_GATHER_CAPACITY, SENDV_MAX, call,
-};
+use ix_abi::{CALL_CAPACITY, CallNumber, Error, SCATTER_GATHER_CAPACITY, SENDV_MAX, call};
 
 use super::FakeKernel;
 use super::connection::FakeConnection;
@@ -48,10 +46,8 @@ impl FakeKernel {
             },
             CallNumber::Connect => self.execute_connect(handle),
             CallNumber::Accept => {
-                self.find(handle)?.accept(argument)?;
-                let connected = [EventKind::Connected as u64, argument, handle, 0];
-                self.events.push_back(connected);
-                Ok(0)
+                let rounds = self.handshake_rounds;
+                self.find(handle)?.accept(argument, rounds)
             }
             CallNumber::Sendv => {
                 let entries = self.entries(argument, small)?;
@@ -72,8 +68,7 @@ impl FakeKernel {
             return Err(error);
         }
         let mut connection = FakeConnection::new(self.connections.len());
-        let event = connection.connect(cookie, self.connect_outcome);
-        self.events.push_back(event);
+        connection.connect(cookie, self.handshake_rounds, self.connect_outcome);
         let handle = connection.handle;
         self.connections.push(connection);
         Ok(handle as i64)

@@ -28,13 +28,17 @@ pub struct FakeConnection {
     application_finished: bool,
     is_deaf: bool,
     reset: Option<DeadReason>,
-    /// Whether the peer acknowledges what it gets.
-    pub acknowledges: bool,
+    /// Of the handshake.
+    outcome: Result<(), Error>,
+    /// Most bytes that the peer acknowledges in a round.
+    pub ack_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Knocking,
+    /// `connected` follows after so many rounds.
+    Opening(usize),
     Open,
     Dead,
 }
@@ -62,7 +66,8 @@ impl FakeConnection {
             application_finished: false,
             is_deaf: false,
             reset: None,
-            acknowledges: true,
+            outcome: Ok(()),
+            ack_bytes: usize::MAX,
         }
     }
 
@@ -112,6 +117,10 @@ impl FakeConnection {
         self.dead_delivered && self.release_called
     }
 
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening(_))
+    }
+
     pub(super) fn refuse(&mut self) {
         self.phase = Phase::Dead;
         self.dead_delivered = true;
@@ -124,32 +133,19 @@ impl FakeConnection {
         [EventKind::Dead as u64, 0, reason, self.handle]
     }
 
-    pub(super) fn accept(&mut self, cookie: u64) -> Result<(), Error> {
+    pub(super) fn accept(&mut self, cookie: u64, rounds: usize) -> Result<i64, Error> {
         if self.phase != Phase::Knocking || self.release_called {
             return Err(Error::BadState);
         }
         self.cookie = cookie;
-        self.phase = Phase::Open;
-        Ok(())
+        self.phase = Phase::Opening(rounds);
+        Ok(0)
     }
 
-    pub(super) fn connect(
-        &mut self,
-        cookie: u64,
-        outcome: Result<(), Error>,
-    ) -> [u64; event::WORDS] {
+    pub(super) fn connect(&mut self, cookie: u64, rounds: usize, outcome: Result<(), Error>) {
         self.cookie = cookie;
-        self.phase = Phase::Open;
-        let code = outcome.map_or_else(Error::to_result, |()| 0);
-        if outcome.is_err() {
-            self.reset = Some(DeadReason::Refused);
-        }
-        [
-            EventKind::Connected as u64,
-            cookie,
-            self.handle,
-            code as u64,
-        ]
+        self.phase = Phase::Opening(rounds);
+        self.outcome = outcome;
     }
 
     pub(super) fn send(&mut self, entries: &[(u64, u64)], window: usize) -> Result<i64, Error> {
@@ -157,7 +153,7 @@ impl FakeConnection {
             return Err(Error::BadState);
         }
         let asked: u64 = entries.iter().map(|&(_, bytes)| bytes).sum();
-        let mut room = (window - self.in_flight_bytes()) as u64;
+        let mut room = window.saturating_sub(self.in_flight_bytes()) as u64;
         let mut accepted = 0;
         for &(address, bytes) in entries {
             let bytes = bytes.min(room);
@@ -230,15 +226,19 @@ impl FakeConnection {
         send_window: usize,
         events: &mut VecDeque<[u64; event::WORDS]>,
     ) {
+        match self.phase {
+            Phase::Knocking | Phase::Dead => return,
+            Phase::Opening(_) | Phase::Open if self.reset.is_some() => {
+                return self.die(self.reset.unwrap_or(DeadReason::Reset), events);
+            }
+            Phase::Opening(0) => self.handshake_ends(events),
+            Phase::Opening(rounds) => self.phase = Phase::Opening(rounds - 1),
+            Phase::Open => {}
+        }
         if self.phase != Phase::Open {
             return;
         }
-        if let Some(reason) = self.reset {
-            return self.die(reason, events);
-        }
-        if self.acknowledges {
-            self.acknowledge(send_window, events);
-        }
+        self.acknowledge(send_window, events);
         self.deliver(segment_bytes, receive_window, events);
         let is_delivered = self.end_delivered || (self.is_deaf && self.peer_finished);
         if is_delivered && self.got_end() {
@@ -246,20 +246,38 @@ impl FakeConnection {
         }
     }
 
+    fn handshake_ends(&mut self, events: &mut VecDeque<[u64; event::WORDS]>) {
+        let code = self.outcome.map_or_else(Error::to_result, |()| 0) as u64;
+        events.push_back([EventKind::Connected as u64, self.cookie, self.handle, code]);
+        match self.outcome {
+            Ok(()) => self.phase = Phase::Open,
+            Err(Error::TimedOut) => self.die(DeadReason::TimedOut, events),
+            Err(_) => self.die(DeadReason::Refused, events),
+        }
+    }
+
     fn acknowledge(&mut self, window: usize, events: &mut VecDeque<[u64; event::WORDS]>) {
         let mut bytes = 0;
-        for sent in self.in_flight.drain(..) {
+        while bytes < self.ack_bytes
+            && let Some(sent) = self.in_flight.front_mut()
+        {
             let now = user_memory(sent.address, sent.bytes.len() as u64);
             assert!(
                 now == sent.bytes,
                 "memory changed before it was acknowledged"
             );
-            self.inbox.extend(&sent.bytes);
-            bytes += sent.bytes.len() as u64;
+            let count = sent.bytes.len().min(self.ack_bytes - bytes);
+            self.inbox.extend(sent.bytes.drain(..count));
+            sent.address += count as u64;
+            bytes += count;
+            if sent.bytes.is_empty() {
+                self.in_flight.pop_front();
+            }
         }
-        if bytes > 0 || self.window_was_shut {
+        if bytes > 0 || (self.window_was_shut && self.ack_bytes > 0) {
             self.window_was_shut = false;
-            events.push_back([EventKind::Sent as u64, self.cookie, bytes, window as u64]);
+            let room = window.saturating_sub(self.in_flight_bytes()) as u64;
+            events.push_back([EventKind::Sent as u64, self.cookie, bytes as u64, room]);
         }
     }
 

@@ -34,7 +34,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::vec::Vec;
 
-use ix_abi::area::{CALL_COUNT, EVENT_COUNT, EVENTS, NOW_NS, WAKE_NS};
+use ix_abi::area::{EVENT_COUNT, EVENTS, NOW_NS, WAKE_NS};
 use ix_abi::{CallNumber, Error, EventKind, event, ipv4_to_words};
 
 use crate::area::{Area, Kernel};
@@ -61,8 +61,12 @@ pub struct FakeKernel {
     pub send_window: usize,
     /// Most events in one round.
     pub event_batch: usize,
+    /// Rounds between `accept` or `connect` and `connected`.
+    pub handshake_rounds: usize,
     /// Answer to `connect`: the outcome of the handshake.
     pub connect_outcome: Result<(), Error>,
+    /// What every open connection's peer sends in each round, beside what the test sends.
+    pub requests_per_round: Option<[u8; 64]>,
     /// How far time goes on in each round.
     pub round_ns: u64,
 }
@@ -98,7 +102,9 @@ impl FakeKernel {
             receive_window: 64 << 10,
             send_window: 64 << 10,
             event_batch: 256,
+            handshake_rounds: 0,
             connect_outcome: Ok(()),
+            requests_per_round: None,
             round_ns: 10_000,
         }
     }
@@ -149,15 +155,24 @@ impl FakeKernel {
         &self.refused
     }
 
+    /// Bytes that all peers together have received and acknowledged.
+    pub fn bytes_acknowledged(&self) -> usize {
+        let received = |connection: &FakeConnection| connection.received().len();
+        self.connections.iter().map(received).sum()
+    }
+
     /// Connections whose handle is not released.
     pub fn open_handles(&self) -> usize {
         let is_held = |connection: &&FakeConnection| !connection.is_released();
         self.connections.iter().filter(is_held).count()
     }
 
-    /// Whether the application waits, and nothing is on its way to it.
-    fn is_settled(&self) -> bool {
-        self.area.load(EVENT_COUNT) == 0 && self.area.load(CALL_COUNT) == 0
+    /// Whether the last round did nothing, and nothing is under way.
+    fn is_quiet(&self) -> bool {
+        let is_opening = self.connections.iter().any(FakeConnection::is_opening);
+        let is_called_back = self.area.load(WAKE_NS) == 1;
+        let is_silent = self.area.load(EVENT_COUNT) == 0 && self.calls.is_empty();
+        is_silent && !is_called_back && !is_opening
     }
 }
 
@@ -175,6 +190,9 @@ unsafe impl Kernel for FakeKernel {
         self.area.store(NOW_NS, now_ns);
         self.execute_calls();
         for connection in &mut self.connections {
+            if let Some(request) = &self.requests_per_round {
+                connection.send_bytes(request);
+            }
             connection.exchange(
                 self.segment_bytes,
                 self.receive_window,
@@ -199,17 +217,16 @@ impl<S: Service> Runtime<S, FakeKernel> {
     /// # Panics
     /// If that never comes.
     pub fn settle(&mut self) {
+        let mut quiet_rounds = 0;
         for _ in 0..MOST_ROUNDS {
             self.round();
-            let kernel = self.kernel();
-            let is_quiet = kernel.is_settled() && kernel.calls.is_empty();
-            if is_quiet && kernel.area.load(WAKE_NS) != 1 {
-                // One more, for calls that the last round's results gave rise to.
-                self.round();
-                let kernel = self.kernel();
-                if kernel.is_settled() && kernel.calls.is_empty() {
-                    return;
-                }
+            quiet_rounds = match self.kernel().is_quiet() {
+                true => quiet_rounds + 1,
+                false => 0,
+            };
+            // The first may have left calls for the second.
+            if quiet_rounds == 2 {
+                return;
             }
         }
         panic!("still moving after {MOST_ROUNDS} rounds");
