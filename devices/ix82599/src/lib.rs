@@ -7,7 +7,7 @@
 //! - [`memory`]: what the device can reach by DMA, checked and revocable;
 //! - [`wire`]: where frames go (TAP device, in-process cable, loopback), and what may happen to
 //!   them on the way (capture, loss, reordering, duplication);
-//! - `vfio_user`: the protocol by which a virtual machine reaches the device.
+//! - [`vfio_user`]: the protocol by which a virtual machine reaches the device.
 //!
 //! Tests of drivers use the model in process:
 //!
@@ -32,6 +32,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod daemon;
 pub mod memory;
 pub mod model;
+pub mod vfio_user;
 pub mod wire;

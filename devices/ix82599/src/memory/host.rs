@@ -14,7 +14,7 @@
 
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -170,6 +170,33 @@ impl HostMemory {
     #[inline]
     pub fn store(&self, offset: usize, value: u64) {
         self.word(offset).store(value, Ordering::Release);
+    }
+
+    /// Loads a 32-bit word; later accesses are not moved before it.
+    ///
+    /// # Panics
+    /// If `offset` is not a multiple of 4 within the memory.
+    #[inline]
+    pub fn load32(&self, offset: usize) -> u32 {
+        self.word32(offset).load(Ordering::Acquire)
+    }
+
+    /// Stores a 32-bit word; earlier accesses are not moved after it.
+    ///
+    /// # Panics
+    /// If `offset` is not a multiple of 4 within the memory.
+    #[inline]
+    pub fn store32(&self, offset: usize, value: u32) {
+        self.word32(offset).store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn word32(&self, offset: usize) -> &AtomicU32 {
+        self.check(offset, 4);
+        assert!(offset.is_multiple_of(4), "unaligned word at {offset:#x}");
+        // SAFETY: within the memory (`check`), aligned (the memory is aligned to 8 bytes and the
+        // offset to 4), alive as long as `self`, and atomic accesses tolerate other writers.
+        unsafe { AtomicU32::from_ptr(self.at(offset).cast()) }
     }
 
     #[inline]

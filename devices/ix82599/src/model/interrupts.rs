@@ -358,6 +358,8 @@ mod tests {
     #[derive(Default)]
     struct Sent(Vec<u16>);
 
+    const NONE: [u16; 0] = [];
+
     impl InterruptSink for Sent {
         fn interrupt(&mut self, vector: u16) {
             self.0.push(vector);
@@ -383,10 +385,10 @@ mod tests {
     fn a_masked_cause_waits_until_it_is_enabled() {
         let mut interrupts = interrupts();
         interrupts.raise_rx(0);
-        assert_eq!(fired(&mut interrupts, 0), []);
+        assert_eq!(fired(&mut interrupts, 0), NONE);
         interrupts.write_eims(1 << 3);
         assert_eq!(fired(&mut interrupts, 0), [3]);
-        assert_eq!(fired(&mut interrupts, 0), []);
+        assert_eq!(fired(&mut interrupts, 0), NONE);
     }
 
     #[test]
@@ -395,7 +397,7 @@ mod tests {
         interrupts.write_eims(u32::MAX);
         interrupts.raise_tx(0);
         interrupts.raise_rx(1);
-        assert_eq!(fired(&mut interrupts, 0), []);
+        assert_eq!(fired(&mut interrupts, 0), NONE);
     }
 
     #[test]
@@ -407,7 +409,7 @@ mod tests {
         assert_eq!(interrupts.read_eicr(), 0);
         interrupts.write_eimc_ex(1, 1 << 8);
         interrupts.raise_rx(3);
-        assert_eq!(fired(&mut interrupts, 0), []);
+        assert_eq!(fired(&mut interrupts, 0), NONE);
     }
 
     #[test]
@@ -421,7 +423,7 @@ mod tests {
         assert_eq!(interrupts.eims(), 0);
         assert_eq!(interrupts.read_eicr(), 0);
         interrupts.raise_rx(0);
-        assert_eq!(fired(&mut interrupts, 0), []);
+        assert_eq!(fired(&mut interrupts, 0), NONE);
         interrupts.write_eims_ex(0, 1 << 3);
         assert_eq!(fired(&mut interrupts, 0), [3]);
     }
@@ -447,7 +449,7 @@ mod tests {
         interrupts.raise_rx(0);
         assert_eq!(fired(&mut interrupts, 100), [3]);
         interrupts.raise_rx(0);
-        assert_eq!(fired(&mut interrupts, 101), []);
+        assert_eq!(fired(&mut interrupts, 101), NONE);
         let deadline = interrupts.deadline_ns().unwrap();
         assert_eq!(deadline, 100 + 5 * 2048);
         assert_eq!(fired(&mut interrupts, deadline), [3]);
@@ -462,6 +464,6 @@ mod tests {
         interrupts.raise_rx(0);
         interrupts.raise_other(Eicr::LSC);
         assert_eq!(fired(&mut interrupts, 0), [0]);
-        assert_eq!(fired(&mut interrupts, 0), []);
+        assert_eq!(fired(&mut interrupts, 0), NONE);
     }
 }

@@ -7,6 +7,7 @@
 //! | `ring` | head, tail and base of a descriptor ring |
 //! | `receive`, `filters`, `rss`, `parse`, `packet_buffer` | the way in |
 //! | `transmit`, `offload` | the way out |
+//! | `doorbells` | queue registers in pages that the guest has mapped |
 //! | `interrupts`, `statistics`, `eeprom`, `config_space` | as their names say |
 //!
 //! Nothing happens by itself: writing a tail register marks the queue, [`Model::poll`] moves frames.
@@ -16,6 +17,7 @@ mod access;
 mod checksum;
 mod config_space;
 mod counters;
+mod doorbells;
 mod eeprom;
 mod filters;
 mod interrupts;
@@ -33,11 +35,12 @@ mod transmit;
 
 pub use config_space::{CONFIG_BYTES, MSIX_BAR_BYTES, MSIX_PBA, MSIX_TABLE};
 pub use counters::Counters;
+pub use doorbells::{DOORBELL_PAGES, MAPPED_QUEUES};
 pub use interrupts::{InterruptCounts, InterruptSink};
 
 use ixgbe_spec::QUEUES;
 
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, HostMemory};
 use crate::wire::{MAX_FRAME_BYTES, Wire};
 use access::State;
 use config_space::ConfigSpace;
@@ -92,6 +95,8 @@ pub struct Model<W, I> {
     counters: Counters,
     /// The frame being received; with room for the FCS.
     frame: Box<[u8; MAX_FRAME_BYTES]>,
+    /// Pages of queue registers that the guest accesses without our knowing.
+    doorbells: Option<HostMemory>,
     now_ns: u64,
 }
 
@@ -110,18 +115,22 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             eeprom: Eeprom::new(),
             counters: Counters::default(),
             frame: Box::new([0; MAX_FRAME_BYTES]),
+            doorbells: None,
             now_ns: 0,
         }
     }
 
     /// Reads a register. Where there is none, zero.
     pub fn bar0_read32(&mut self, offset: u32) -> u32 {
+        self.take_doorbells();
         self.read_register(offset)
     }
 
     /// Writes a register. Where there is none, the write is ignored and counted.
     pub fn bar0_write32(&mut self, offset: u32, value: u32) {
+        self.take_doorbells();
         self.write_register(offset, value);
+        self.show_written(offset);
     }
 
     /// Reads bytes of the PCI configuration space.
@@ -150,6 +159,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
     pub fn reset(&mut self) {
         self.counters.resets += 1;
         self.state = State::new(&self.config, self.wire.link_up());
+        self.show_queue_registers();
     }
 
     /// Resets the function as the slot's reset line does: the configuration space too.
@@ -193,8 +203,10 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
 
     /// Moves a bounded batch of frames both ways; sends each interrupt at most once.
     pub fn step(&mut self) -> Progress {
+        self.take_doorbells();
         let transmitted = self.transmit();
         let received = self.receive();
+        self.show_heads();
         self.fire_interrupts();
         Progress {
             received: received.frames,

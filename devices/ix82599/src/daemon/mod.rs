@@ -1,0 +1,217 @@
+//! Serves the device to one vfio-user client: an event loop over the client's socket, the wire and
+//! the model's deadlines, in one thread.
+//!
+//! One thread is enough, since a vfio-user client waits for most of its requests anyway, and it
+//! makes the order plain: when the reply to DMA_UNMAP or to a reset leaves, no access to the memory
+//! is under way. Each turn handles all messages that are there, then moves a batch of frames both
+//! ways, so that doorbells, descriptors and interrupts are handled in groups under load.
+
+mod endpoint;
+mod interrupts;
+
+pub use endpoint::Endpoint;
+pub use interrupts::EventFds;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
+use crate::vfio_user::{Connection, ConnectionError, Replies, Server};
+use crate::wire::Wire;
+
+/// With mapped doorbells, how long the loop spins after the last frame before it sleeps.
+const SPIN_NS: u64 = 200_000;
+/// With mapped doorbells, how long it sleeps between two looks at the doorbells when idle.
+const DOORBELL_NAP_NS: u64 = 50_000;
+
+const CLIENT: u64 = 0;
+const WIRE: u64 = 1;
+const STOP: u64 = 2;
+
+/// Why serving ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client hung up.
+    Disconnected,
+    /// `stop` became readable.
+    Stopped,
+}
+
+/// Why serving ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The connection broke.
+    #[error(transparent)]
+    Connection(ConnectionError),
+    /// The event queue failed.
+    #[error("waiting for events failed: {0}")]
+    Events(#[from] Errno),
+}
+
+/// Serves `endpoint` to the client at the other end of `socket` until it hangs up or `stop` becomes
+/// readable.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn serve<W: Wire>(
+    socket: OwnedFd,
+    endpoint: &mut Endpoint<W>,
+    stop: impl AsFd,
+) -> Result<End, ServeError> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    let mut events = Events::new()?;
+    events.add(&socket, CLIENT)?;
+    events.add(&stop, STOP)?;
+    events.follow_wire(endpoint.model().wire(), true)?;
+    let mut client = Client {
+        connection: Connection::new(socket),
+        server: Server::new(),
+        replies: Replies::default(),
+    };
+    let start = Instant::now();
+    let mut schedule = Schedule::default();
+    loop {
+        let now_ns = elapsed_ns(start);
+        let ready = events.wait(schedule.timeout_ns(now_ns, endpoint))?;
+        if ready.stop {
+            return Ok(End::Stopped);
+        }
+        let now_ns = elapsed_ns(start);
+        endpoint.model_mut().advance(now_ns);
+        if ready.client {
+            match client.turn(endpoint) {
+                Ok(()) => {}
+                Err(ConnectionError::Closed) => return Ok(End::Disconnected),
+                Err(error) => return Err(ServeError::Connection(error)),
+            }
+        }
+        let progress = endpoint.model_mut().step();
+        schedule.more = progress.more;
+        if ready.client || progress.received + progress.transmitted > 0 {
+            schedule.last_active_ns = now_ns;
+        }
+        let model = endpoint.model();
+        events.follow_wire(model.wire(), model.wants_frames())?;
+    }
+}
+
+fn elapsed_ns(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The conversation with the client.
+struct Client {
+    connection: Connection,
+    server: Server,
+    replies: Replies,
+}
+
+impl Client {
+    /// Receives a chunk and answers the messages that are complete.
+    fn turn<W: Wire>(&mut self, endpoint: &mut Endpoint<W>) -> Result<(), ConnectionError> {
+        self.connection.receive()?;
+        while let Some(message) = self.connection.next_message()? {
+            self.server.handle(message, endpoint, &mut self.replies);
+        }
+        self.connection.send(&mut self.replies)
+    }
+}
+
+/// How long the loop may sleep.
+#[derive(Debug, Default)]
+struct Schedule {
+    /// The last step left something to do.
+    more: bool,
+    last_active_ns: u64,
+}
+
+impl Schedule {
+    /// `None`: until something happens.
+    fn timeout_ns<W: Wire>(&self, now_ns: u64, endpoint: &Endpoint<W>) -> Option<u64> {
+        if self.more {
+            return Some(0);
+        }
+        let model = endpoint.model();
+        let deadline = model.deadline_ns().map(|at| at.saturating_sub(now_ns));
+        let doorbells = model.has_mapped_doorbells().then(|| {
+            if now_ns.saturating_sub(self.last_active_ns) < SPIN_NS {
+                0
+            } else {
+                DOORBELL_NAP_NS
+            }
+        });
+        deadline.into_iter().chain(doorbells).min()
+    }
+}
+
+/// What is ready.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    client: bool,
+    stop: bool,
+}
+
+/// The event queue.
+struct Events {
+    epoll: OwnedFd,
+    /// Whether frames on the wire wake the loop; `None` before the first time.
+    wire: Option<bool>,
+}
+
+impl Events {
+    fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            wire: None,
+        })
+    }
+
+    fn add(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
+        let data = epoll::EventData::new_u64(token);
+        epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)
+    }
+
+    /// Frames on the wire wake the loop, or, while the device has no room for them, do not.
+    fn follow_wire(&mut self, wire: &impl Wire, wanted: bool) -> Result<(), Errno> {
+        let Some(fd) = wire.readiness() else {
+            return Ok(());
+        };
+        match self.wire {
+            Some(current) if current == wanted => return Ok(()),
+            None if wanted => self.add(fd, WIRE)?,
+            None | Some(_) => self.change_wire(fd, wanted)?,
+        }
+        self.wire = Some(wanted);
+        Ok(())
+    }
+
+    fn change_wire(&self, fd: BorrowedFd<'_>, wanted: bool) -> Result<(), Errno> {
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::IN, wanted);
+        epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(WIRE), flags)
+    }
+
+    fn wait(&self, timeout_ns: Option<u64>) -> Result<Ready, Errno> {
+        let timeout = timeout_ns.map(|ns| Timespec {
+            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: (ns % 1_000_000_000) as _,
+        });
+        let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 4];
+        let mut ready = Ready::default();
+        let (events, _) = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Err(Errno::INTR) => return Ok(ready),
+            events => events?,
+        };
+        for event in events {
+            match event.data.u64() {
+                CLIENT => ready.client = true,
+                STOP => ready.stop = true,
+                // The wire is looked at in any case.
+                _ => {}
+            }
+        }
+        Ok(ready)
+    }
+}

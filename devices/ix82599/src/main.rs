@@ -1,0 +1,180 @@
+//! `ixnicd`: serves an emulated Intel 82599 to one virtual machine over vfio-user.
+//!
+//! This file holds the command line and the order of start and end; the work is in the library's
+//! `daemon` module. Exit codes: 0 after SIGTERM, SIGINT or the client's end, 1 after a failure, 2 for a
+//! bad command line or a place that cannot be used (one line on standard error says which).
+
+#![forbid(unsafe_code)]
+
+mod options;
+mod port;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use ix82599::daemon::{self, End, Endpoint};
+use ix82599::model::ModelConfig;
+use ix82599::wire::{Captured, Impaired, PcapWriter};
+use options::{Doorbells, Options};
+use port::Port;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+/// The wire of `ixnicd`: frames are captured as the device sees them, so outside of what harms them.
+type Plug = Captured<Impaired<Port>, BufWriter<File>>;
+
+fn main() -> ExitCode {
+    let options = match Options::from_command_line() {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
+    options::Logger::install(options.log);
+    match prepare(&options) {
+        Ok(prepared) => serve(prepared),
+        Err(error) => {
+            eprintln!("ixnicd: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Everything that has to be there before a client may come.
+struct Prepared {
+    listener: UnixListener,
+    /// Removes the socket in the end, whatever happens.
+    _socket_file: SocketFile,
+    endpoint: Endpoint<Plug>,
+    /// Becomes readable when a signal asks to stop.
+    stop: UnixStream,
+}
+
+/// Opens the wire, then the socket, and says that it is ready.
+fn prepare(options: &Options) -> anyhow::Result<Prepared> {
+    let stop = stop_signal().context("cannot handle signals")?;
+    let port = Port::open(options)?;
+    let writer = match &options.pcap {
+        Some(path) => Some(capture(path)?),
+        None => None,
+    };
+    let wire = Captured::new(Impaired::new(port, options.impairment()), writer);
+    let config = ModelConfig {
+        mac: options.mac.0,
+        queues: options.queues,
+        // A TAP device keeps what the guest has no room for; it drops by itself when full.
+        pause_wire: true,
+    };
+    let mut endpoint = Endpoint::new(config, wire);
+    if options.doorbells == Doorbells::Mapped {
+        endpoint
+            .map_doorbells()
+            .context("cannot get memory for the doorbell pages")?;
+    }
+    let (listener, socket_file) = SocketFile::bind(&options.socket)?;
+    let mut out = std::io::stdout();
+    writeln!(out, "ready {}", options.socket.display())
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")?;
+    Ok(Prepared {
+        listener,
+        _socket_file: socket_file,
+        endpoint,
+        stop,
+    })
+}
+
+fn capture(path: &Path) -> anyhow::Result<PcapWriter<BufWriter<File>>> {
+    File::create(path)
+        .and_then(|file| PcapWriter::new(BufWriter::new(file)))
+        .with_context(|| {
+            format!(
+                "cannot write the capture `{}`: choose a file that can be created",
+                path.display()
+            )
+        })
+}
+
+/// A stream that becomes readable on SIGTERM and SIGINT.
+fn stop_signal() -> std::io::Result<UnixStream> {
+    let (stop, signal) = UnixStream::pair()?;
+    for number in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(number, signal.try_clone()?)?;
+    }
+    Ok(stop)
+}
+
+/// The listening socket's file.
+struct SocketFile(std::path::PathBuf);
+
+impl SocketFile {
+    fn bind(path: &Path) -> anyhow::Result<(UnixListener, Self)> {
+        let listener = UnixListener::bind(path).map_err(|error| {
+            let hint = match error.kind() {
+                std::io::ErrorKind::AddrInUse => "it exists already: remove it or choose another",
+                std::io::ErrorKind::NotFound => "its folder does not exist: create it",
+                std::io::ErrorKind::InvalidInput => "the path is too long: choose a shorter one",
+                _ => "choose a place where it can be created",
+            };
+            anyhow::anyhow!("cannot listen on `{}` ({error}): {hint}", path.display())
+        })?;
+        Ok((listener, Self(path.to_owned())))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already, which is as good.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn serve(prepared: Prepared) -> ExitCode {
+    let Prepared {
+        listener,
+        _socket_file,
+        mut endpoint,
+        stop,
+    } = prepared;
+    let result = match accept(&listener, &stop) {
+        Ok(Some(client)) => {
+            log::info!("a client connected");
+            daemon::serve(client, &mut endpoint, &stop).map_err(anyhow::Error::from)
+        }
+        Ok(None) => Ok(End::Stopped),
+        Err(error) => Err(error),
+    };
+    log::info!("{}", endpoint.model().counters());
+    match result {
+        Ok(End::Disconnected) => log::info!("the client disconnected"),
+        Ok(End::Stopped) => log::info!("told to stop"),
+        Err(error) => {
+            eprintln!("ixnicd: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Waits for the client; `None` if told to stop before.
+fn accept(listener: &UnixListener, stop: &UnixStream) -> anyhow::Result<Option<OwnedFd>> {
+    loop {
+        let mut fds = [
+            PollFd::new(listener, PollFlags::IN),
+            PollFd::new(stop, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error).context("waiting for a client failed"),
+        }
+        if !fds[1].revents().is_empty() {
+            return Ok(None);
+        }
+        let client = rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC);
+        return Ok(Some(client.context("accepting the client failed")?));
+    }
+}

@@ -1,0 +1,264 @@
+//! The command line of `ixnicd`, and its log.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+use ix82599::wire::Impairment;
+use log::LevelFilter;
+
+/// Serves an emulated Intel 82599 to one virtual machine over vfio-user.
+///
+/// Prints `ready SOCKET` once a client may connect. Ends when the client disconnects, or on SIGTERM
+/// or SIGINT.
+#[derive(Debug, Parser)]
+#[command(name = "ixnicd", version)]
+pub(crate) struct Options {
+    /// Unix socket to listen on; it is created, and removed in the end.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+
+    /// TAP interface that the device is plugged into.
+    #[arg(long, value_name = "NAME", required_unless_present = "loopback")]
+    pub(crate) tap: Option<String>,
+
+    /// Create the TAP interface and bring it up; it vanishes in the end.
+    #[arg(long, requires = "tap")]
+    pub(crate) create_tap: bool,
+
+    /// MTU of a TAP interface that is created.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, requires = "create_tap",
+          value_parser = clap::value_parser!(u32).range(68..=9710))]
+    pub(crate) mtu: u32,
+
+    /// Lead frames that the device sends back to it.
+    #[arg(long, conflicts_with = "tap")]
+    pub(crate) loopback: bool,
+
+    /// MAC address of the device.
+    #[arg(long, value_name = "ADDRESS", default_value = "52:54:00:82:59:99")]
+    pub(crate) mac: Mac,
+
+    /// Write all frames to this file in the pcap format.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
+
+    /// Whether the guest rings doorbells by messages, or by stores into shared memory, which cannot
+    /// wake a sleeping device: for guests that poll, on hosts with cores to spare.
+    #[arg(long, value_enum, default_value_t = Doorbells::Trapped)]
+    pub(crate) doorbells: Doorbells,
+
+    /// Receive and transmit queues that the device has.
+    #[arg(long, value_name = "NUMBER", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) queues: u32,
+
+    /// Probability that the wire loses a frame, in each direction.
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub(crate) loss: f64,
+
+    /// Probability that the wire swaps a frame with the next.
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub(crate) reorder: f64,
+
+    /// Probability that the wire delivers a frame twice.
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    pub(crate) duplicate: f64,
+
+    /// Seed of what the wire does at random.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// What to log on standard error: off, error, warn, info (with statistics in the end), debug,
+    /// trace.
+    #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
+    pub(crate) log: LevelFilter,
+}
+
+/// How doorbells reach the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Doorbells {
+    /// Each is a message.
+    Trapped,
+    /// The pages of queue registers are shared memory.
+    Mapped,
+}
+
+impl Options {
+    /// Reads the command line. What is wrong with it is said in one line.
+    pub(crate) fn from_command_line() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            if error.use_stderr() {
+                eprintln!("ixnicd: {}", one_line(&error));
+                ExitCode::from(2)
+            } else {
+                // The help or the version was asked for; where it cannot be printed, nobody reads.
+                let _ = error.print();
+                ExitCode::SUCCESS
+            }
+        })
+    }
+
+    /// What the wire does to frames.
+    pub(crate) fn impairment(&self) -> Impairment {
+        Impairment {
+            loss: self.loss,
+            reorder: self.reorder,
+            duplicate: self.duplicate,
+            seed: self.seed,
+        }
+    }
+}
+
+/// The message of a usage error, without the usage, and with what to do.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let message: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let message = message.join(" ");
+    let message = message.trim_start_matches("error: ");
+    format!("{message} (see `ixnicd --help`)")
+}
+
+/// A MAC address of one station.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mac(pub(crate) [u8; 6]);
+
+impl FromStr for Mac {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "write six hexadecimal bytes, as in 52:54:00:12:34:56".to_owned();
+        let mut mac = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut mac {
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .ok_or_else(wrong)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        }
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        if mac[0] & 1 != 0 || mac == [0; 6] {
+            return Err("it is not the address of one station: use an even first byte".to_owned());
+        }
+        Ok(Self(mac))
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("use a number from 0 to 1, as in 0.01".to_owned()),
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter, String> {
+    text.parse()
+        .map_err(|_| "use off, error, warn, info, debug or trace".to_owned())
+}
+
+/// Logs to standard error, a line each.
+pub(crate) struct Logger;
+
+impl Logger {
+    pub(crate) fn install(level: LevelFilter) {
+        // Fails only if there is a logger already, which then does as well.
+        let _ = log::set_logger(&Self);
+        log::set_max_level(level);
+    }
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let level = record.level().as_str().to_lowercase();
+            eprintln!("ixnicd: {level}: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str]) -> Result<Options, String> {
+        let program = ["ixnicd"].iter().chain(arguments);
+        Options::try_parse_from(program).map_err(|error| one_line(&error))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_usual_command_line_is_understood() {
+        let options = parse(&[
+            "--socket",
+            "/tmp/s",
+            "--tap",
+            "ix0",
+            "--create-tap",
+            "--mac",
+            "52:54:00:0A:0b:0c",
+            "--doorbells",
+            "mapped",
+            "--loss",
+            "0.01",
+            "--seed",
+            "7",
+            "--log",
+            "debug",
+        ])
+        .unwrap();
+        assert_eq!(options.mac.0, [0x52, 0x54, 0, 0x0a, 0x0b, 0x0c]);
+        assert_eq!(options.doorbells, Doorbells::Mapped);
+        assert_eq!(options.impairment().loss, 0.01);
+        assert_eq!(options.mtu, 1500);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        let cases: [(&[&str], &str); 7] = [
+            (&["--socket", "s"], "--tap"),
+            (&["--tap", "ix0"], "--socket"),
+            (
+                &["--socket", "s", "--loopback", "--tap", "ix0"],
+                "cannot be used with",
+            ),
+            (
+                &["--socket", "s", "--loopback", "--loss", "2"],
+                "from 0 to 1",
+            ),
+            (
+                &["--socket", "s", "--loopback", "--mac", "1:2"],
+                "hexadecimal",
+            ),
+            (
+                &["--socket", "s", "--loopback", "--mac", "ff:ff:ff:ff:ff:ff"],
+                "one station",
+            ),
+            (&["--socket", "s", "--loopback", "--fast"], "--fast"),
+        ];
+        for (arguments, expected) in cases {
+            let message = parse(arguments).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+}
