@@ -34,8 +34,10 @@ pub fn install() -> Result<()> {
         command
             .args(["target", "add", KERNEL_TARGET])
             .current_dir(workspace::root());
-        let Err(refusal) = child::capture(step, command) else {
-            return Ok(((), "installed".to_owned()));
+        let refusal = match child::capture(step, command) {
+            Ok(_) if toolchain.libraries().is_dir() => return Ok(((), "installed".to_owned())),
+            Ok(_) => anyhow!("it installs nothing into {}", toolchain.sysroot.display()),
+            Err(error) => error,
         };
         interrupt::check()?;
         match build(step, &toolchain) {
