@@ -254,8 +254,10 @@ mod tests {
         let busy = FakeRegisters::new().force(STATUS, !0, Status::PCIE_MASTER_ENABLE.bits());
         let (registers, outcome, _) = bring_up(busy);
         assert!(outcome.is_ok());
-        let flushed = registers.written(0, GCR_EXT, GcrExt::BUFFERS_CLEAR_FUNC.bits());
-        let first = registers.written(flushed, CTRL, Ctrl::RST.bits());
+        let looped = registers.written(0, HLREG0, Hlreg0::LPBK.bits());
+        let flushed = registers.written(looped, GCR_EXT, GcrExt::BUFFERS_CLEAR_FUNC.bits());
+        let open = registers.cleared(flushed, HLREG0, Hlreg0::LPBK.bits());
+        let first = registers.written(open, CTRL, Ctrl::RST.bits());
         registers.written(first + 1, CTRL, Ctrl::RST.bits());
     }
 

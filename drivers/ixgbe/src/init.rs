@@ -47,17 +47,37 @@ pub(crate) fn reset<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Erro
         return Err(Error::Gone);
     }
     crate::interrupt::mask_all(registers);
-    clear(registers, RXCTRL, Rxctrl::RXEN.bits());
+    stop_receive(registers, delay);
     if !disable_master(registers, delay) {
-        // 5.2.5.3.2: requests that never completed are flushed, and it takes two resets.
-        set(registers, GCR_EXT, GcrExt::BUFFERS_CLEAR_FUNC.bits());
-        delay(20);
-        clear(registers, GCR_EXT, GcrExt::BUFFERS_CLEAR_FUNC.bits());
+        // 5.2.5.3.2: it takes two resets then, and the data path is to be empty before.
+        flush_data_path(registers, delay);
         global_reset(registers, delay)?;
     }
     global_reset(registers, delay)?;
     crate::interrupt::mask_all(registers);
     Ok(())
+}
+
+/// 5.2.5.3.2, 4.6.7.1: nothing more comes in, on whichever queues there were. What is under way is
+/// done 100 us after a queue says so; a queue that never does is for the reset to end.
+fn stop_receive<R: Mmio>(registers: &R, delay: Delay<'_>) {
+    clear(registers, RXCTRL, Rxctrl::RXEN.bits());
+    for queue in 0..QUEUES {
+        if registers.read32(rxdctl(queue)) & Rxdctl::ENABLE.bits() != 0 {
+            clear(registers, rxdctl(queue), Rxdctl::ENABLE.bits());
+        }
+    }
+    delay(100);
+}
+
+/// 5.2.5.3.2: empties the transmit path, for when requests are pending that never completed. Loop
+/// back keeps frames off the wire meanwhile.
+fn flush_data_path<R: Mmio>(registers: &R, delay: Delay<'_>) {
+    set(registers, HLREG0, Hlreg0::LPBK.bits());
+    set(registers, GCR_EXT, GcrExt::BUFFERS_CLEAR_FUNC.bits());
+    delay(20);
+    clear(registers, HLREG0, Hlreg0::LPBK.bits());
+    clear(registers, GCR_EXT, GcrExt::BUFFERS_CLEAR_FUNC.bits());
 }
 
 /// 5.2.5.3.2: no new requests on PCIe; true once those under way are done.

@@ -13,7 +13,6 @@ const SINGLE: &[(&str, u32, u32)] = &[
     ("ESDP", r::ESDP, 0x00020),
     ("I2CCTL", r::I2CCTL, 0x00028),
     ("LEDCTL", r::LEDCTL, 0x00200),
-    ("FRTIMER", r::FRTIMER, 0x00048),
     ("TCPTIMER", r::TCPTIMER, 0x0004c),
     ("EEC", r::EEC, 0x10010),
     ("EERD", r::EERD, 0x10014),

@@ -18,9 +18,7 @@ pub const ESDP: u32 = 0x00020;
 pub const I2CCTL: u32 = 0x00028;
 /// LED control (8.2.3.1.6).
 pub const LEDCTL: u32 = 0x00200;
-/// Free running timer, counts in units of the core clock (8.2.3.13).
-pub const FRTIMER: u32 = 0x00048;
-/// TCP timer (8.2.3.13).
+/// TCP timer (8.2.2).
 pub const TCPTIMER: u32 = 0x0004c;
 
 /// EEPROM and flash control (8.2.3.2.1).
@@ -31,7 +29,7 @@ pub const EERD: u32 = 0x10014;
 pub const FLA: u32 = 0x1001c;
 /// EEPROM control by the manageability firmware (8.2.3.2.4).
 pub const EEMNGCTL: u32 = 0x10110;
-/// General receive control (8.2.3.2.9).
+/// Power management and wake-up of both ports (8.2.3.2).
 pub const GRC: u32 = 0x10200;
 
 /// Software semaphore (8.2.3.4.9).
@@ -40,7 +38,7 @@ pub const SWSM: u32 = 0x10140;
 pub const FWSM: u32 = 0x10148;
 /// Software-firmware synchronisation, GSSR of the datasheet (8.2.3.4.11).
 pub const SW_FW_SYNC: u32 = 0x10160;
-/// Function, power state and LAN disable (8.2.3.4.8).
+/// Function, power state and LAN disable (8.2.3.4).
 pub const FACTPS: u32 = 0x10150;
 /// PCIe control (8.2.3.4.1).
 pub const GCR: u32 = 0x11000;

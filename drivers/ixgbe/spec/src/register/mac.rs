@@ -22,7 +22,7 @@ pub const LINKS: u32 = 0x042a4;
 pub const LINKS2: u32 = 0x04324;
 /// Auto-negotiation control 2 (8.2.3.22.22).
 pub const AUTOC2: u32 = 0x042a8;
-/// MAC control (8.2.3.22.30).
+/// MAC control (8.2.3.22).
 pub const MACC: u32 = 0x04330;
 /// MAC flow control (8.2.3.22.34).
 pub const MFLCN: u32 = 0x04294;
