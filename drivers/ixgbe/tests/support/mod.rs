@@ -61,6 +61,8 @@ pub struct Sizes {
     pub buffers: u32,
     /// log2 of the size of a buffer.
     pub buffer_shift: u32,
+    /// Least time between two interrupts.
+    pub interrupt_interval_us: u32,
 }
 
 impl Default for Sizes {
@@ -70,6 +72,7 @@ impl Default for Sizes {
             tx_descriptors: 256,
             buffers: 1024,
             buffer_shift: 11,
+            interrupt_interval_us: 0,
         }
     }
 }
@@ -138,7 +141,7 @@ impl Machine {
         let mut pool = MbufPool::new(geometry);
         let config = QueueConfig {
             vector: queue as u8,
-            interrupt_interval_us: 0,
+            interrupt_interval_us: sizes.interrupt_interval_us,
             pool: geometry,
         };
         let mut pair = device
@@ -202,9 +205,14 @@ impl Machine {
         }
     }
 
-    /// Lets the model move frames, time passing.
+    /// Lets the model move frames, with time enough for whatever it waits for.
     pub fn run(&mut self) {
-        self.now_us += 10_000_000;
+        self.run_for(10_000_000);
+    }
+
+    /// Lets the model move frames after `us` microseconds have passed.
+    pub fn run_for(&mut self, us: u64) {
+        self.now_us += us;
         let mut model = self.registers.0.borrow_mut();
         model.advance(self.now_us * 1000);
         while model.poll().more {}
