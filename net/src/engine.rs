@@ -1,18 +1,19 @@
 //! The engine: its tables, and the order in which a cycle uses them. The calls of the application
 //! are in `tcp::calls`.
 
-use crate::config::Config;
+use crate::config::{Config, CongestionControl};
 use crate::context::{Context, Events};
 use crate::counters::Counters;
 use crate::flow::FlowTable;
-use crate::list::{DELIVER, List, OUTPUT};
+use crate::list::{DELIVER, List};
 use crate::neighbor::Neighbors;
+use crate::output_queue::OutputQueue;
 use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
-use crate::tcp::connection::Connections;
+use crate::tcp::connection::{Connections, Flags};
 use crate::tcp::time_wait::TimeWaits;
 use crate::wheel::Wheel;
-use crate::wire::{IPV4, TCP};
+use crate::wire::{self, IPV4, TCP};
 use alloc::vec;
 use alloc::vec::Vec;
 use ix_abi::Error;
@@ -34,7 +35,7 @@ pub struct Engine {
     pub(crate) send_records: SendRecords,
     pub(crate) rx: RxRecords,
     /// Connections that may have something to send.
-    pub(crate) dirty: List<OUTPUT>,
+    pub(crate) dirty: OutputQueue,
     /// Connections whose out-of-order data has become deliverable.
     pub(crate) delivering: List<DELIVER>,
     /// Connections that have not completed a passive handshake.
@@ -52,6 +53,8 @@ pub struct Engine {
 /// What the configuration says about this host, in the form that the packet path needs.
 pub(crate) struct Local {
     pub mac: [u8; 6],
+    /// Start of a frame to us, see [`wire::mac_word`].
+    pub mac_word: u64,
     pub address: u32,
     /// Bits that on-link addresses share with ours.
     pub mask: u32,
@@ -62,7 +65,15 @@ pub(crate) struct Local {
     pub window_scale: u8,
     /// Bounds and spans in nanoseconds.
     pub rto_min: u64,
+    pub rto_max: u64,
     pub delayed_ack: u64,
+    /// As in the configuration.
+    pub rx_window: u32,
+    pub rx_mbufs: u16,
+    pub mbufs_held: u32,
+    pub send_limit: u32,
+    pub nagle: bool,
+    pub congestion: CongestionControl,
 }
 
 impl Local {
@@ -75,13 +86,21 @@ impl Local {
         }
         Self {
             mac: config.mac,
+            mac_word: wire::mac_word(config.mac),
             address: config.ipv4.to_bits(),
             mask: u32::MAX.checked_shl(32 - prefix).unwrap_or(0),
             gateway: config.gateway.map(|address| address.to_bits()),
             mss: mtu - (IPV4 + TCP) as u16,
             window_scale,
             rto_min: u64::from(config.rto_min_us.max(16)) * 1000,
+            rto_max: config.rto_max.0,
             delayed_ack: u64::from(config.delayed_ack_us.min(500_000)) * 1000,
+            rx_window: config.rx_window,
+            rx_mbufs: config.rx_mbufs,
+            mbufs_held: config.mbufs_held,
+            send_limit: config.send_limit,
+            nagle: config.nagle,
+            congestion: config.congestion,
         }
     }
 }
@@ -101,7 +120,7 @@ impl Engine {
             wheel: Wheel::new(config.connections, now),
             send_records: SendRecords::new(config.send_fragments),
             rx: RxRecords::new(config.mbufs),
-            dirty: List::new(),
+            dirty: OutputQueue::new(config.connections),
             delivering: List::new(),
             half_open: 0,
             secret,
@@ -129,7 +148,9 @@ impl Engine {
             cx.pool.give(frame.mbuf);
             return;
         }
-        self.frame_arrives(cx, frame, bytes);
+        if !self.predicted_frame(cx, &frame, bytes) {
+            self.frame_arrives(cx, frame, bytes);
+        }
     }
 
     /// Runs expired timers; stops when fewer than 4 events fit, and goes on at the next call.
@@ -160,8 +181,13 @@ impl Engine {
         if self.neighbors.requests_due {
             self.send_neighbor_requests(cx);
         }
-        while let Some(index) = self.dirty.front() {
-            if !self.transmit(cx, index) {
+        while let Some(index) = self.dirty.pop() {
+            if !self.send_single(cx, index) && !self.transmit(cx, index) {
+                // The TX ring is full; this one comes first next time.
+                self.dirty.push_front(index);
+                self.connections[index]
+                    .flags
+                    .insert(Flags::LISTED | Flags::DIRTY);
                 return;
             }
         }

@@ -98,6 +98,12 @@ impl FlowTable {
         }
     }
 
+    /// The value of the first entry of that hash; nearly always the only one.
+    #[inline]
+    pub fn first(&self, hash: u32) -> Option<u32> {
+        self.find(hash, |_| true)
+    }
+
     /// Adds an entry. The caller keeps to the capacity and adds no key twice.
     pub fn insert(&mut self, hash: u32, value: u32) {
         let mut at = hash & self.mask;

@@ -3,7 +3,7 @@
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::list::List;
+use crate::list::{List, WAITING};
 use crate::neighbor::Request;
 use crate::tcp::connection::{Flags, State};
 use crate::wire::{
@@ -24,7 +24,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 
 impl Engine {
     /// Sorts a frame by protocol and hands it, with its mbuf, to the right part.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn frame_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -38,7 +38,6 @@ impl Engine {
     }
 
     /// The TCP segment for us in a frame, if there is one and all is well with it.
-    #[inline]
     fn tcp_segment<'a>(&self, checksum: RxChecksum, bytes: &'a [u8]) -> Option<Segment<'a>> {
         let ethernet = bytes.first_chunk::<ETHERNET>()?;
         if ethernet[..6] != self.local.mac || be16(ethernet, 12) != ETHERTYPE_IPV4 {
@@ -66,7 +65,6 @@ impl Engine {
     }
 
     /// Deals with a frame that holds no good TCP segment for us: answers it, or counts why not.
-    #[cold]
     fn other_frame_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -263,7 +261,7 @@ impl Engine {
     }
 
     /// Connections that waited for a neighbour's address may send now.
-    fn wake_waiting(&mut self, mut waiting: List<{ crate::list::OUTPUT }>) {
+    fn wake_waiting(&mut self, mut waiting: List<WAITING>) {
         while let Some(index) = waiting.front() {
             waiting.remove(&mut self.connections, index);
             self.connections[index]

@@ -24,6 +24,7 @@ mod flow;
 mod ip;
 mod list;
 mod neighbor;
+mod output_queue;
 mod records;
 mod secret;
 mod seq;

@@ -4,9 +4,8 @@
 use crate::records::NONE;
 use crate::tcp::connection::{Connections, Link};
 
-/// Which pair of links in a connection a list uses: those with something to send, or waiting for
-/// their neighbour.
-pub(crate) const OUTPUT: usize = 0;
+/// Which pair of links in a connection a list uses: those that wait for a neighbour's address.
+pub(crate) const WAITING: usize = 0;
 /// Those with out-of-order data that has become deliverable.
 pub(crate) const DELIVER: usize = 1;
 
@@ -72,12 +71,12 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
-    fn contents(list: &List<OUTPUT>, connections: &Connections) -> Vec<u32> {
+    fn contents(list: &List<WAITING>, connections: &Connections) -> Vec<u32> {
         let mut at = list.front().unwrap_or(NONE);
         let mut found = Vec::new();
         while at != NONE {
             found.push(at);
-            at = connections[at].links[OUTPUT].next;
+            at = connections[at].links[WAITING].next;
         }
         found
     }
@@ -86,7 +85,7 @@ mod tests {
     fn members_leave_from_head_middle_and_tail() {
         let mut connections = Connections::new(4);
         for leaver in 0..4 {
-            let mut list = List::<OUTPUT>::new();
+            let mut list = List::<WAITING>::new();
             for index in 0..4 {
                 list.push_back(&mut connections, index);
             }

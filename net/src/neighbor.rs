@@ -5,7 +5,7 @@
 //! makes the pending queue as long as the connection table, and no longer.
 
 use crate::address::IpAddress;
-use crate::list::{List, OUTPUT};
+use crate::list::{List, WAITING};
 use crate::wheel::NEVER;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -38,7 +38,7 @@ struct Neighbor {
     deadline: u64,
     /// When it was last heard of.
     confirmed: u64,
-    waiting: List<OUTPUT>,
+    waiting: List<WAITING>,
     next: u16,
 }
 
@@ -137,7 +137,7 @@ impl Neighbors {
         address: IpAddress,
         mac: [u8; 6],
         asked: bool,
-    ) -> List<OUTPUT> {
+    ) -> List<WAITING> {
         let known = self.find(address);
         let Some(index) = known.or_else(|| asked.then(|| self.insert(now, address)).flatten())
         else {
@@ -157,13 +157,13 @@ impl Neighbors {
     }
 
     /// The list of connections that wait for an entry.
-    pub fn waiting(&mut self, index: u16) -> &mut List<OUTPUT> {
+    pub fn waiting(&mut self, index: u16) -> &mut List<WAITING> {
         &mut self.entries[usize::from(index)].waiting
     }
 
     /// Advances the entries whose time has come. Returns the connections that waited for one that
     /// stayed silent; call again until there are none.
-    pub fn expire(&mut self, now: Instant) -> Option<List<OUTPUT>> {
+    pub fn expire(&mut self, now: Instant) -> Option<List<WAITING>> {
         let mut earliest = NEVER;
         for index in 0..self.entries.len() {
             if self.entries[index].state == State::Free {

@@ -121,8 +121,6 @@ pub(crate) struct Segment<'a> {
     pub payload: u16,
     /// Bytes of payload.
     pub len: u16,
-    /// The timestamps option, if it is there in its usual place: TSval, TSecr.
-    pub timestamps: Option<(u32, u32)>,
 }
 
 impl<'a> Segment<'a> {
@@ -133,12 +131,6 @@ impl<'a> Segment<'a> {
         let header = bytes.first_chunk::<TCP>()?;
         let header_len = usize::from(header[12] >> 4) * 4;
         let options = bytes.get(TCP..header_len)?;
-        let timestamps = match options.first_chunk::<12>() {
-            Some(option) if be32(option, 0) == TIMESTAMPS_PADDED => {
-                Some((be32(option, 4), be32(option, 8)))
-            }
-            _ => None,
-        };
         Some(Self {
             frame,
             key: FlowKey {
@@ -152,7 +144,6 @@ impl<'a> Segment<'a> {
             options,
             payload: (packet.payload + header_len) as u16,
             len: (bytes.len() - header_len) as u16,
-            timestamps,
         })
     }
 
@@ -166,6 +157,71 @@ impl<'a> Segment<'a> {
     #[inline]
     pub fn sequence_len(&self) -> u32 {
         u32::from(self.len) + u32::from(self.has(control::SYN)) + u32::from(self.has(control::FIN))
+    }
+}
+
+/// What the fast path needs of a TCP segment in a frame of the usual shape: IPv4 and TCP without
+/// options, except for the timestamps option in its usual place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QuickSegment {
+    pub key: FlowKey,
+    pub seq: Seq,
+    pub ack: Seq,
+    pub control: u8,
+    pub window: u16,
+    pub payload: u16,
+    pub len: u16,
+    /// TSval.
+    pub timestamp: Option<u32>,
+}
+
+/// The first eight bytes of a frame to a MAC address, with the last two zero.
+pub(crate) fn mac_word(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_be_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+impl QuickSegment {
+    /// Reads a frame of the usual shape to the given addresses; `None` if it is not one.
+    #[inline]
+    pub fn parse(frame: &[u8], mac_word: u64, address: u32) -> Option<Self> {
+        let header = frame.first_chunk::<TCP_HEADERS>()?;
+        let destination_mac = u64::from_be_bytes(*header.first_chunk::<8>()?) & !0xffff;
+        let ip_len = u32::from(be16(header, 16));
+        // EtherType, version and header length in one word, whatever the traffic class.
+        if destination_mac != mac_word
+            || be32(header, 12) & 0xffff_ff00 != 0x0800_4500
+            || be16(header, 20) & 0x3fff != 0
+            || header[23] != PROTOCOL_TCP
+            || be32(header, 30) != address
+            || ETHERNET as u32 + ip_len > frame.len() as u32
+        {
+            return None;
+        }
+        let (timestamp, headers) = match header[46] {
+            0x50 => (None, (IPV4 + TCP) as u32),
+            0x80 => {
+                let option = frame.get(TCP_HEADERS..)?.first_chunk::<8>()?;
+                if be32(option, 0) != TIMESTAMPS_PADDED {
+                    return None;
+                }
+                (Some(be32(option, 4)), (IPV4 + TCP + 12) as u32)
+            }
+            _ => return None,
+        };
+        Some(Self {
+            key: FlowKey {
+                remote: IpAddress::from_ipv4(be32(header, 26)),
+                ports: be32(header, 34),
+            },
+            seq: Seq(be32(header, 38)),
+            ack: Seq(be32(header, 42)),
+            control: header[47],
+            window: be16(header, 48),
+            payload: (ETHERNET as u32 + headers) as u16,
+            len: ip_len.checked_sub(headers)? as u16,
+            timestamp,
+        })
     }
 }
 

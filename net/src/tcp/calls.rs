@@ -5,10 +5,10 @@ use crate::address::Endpoint;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
-use crate::records::NONE;
-use crate::tcp::connection::{Flags, Slow, State};
+use crate::records::{NONE, RxRecords, SendRecords};
+use crate::tcp::connection::{Connection, Flags, Slow, State};
 use ix_abi::{DeadReason, Error, Handle};
-use ix_hal::{Fragment, MbufId, Transmit};
+use ix_hal::{Fragment, MbufId, MbufPool, Transmit};
 
 impl Engine {
     /// Opens a connection to `remote`; `Connected` tells the outcome.
@@ -103,10 +103,39 @@ impl Engine {
     ) -> Result<u32, Error> {
         let index = self.find(handle)?;
         let connection = &mut self.connections[index];
-        if !connection.may_send() {
+        if connection.state != State::Established && !connection.may_send() {
             return Err(Error::BadState);
         }
-        let mut room = self.config.send_limit.saturating_sub(connection.queued());
+        let queued = connection.queued();
+        let accepted = match fragments {
+            // The common case: one piece, and nothing unsent before it.
+            [Fragment { bus, len }]
+                if *len != 0
+                    && connection.send_cursor == NONE
+                    && *len <= self.local.send_limit.saturating_sub(queued) =>
+            {
+                let (bus, len) = (*bus, *len);
+                let Some(record) = self.send_records.queue(bus, len, connection.snd_end) else {
+                    self.counters.tcp_send_records_exhausted += 1;
+                    return Ok(0);
+                };
+                connection.append(&mut self.send_records, record, len);
+                len
+            }
+            _ => self.queue_pieces(index, fragments),
+        };
+        if accepted != 0 {
+            self.mark_dirty(index);
+        }
+        Ok(accepted)
+    }
+
+    /// Queues any number of pieces as far as the send limit and the pool of records allow; returns
+    /// how many bytes that was.
+    #[inline(never)]
+    fn queue_pieces(&mut self, index: u32, fragments: &[Fragment]) -> u32 {
+        let queued = self.connections[index].queued();
+        let mut room = self.local.send_limit.saturating_sub(queued);
         let mut accepted = 0;
         for fragment in fragments {
             let len = fragment.len.min(room);
@@ -119,14 +148,8 @@ impl Engine {
             }
             accepted += len;
             room -= len;
-            if len < fragment.len {
-                break;
-            }
         }
-        if accepted != 0 {
-            self.mark_dirty(index);
-        }
-        Ok(accepted)
+        accepted
     }
 
     /// Appends a piece to the queue: to the last record if that is unsent and ends where the piece
@@ -146,15 +169,7 @@ impl Engine {
         let Some(record) = self.send_records.queue(bus, len, connection.snd_end) else {
             return false;
         };
-        match tail {
-            NONE => connection.send_head = record,
-            tail => self.send_records.get_mut(tail).next = record,
-        }
-        connection.send_tail = record;
-        if connection.send_cursor == NONE {
-            connection.send_cursor = record;
-        }
-        connection.snd_end += len;
+        connection.append(&mut self.send_records, record, len);
         true
     }
 
@@ -172,28 +187,21 @@ impl Engine {
             return Err(Error::Invalid);
         }
         connection.rx_owed -= bytes as u32;
-        let mut left = bytes as u32 + u32::from(connection.rx_consumed);
-        while connection.rx_head != NONE {
-            let head = connection.rx_head;
-            let record = self.rx.get(head);
-            let len = u32::from(record.len);
-            if left < len {
-                break;
-            }
-            left -= len;
-            connection.rx_head = record.next;
+        let head = connection.rx_head;
+        if head != NONE && head == connection.rx_tail && bytes == u64::from(self.rx.get(head).len) {
+            // The common case: the only one, and all of it.
+            connection.rx_head = NONE;
+            connection.rx_tail = NONE;
             connection.rx_held -= 1;
             self.rx.held -= 1;
             cx.pool.give(MbufId(head));
+        } else {
+            connection.give_back(&mut self.rx, cx.pool, bytes as u32);
         }
-        connection.rx_consumed = left as u16;
-        if connection.rx_head == NONE {
-            connection.rx_tail = NONE;
-        }
-        let room = connection.receive_room(self.config.rx_window, self.config.rx_mbufs);
-        let gain = (connection.rcv_nxt + room - connection.rcv_adv) as i32;
-        let worth = (2 * u32::from(connection.mss)).min(self.config.rx_window / 2);
-        if gain >= worth as i32 && connection.may_receive() {
+        let worth = (2 * u32::from(connection.mss)).min(self.local.rx_window / 2);
+        if connection.window_gain(self.local.rx_window, self.local.rx_mbufs, worth)
+            && connection.may_receive()
+        {
             connection.flags.insert(Flags::ACK_NOW);
             self.counters.tcp_window_updates += 1;
             self.mark_dirty(index);
@@ -290,5 +298,44 @@ impl Engine {
     #[inline]
     fn find(&self, handle: Handle) -> Result<u32, Error> {
         self.connections.find(handle).ok_or(Error::BadHandle)
+    }
+}
+
+impl Connection {
+    /// Appends a record of `len` bytes to the send queue.
+    #[inline(always)]
+    fn append(&mut self, records: &mut SendRecords, record: u32, len: u32) {
+        match self.send_tail {
+            NONE => self.send_head = record,
+            tail => records.get_mut(tail).next = record,
+        }
+        self.send_tail = record;
+        if self.send_cursor == NONE {
+            self.send_cursor = record;
+        }
+        self.snd_end += len;
+    }
+
+    /// Returns the mbufs that are covered by `bytes` more given back.
+    #[inline(never)]
+    fn give_back(&mut self, rx: &mut RxRecords, pool: &mut MbufPool, bytes: u32) {
+        let mut left = bytes + u32::from(self.rx_consumed);
+        while self.rx_head != NONE {
+            let head = self.rx_head;
+            let record = rx.get(head);
+            let len = u32::from(record.len);
+            if left < len {
+                break;
+            }
+            left -= len;
+            self.rx_head = record.next;
+            self.rx_held -= 1;
+            rx.held -= 1;
+            pool.give(MbufId(head));
+        }
+        self.rx_consumed = left as u16;
+        if self.rx_head == NONE {
+            self.rx_tail = NONE;
+        }
     }
 }

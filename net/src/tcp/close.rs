@@ -186,8 +186,7 @@ impl Engine {
             self.connections[index]
                 .flags
                 .remove(Flags::AWAITING_NEIGHBOR);
-        } else if flags.contains(Flags::DIRTY) {
-            self.leave_output(index);
         }
+        self.connections[index].flags.remove(Flags::DIRTY);
     }
 }

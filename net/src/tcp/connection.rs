@@ -61,7 +61,7 @@ bitflags::bitflags! {
     /// What else is true of a connection.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
     pub(crate) struct Flags: u32 {
-        /// In the list of those with something to send.
+        /// May have something to send; it is listed then.
         const DIRTY = 1;
         /// Waits for its neighbour's address instead.
         const AWAITING_NEIGHBOR = 2;
@@ -99,6 +99,8 @@ bitflags::bitflags! {
         const UNLISTED = 0x2_0000;
         /// The first retransmission of a recovery goes out whatever the window says.
         const RETRANSMIT_NOW = 0x4_0000;
+        /// Has an entry in the output queue. Survives the connection: the entry is the slot's.
+        const LISTED = 0x8_0000;
     }
 }
 
@@ -417,6 +419,7 @@ impl Connections {
         let slot = &mut self.slots[index as usize];
         *slot = Connection {
             generation: slot.generation,
+            flags: slot.flags & Flags::LISTED,
             ..Connection::unused()
         };
         Some(index)
@@ -428,6 +431,12 @@ impl Connections {
         slot.state = State::Free;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
+    }
+
+    /// The connection in a slot, if there is such a slot.
+    #[inline]
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(index as usize)
     }
 
     /// The handle of a connection.

@@ -88,8 +88,9 @@ impl Engine {
             .rto_initial
             .0
             .max(self.local.rto_min)
-            .min(self.config.rto_max.0);
-        connection.flags = Flags::WINDOW_SCALE | Flags::TIMESTAMPS | Flags::SACK;
+            .min(self.local.rto_max);
+        let offered = Flags::WINDOW_SCALE | Flags::TIMESTAMPS | Flags::SACK;
+        connection.flags.insert(offered);
         connection.build_template(self.local.mac, self.local.address);
         Some(index)
     }
@@ -121,7 +122,7 @@ impl Engine {
         let is_answer = connection.state == State::SynReceived;
         let options = connection.syn_options(self.local.mss, cx.now);
         // The window of a SYN is never scaled (RFC 7323 2.2).
-        let window = self.config.rx_window.min(0xffff);
+        let window = self.local.rx_window.min(0xffff);
         if is_answer {
             connection.rcv_adv = connection.rcv_nxt + window;
         }
@@ -194,7 +195,7 @@ impl Engine {
         connection.take_syn(segment, &options, cx.now);
         self.finish_options(index);
         if acks_syn {
-            let window = self.config.rx_window.min(0xffff);
+            let window = self.local.rx_window.min(0xffff);
             let connection = &mut self.connections[index];
             connection.rcv_adv = connection.rcv_nxt + window;
             self.established(cx, index, segment.ack);
@@ -227,7 +228,7 @@ impl Engine {
         };
         if connection.backoff == 0 {
             let sample = micros(cx.now).wrapping_sub((connection.sent_at >> 10) as u32);
-            connection.take_rtt(sample, self.local.rto_min, self.config.rto_max.0);
+            connection.take_rtt(sample, self.local.rto_min, self.local.rto_max);
             self.counters.tcp_rtt_samples += 1;
         } else {
             // The SYN was lost: begin carefully (RFC 5681 3.1).

@@ -1,5 +1,5 @@
-//! TCP (RFC 9293). In the order of a segment's way: `input` finds its connection and predicts the
-//! common case; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
+//! TCP (RFC 9293). In the order of a segment's way: `fast` predicts the common case; `input` finds
+//! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
 //! `recovery` and `close` are its parts; `output` makes segments; `timers` acts on silence;
 //! `calls` is what the application asks for. Stateless answers are in `reply`.
 
@@ -7,6 +7,7 @@ mod calls;
 mod close;
 mod congestion;
 pub(crate) mod connection;
+mod fast;
 mod handshake;
 mod input;
 mod options;

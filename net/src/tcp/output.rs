@@ -9,7 +9,7 @@ use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Slow, State, TEMPLATE_BYTES};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
-use crate::wire::{TCP_HEADERS, TIMESTAMPS_PADDED, TcpHeader, control, fold, put16, put32};
+use crate::wire::{TCP_HEADERS, TIMESTAMPS_PADDED, TcpHeader, control, put16, put32};
 use ix_hal::{Fragment, HEADER_ROOM, Instant, MAX_FRAGMENTS, Transmit, TxChecksum, TxFrame};
 
 /// Pieces of payload for one segment.
@@ -22,35 +22,28 @@ struct Pieces {
 }
 
 impl Engine {
-    /// Sends what a connection may send and takes it off the list; `false` if the TX ring filled
-    /// up before.
-    #[inline]
+    /// Sends what a connection that was taken from the output queue may send; `false` if the TX
+    /// ring filled up before.
+    #[inline(never)]
     pub(crate) fn transmit<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
-        if self.connections[index].neighbor_epoch != self.neighbors.epoch
-            && !self.resolve(cx.now, index)
-        {
+        let connection = &mut self.connections[index];
+        let is_wanted = connection.flags.contains(Flags::DIRTY)
+            && !connection.flags.contains(Flags::AWAITING_NEIGHBOR);
+        connection.flags.remove(Flags::DIRTY | Flags::LISTED);
+        if !is_wanted || connection.state <= State::Knocking {
             return true;
         }
-        let is_done = match self.connections[index].state {
-            State::SynSent | State::SynReceived => self.send_syn(cx, index),
-            state if state > State::SynReceived => self.send_everything(cx, index),
-            _ => true,
-        };
-        if is_done {
-            self.leave_output(index);
+        if connection.neighbor_epoch != self.neighbors.epoch && !self.resolve(cx.now, index) {
+            return true;
         }
-        is_done
-    }
-
-    /// Takes a connection off the list of those with something to send.
-    #[inline]
-    pub(crate) fn leave_output(&mut self, index: u32) {
-        self.dirty.remove(&mut self.connections, index);
-        self.connections[index].flags.remove(Flags::DIRTY);
+        match self.connections[index].state {
+            State::SynSent | State::SynReceived => self.send_syn(cx, index),
+            _ => self.send_everything(cx, index),
+        }
     }
 
     /// Looks the MAC address of the next hop up; without one the connection waits for it.
@@ -71,17 +64,13 @@ impl Engine {
             }
             Lookup::Asked(neighbor) => {
                 connection.awaited_neighbor = neighbor;
-                self.leave_output(index);
-                self.connections[index]
-                    .flags
-                    .insert(Flags::AWAITING_NEIGHBOR);
+                connection.flags.insert(Flags::AWAITING_NEIGHBOR);
                 self.neighbors
                     .waiting(neighbor)
                     .push_back(&mut self.connections, index);
             }
             Lookup::Full => {
                 // Its own timer tries again.
-                self.leave_output(index);
                 self.arm_rto(now, index);
             }
         }
@@ -139,7 +128,7 @@ impl Engine {
         let len = unsent.min(mss).min(window).min(congestion);
         if len == unsent || len == mss {
             let is_small = len < mss && in_flight != 0;
-            if is_small && self.config.nagle && !connection.flags.contains(Flags::FIN_QUEUED) {
+            if is_small && self.local.nagle && !connection.flags.contains(Flags::FIN_QUEUED) {
                 return None;
             }
             return Some(len);
@@ -164,23 +153,7 @@ impl Engine {
     ) -> bool {
         let connection = &self.connections[index];
         let first = connection.send_cursor;
-        let record = self.send_records.get(first);
         let seq = connection.snd_nxt;
-        if record.len == len {
-            // The common case: one record, one segment.
-            let piece = Fragment {
-                bus: record.bus,
-                len,
-            };
-            let next = record.next;
-            let control = self.data_control(index, next);
-            if !self.send_segment(cx, index, seq, control, core::slice::from_ref(&piece)) {
-                return false;
-            }
-            self.send_records.get_mut(first).sent_at = micros(cx.now);
-            self.sent(cx.now, index, control, len, next);
-            return true;
-        }
         let pieces = self.gather(index, first, len);
         if pieces.count == 0 {
             return false;
@@ -271,7 +244,7 @@ impl Engine {
     #[inline]
     pub(crate) fn arm_rto(&mut self, now: Instant, index: u32) {
         let connection = &mut self.connections[index];
-        let deadline = now.0 + connection.backed_off_rto(self.config.rto_max.0);
+        let deadline = now.0 + connection.backed_off_rto(self.local.rto_max);
         connection.rto_deadline = deadline;
         if deadline < connection.timer_at {
             self.arm_timer(index, deadline);
@@ -365,23 +338,21 @@ impl Engine {
             return false;
         };
         let connection = &mut self.connections[index];
-        connection.open_window(self.config.rx_window, self.config.rx_mbufs);
-        let payload = pieces.iter().map(|piece| piece.len).sum::<u32>() as usize;
+        connection.open_window(self.local.rx_window, self.local.rx_mbufs);
+        let payload = pieces.iter().map(|piece| piece.len).sum();
         let mut header_len = connection.fill_header(room, cx.now, seq, control, payload);
         if connection.ofo_count != 0 && connection.flags.contains(Flags::SACK) {
-            header_len = self.add_sack_blocks(room, index, header_len, payload);
+            let grown = self.add_sack_blocks(room, index, header_len.into(), payload as usize);
+            header_len = grown as u16;
         }
         cx.tx.send(&TxFrame {
-            header_len: header_len as u16,
+            header_len,
             fragments: pieces,
             checksum: TxChecksum::Ipv4Tcp,
             release: None,
         });
         self.counters.tcp_out_segments += 1;
-        let connection = &mut self.connections[index];
-        connection.flags.remove(Flags::ACK_OWED | Flags::ACK_NOW);
-        connection.rcv_acked = connection.rcv_nxt;
-        connection.ack_deadline = NEVER;
+        self.connections[index].acknowledged();
         true
     }
 }
@@ -415,16 +386,16 @@ impl Connection {
 
     /// Copies the template and fills in what changes; returns the header's length.
     #[inline]
-    fn fill_header(
+    pub(crate) fn fill_header(
         &self,
         room: &mut [u8; HEADER_ROOM],
         now: Instant,
         seq: Seq,
         control: u8,
-        payload: usize,
-    ) -> usize {
+        payload: u32,
+    ) -> u16 {
         room[..TEMPLATE_BYTES].copy_from_slice(&self.template);
-        let header_len = usize::from(self.template_len);
+        let header_len = u32::from(self.template_len);
         // The IP packet is the frame without its 14 bytes, the segment without 20 more.
         let ip_len = header_len + payload - 14;
         put16(room, 16, ip_len as u16);
@@ -432,12 +403,20 @@ impl Connection {
         put32(room, 42, self.rcv_nxt.0);
         room[47] = control;
         put16(room, 48, self.window_field());
-        put16(room, 50, fold16(self.pseudo_sum + (ip_len - 20) as u32));
+        put16(room, 50, fold_once(self.pseudo_sum + ip_len - 20));
         if self.flags.contains(Flags::TIMESTAMPS) {
             put32(room, TCP_HEADERS + 4, self.timestamp(now));
             put32(room, TCP_HEADERS + 8, self.ts_recent);
         }
-        header_len
+        header_len as u16
+    }
+
+    /// A segment went out, and with it all acknowledgement that was owed.
+    #[inline]
+    pub(crate) fn acknowledged(&mut self) {
+        self.flags.remove(Flags::ACK_OWED | Flags::ACK_NOW);
+        self.rcv_acked = self.rcv_nxt;
+        self.ack_deadline = NEVER;
     }
 
     /// Our timestamp: milliseconds, nearly, with an offset that outsiders do not know.
@@ -459,11 +438,18 @@ impl Connection {
     /// 3.8.6.2.2).
     #[inline]
     pub(crate) fn open_window(&mut self, rx_window: u32, rx_mbufs: u16) {
-        let edge = self.rcv_nxt + self.receive_room(rx_window, rx_mbufs);
-        let gain = (edge - self.rcv_adv) as i32;
-        if gain >= u32::from(self.mss).min(rx_window / 2) as i32 {
-            self.rcv_adv = edge;
+        let worth = u32::from(self.mss).min(rx_window / 2);
+        if self.window_gain(rx_window, rx_mbufs, worth) {
+            self.rcv_adv = self.rcv_nxt + self.receive_room(rx_window, rx_mbufs);
         }
+    }
+
+    /// Whether the right edge of the window could move by at least `worth`.
+    #[inline]
+    pub(crate) fn window_gain(&self, rx_window: u32, rx_mbufs: u16, worth: u32) -> bool {
+        let open = self.rcv_adv - self.rcv_nxt;
+        // Mostly it is as open as it can be.
+        open + worth <= rx_window && open + worth <= self.receive_room(rx_window, rx_mbufs)
     }
 
     /// Bytes that may still come, by what is held.
@@ -485,8 +471,8 @@ impl Connection {
     }
 }
 
-/// Folds a sum of two folded sums.
+/// Folds the sum of two 16-bit numbers.
 #[inline]
-fn fold16(sum: u32) -> u16 {
-    fold(u64::from(sum))
+fn fold_once(sum: u32) -> u16 {
+    ((sum >> 16) + (sum & 0xffff)) as u16
 }

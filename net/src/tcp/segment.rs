@@ -249,7 +249,7 @@ impl Engine {
                 self.reset_stranger(cx, segment);
                 return Verdict::Drop;
             }
-            connection.take_window(segment);
+            connection.take_window(segment.seq, segment.ack, segment.window);
             self.established(cx, index, segment.ack);
             return Verdict::Continue;
         }
@@ -283,7 +283,7 @@ impl Engine {
             return false;
         }
         let before = connection.snd_wnd;
-        connection.take_window(segment);
+        connection.take_window(segment.seq, segment.ack, segment.window);
         let changed = connection.snd_wnd != before;
         if connection.slow.contains(Slow::PERSIST) && connection.snd_wnd != 0 {
             self.end_persist(index);

@@ -1,0 +1,166 @@
+//! The fast path: header prediction for what an established connection mostly sees, in-order
+//! payload and acknowledgements of new data; and the answer of one small segment. Both do exactly
+//! what `segment` and `output` would do, with the checks that cannot fail left out; whatever is
+//! unusual goes there instead.
+
+use crate::context::{Context, Event, Events};
+use crate::engine::Engine;
+use crate::records::NONE;
+use crate::tcp::connection::{Flags, State};
+use crate::tcp::input::micros;
+use crate::wheel::NEVER;
+use crate::wire::{QuickSegment, control};
+use ix_hal::{Fragment, RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame};
+
+impl Engine {
+    /// Deals with a frame if it holds a segment as predicted: in order, in the window, free of
+    /// surprises, and for a connection that has nothing special going on. Otherwise returns
+    /// `false`, and nothing has changed.
+    #[inline]
+    pub(crate) fn predicted_frame<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: &RxFrame,
+        bytes: &[u8],
+    ) -> bool {
+        let Some(segment) = QuickSegment::parse(bytes, self.local.mac_word, self.local.address)
+        else {
+            return false;
+        };
+        if frame.checksum != RxChecksum::Good {
+            return false;
+        }
+        let Some(index) = self.flows.first(self.flows.hash(&segment.key)) else {
+            return false;
+        };
+        // An entry of the TIME-WAIT table is out of range here.
+        let Some(connection) = self.connections.get_mut(index) else {
+            return false;
+        };
+        let acked = segment.ack - connection.snd_una;
+        let len = u32::from(segment.len);
+        if connection.state != State::Established
+            || !connection.slow.is_empty()
+            || connection.key != segment.key
+            || segment.control & !control::PSH != control::ACK
+            || segment.seq != connection.rcv_nxt
+            || acked > connection.in_flight()
+            || acked | len == 0
+            || len > connection.rcv_adv - connection.rcv_nxt
+            || self.rx.held >= self.local.mbufs_held
+            || connection.rx_held >= self.local.rx_mbufs
+        {
+            return false;
+        }
+        match segment.timestamp {
+            Some(value) => {
+                let is_older = (value.wrapping_sub(connection.ts_recent) as i32) < 0;
+                if is_older || !connection.flags.contains(Flags::TIMESTAMPS) {
+                    return false;
+                }
+                if segment.seq.le(connection.rcv_acked) {
+                    connection.ts_recent = value;
+                    connection.ts_recent_at = cx.now.0;
+                }
+            }
+            None if connection.flags.contains(Flags::TIMESTAMPS) => return false,
+            None => {}
+        }
+        self.counters.tcp_in_segments += 1;
+        self.counters.tcp_header_prediction += 1;
+        connection.heard_at = cx.now.0;
+        connection.take_window(segment.seq, segment.ack, segment.window);
+        connection.duplicate_acks = 0;
+        let mut wants_output = false;
+        if acked != 0 {
+            let records = &mut self.send_records;
+            connection.acknowledge(
+                records,
+                &mut self.counters,
+                &self.local,
+                segment.ack,
+                cx.now,
+            );
+            wants_output = connection.send_cursor != NONE;
+            cx.events.push(Event::Sent {
+                cookie: connection.cookie,
+                bytes: acked,
+                window: self.local.send_limit.saturating_sub(connection.queued()),
+            });
+        }
+        if len == 0 {
+            self.counters.tcp_pure_acks += 1;
+            cx.pool.give(frame.mbuf);
+        } else {
+            wants_output = true;
+            connection.take_payload(&mut self.rx, frame.mbuf, segment.payload, segment.len);
+            cx.events.push(Event::Recv {
+                cookie: connection.cookie,
+                mbuf: frame.mbuf,
+                offset: segment.payload,
+                len: segment.len,
+            });
+        }
+        if wants_output {
+            self.mark_dirty(index);
+        }
+        true
+    }
+
+    /// Sends what a connection that was taken from the output queue has to send, if it is one record
+    /// that fits one segment and may go out now. Otherwise returns `false`, and nothing has changed.
+    #[inline]
+    pub(crate) fn send_single<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) -> bool {
+        let connection = &mut self.connections[index];
+        if connection.state != State::Established
+            || !connection.slow.is_empty()
+            || connection.send_cursor == NONE
+            || connection.neighbor_epoch != self.neighbors.epoch
+            || !connection.flags.contains(Flags::DIRTY)
+        {
+            return false;
+        }
+        let record = self.send_records.get_mut(connection.send_cursor);
+        let (bus, len) = (record.bus, record.len);
+        let flight = connection.in_flight();
+        if record.next != NONE
+            || len > u32::from(connection.mss)
+            || flight + len > connection.cwnd.min(connection.snd_wnd)
+            || (flight != 0 && self.local.nagle)
+            || cx.now.0.saturating_sub(connection.sent_at) > connection.rto
+        {
+            return false;
+        }
+        let Some(room) = cx.tx.header() else {
+            return false;
+        };
+        record.sent_at = micros(cx.now);
+        connection.open_window(self.local.rx_window, self.local.rx_mbufs);
+        let control = control::ACK | control::PSH;
+        let header_len = connection.fill_header(room, cx.now, connection.snd_nxt, control, len);
+        cx.tx.send(&TxFrame {
+            header_len,
+            fragments: &[Fragment { bus, len }],
+            checksum: TxChecksum::Ipv4Tcp,
+            release: None,
+        });
+        self.counters.tcp_out_segments += 1;
+        connection.acknowledged();
+        connection.flags.remove(Flags::DIRTY | Flags::LISTED);
+        connection.send_cursor = NONE;
+        connection.snd_nxt += len;
+        connection.sent_at = cx.now.0;
+        if connection.rto_deadline == NEVER {
+            let deadline = cx.now.0 + connection.backed_off_rto(self.local.rto_max);
+            connection.rto_deadline = deadline;
+            if deadline < connection.timer_at {
+                self.arm_timer(index, deadline);
+            }
+        }
+        true
+    }
+}
