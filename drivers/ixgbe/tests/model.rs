@@ -486,7 +486,7 @@ fn a_device_reset_while_running_starts_anew_with_all_buffers() {
     assert!(matches!(
         device.open(
             0,
-            queue_config(&port),
+            queue_config(&port.pool),
             machine.queue_memory(Sizes::default()),
             &mut machine.delay()
         ),
@@ -498,7 +498,7 @@ fn a_device_reset_while_running_starts_anew_with_all_buffers() {
     assert_eq!(port.pool.available(), 1024);
 
     port.pair = device
-        .open(0, queue_config(&port), memory, &mut machine.delay())
+        .open(0, queue_config(&port.pool), memory, &mut machine.delay())
         .unwrap();
     port.pair.refill(&mut port.pool);
     device.start(&mut machine.delay()).unwrap();
@@ -519,11 +519,11 @@ fn a_device_reset_while_running_starts_anew_with_all_buffers() {
     }
 }
 
-fn queue_config(port: &Port) -> ixgbe::QueueConfig {
+fn queue_config(pool: &ix_hal::MbufPool) -> ixgbe::QueueConfig {
     ixgbe::QueueConfig {
         vector: 0,
         interrupt_interval_us: 0,
-        pool: *port.pool.geometry(),
+        pool: *pool.geometry(),
     }
 }
 
