@@ -14,62 +14,88 @@ use crate::area::Area;
 /// See the module.
 pub(crate) struct Batch {
     area: Area,
-    issued: Vec<Issued>,
+    calls: usize,
     entries: usize,
+    awaited: Vec<Awaited>,
 }
 
-/// A call of this round.
+/// A call of this round whose result matters.
 #[derive(Clone, Copy)]
-pub(crate) struct Issued {
+pub(crate) struct Awaited {
     /// Which call.
     pub number: CallNumber,
+    /// Its index in the array.
+    call: u16,
     /// The connection's slot, or the port of a listen call.
     pub subject: u32,
 }
+
+const _: () = assert!(CALL_CAPACITY <= 1 << 16);
 
 impl Batch {
     pub fn new(area: Area) -> Self {
         Self {
             area,
-            issued: Vec::with_capacity(CALL_CAPACITY),
+            calls: 0,
             entries: 0,
+            awaited: Vec::with_capacity(CALL_CAPACITY),
         }
     }
 
     /// Starts an empty round.
     #[inline]
     pub fn begin(&mut self) {
-        self.issued.clear();
+        self.calls = 0;
         self.entries = 0;
+        self.awaited.clear();
     }
 
     /// Hands the round to the kernel.
     #[inline]
     pub fn publish(&self) {
-        self.area.store(CALL_COUNT, self.issued.len() as u64);
+        self.area.store(CALL_COUNT, self.calls as u64);
+    }
+
+    /// Calls in the round.
+    #[inline]
+    pub fn calls(&self) -> usize {
+        self.calls
     }
 
     /// Calls that still fit.
     #[inline]
     pub fn room(&self) -> usize {
-        CALL_CAPACITY - self.issued.len()
+        CALL_CAPACITY - self.calls
     }
 
-    /// Adds a call; its caller has asked for [`Batch::room`]. `small` is the high half of word 0.
+    /// Adds a call whose result does not matter: it is refused only if the connection is over, of
+    /// which `dead` tells. Its caller has asked for [`Batch::room`]. `small` is the high half of
+    /// word 0.
     #[inline]
-    pub fn call(&mut self, issued: Issued, small: u32, words: [u64; 3]) {
+    pub fn call(&mut self, number: CallNumber, small: u32, words: [u64; 3]) {
         debug_assert!(self.room() > 0);
-        let first = issued.number as u64 | u64::from(small) << 32;
+        let first = number as u64 | u64::from(small) << 32;
         let [handle, argument, last] = words;
         self.area
-            .set_call(self.issued.len(), [first, handle, argument, last]);
-        self.issued.push(issued);
+            .set_call(self.calls, [first, handle, argument, last]);
+        self.calls += 1;
+    }
+
+    /// Adds a call whose result is to be examined; the rest as for [`Batch::call`].
+    #[inline]
+    pub fn awaited_call(&mut self, number: CallNumber, small: u32, words: [u64; 3], subject: u32) {
+        self.awaited.push(Awaited {
+            number,
+            call: self.calls as u16,
+            subject,
+        });
+        self.call(number, small, words);
     }
 
     /// Adds a call that concerns a handle and nothing else.
     #[inline]
-    pub fn call_on(&mut self, number: CallNumber, subject: u32, handle: u64) {
-        self.call(Issued { number, subject }, 0, [handle, 0, 0]);
+    pub fn call_on(&mut self, number: CallNumber, handle: u64) {
+        self.call(number, 0, [handle, 0, 0]);
     }
 
     /// The scatter-gather entries not used yet, for one `sendv` call.
@@ -87,17 +113,17 @@ impl Batch {
         self.entries
     }
 
-    /// The calls of the round with their results, to be walked by number up to
-    /// [`Batch::issued_count`].
+    /// Number of calls in the round whose results matter.
     #[inline]
-    pub fn result(&self, index: usize) -> (Issued, i64) {
-        (self.issued[index], self.area.result(index))
+    pub fn awaited_count(&self) -> usize {
+        self.awaited.len()
     }
 
-    /// Number of calls in the round.
+    /// One of them, with its result.
     #[inline]
-    pub fn issued_count(&self) -> usize {
-        self.issued.len()
+    pub fn result(&self, index: usize) -> (Awaited, i64) {
+        let awaited = self.awaited[index];
+        (awaited, self.area.result(usize::from(awaited.call)))
     }
 }
 

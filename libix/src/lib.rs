@@ -45,6 +45,7 @@ mod context;
     reason = "plays the kernel, which reads the application's memory"
 )]
 pub mod fake;
+mod front_queue;
 mod log;
 #[cfg(any(bare, test))]
 #[expect(unsafe_code, reason = "memory functions in assembler")]

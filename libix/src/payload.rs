@@ -72,6 +72,16 @@ impl Payload {
         matches!(self.owner, Owner::Received(_))
     }
 
+    /// Drops it. If it held received bytes of that connection, the number of the segment is
+    /// returned instead of being posted to the ledger.
+    #[inline]
+    pub(crate) fn finish(self, ledger: &Ledger, slot: u32) -> Option<u32> {
+        match self.owner {
+            Owner::Received(hold) if hold.is_of(ledger, slot) => Some(hold.into_segment()),
+            _ => None,
+        }
+    }
+
     /// Whether it holds received bytes of that connection.
     #[inline]
     pub(crate) fn holds(&self, ledger: &Ledger, slot: u32) -> bool {

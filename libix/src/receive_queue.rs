@@ -3,13 +3,12 @@
 //! The kernel takes bytes back in the order in which it gave them. So a segment is given back
 //! when nobody holds it and every one before it has been given back.
 
-use alloc::collections::VecDeque;
-
+use crate::front_queue::FrontQueue;
 use crate::received::Change;
 
 /// See the module.
 pub(crate) struct ReceiveQueue {
-    segments: VecDeque<Segment>,
+    segments: FrontQueue<Segment>,
     /// Number of the first segment in the queue; numbers wrap.
     first: u32,
     /// Holds on all segments together.
@@ -30,7 +29,7 @@ const KEPT_CAPACITY: usize = 64;
 impl ReceiveQueue {
     pub fn new() -> Self {
         Self {
-            segments: VecDeque::new(),
+            segments: FrontQueue::new(),
             first: 0,
             held: 0,
             done: 0,
@@ -46,8 +45,24 @@ impl ReceiveQueue {
         number
     }
 
-    /// A segment gained or lost a hold.
+    /// A segment lost a hold.
     #[inline]
+    pub fn released(&mut self, number: u32) {
+        match self.segments.front() {
+            Some(&Segment { bytes, holds: 1 })
+                if number == self.first && self.segments.len() == 1 =>
+            {
+                self.segments.take_only();
+                self.first = number.wrapping_add(1);
+                self.held -= 1;
+                self.done += u64::from(bytes);
+            }
+            _ => self.change(number, Change::Less),
+        }
+    }
+
+    /// A segment gained or lost a hold.
+    #[inline(never)]
     pub fn change(&mut self, number: u32, change: Change) {
         let index = number.wrapping_sub(self.first) as usize;
         let Some(segment) = self.segments.get_mut(index) else {
@@ -61,9 +76,6 @@ impl ReceiveQueue {
         }
         segment.holds -= 1;
         self.held -= 1;
-        if index != 0 {
-            return;
-        }
         while let Some(segment) = self.segments.front()
             && segment.holds == 0
         {
@@ -94,8 +106,7 @@ impl ReceiveQueue {
     /// Starts over for the next connection. Nothing may be held any more.
     pub fn clear(&mut self) {
         debug_assert!(self.held == 0 && self.segments.is_empty());
-        self.segments.clear();
-        self.segments.shrink_to(KEPT_CAPACITY);
+        self.segments.clear(KEPT_CAPACITY);
         self.held = 0;
         self.done = 0;
     }

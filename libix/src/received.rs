@@ -145,6 +145,14 @@ impl Hold {
     }
 }
 
+impl Hold {
+    /// Ends the hold without posting it; the caller settles it.
+    #[inline]
+    pub fn into_segment(self) -> u32 {
+        core::mem::ManuallyDrop::new(self).segment
+    }
+}
+
 impl Clone for Hold {
     fn clone(&self) -> Self {
         self.ledger.post(self.slot, self.segment, Change::More);

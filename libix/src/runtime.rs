@@ -133,27 +133,17 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     fn sent(&mut self, [_, cookie, bytes, window]: [u64; event::WORDS]) -> Option<()> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
-        let limit = table.send_limit;
-        let slot = table.slot(index);
-        slot.send.acknowledged(bytes as usize, window as usize);
-        let is_waiting = !slot.send.is_accepted();
-        let is_writable = slot.starved && slot.send.pending() <= limit / 2;
-        if slot.is_heard() {
-            slot.starved &= !is_writable;
-            if is_waiting {
-                table.mark(index);
-            }
-            let (service, mut connection) = self.parts(index)?;
+        let (is_heard, is_writable) = table.acknowledged(index, bytes as usize, window as usize);
+        if is_heard && let Some((service, mut connection)) = self.parts(index) {
             service.on_sent(&mut connection, bytes as usize);
             if is_writable {
                 service.on_writable(&mut connection);
             }
-        } else {
-            table.mark(index);
         }
         Some(())
     }
 
+    #[inline(never)]
     fn knocked(&mut self, [first, handle, high, low]: [u64; event::WORDS]) -> Option<()> {
         let table = &mut self.context.table;
         let Some(address) = ipv4_from_words(high, low) else {
@@ -174,11 +164,12 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         Some(())
     }
 
+    #[inline(never)]
     fn connected(&mut self, [_, cookie, handle, outcome]: [u64; event::WORDS]) -> Option<()> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
         let slot = table.slot(index);
-        slot.handle = Some(handle);
+        slot.handle = handle;
         if outcome != 0 {
             slot.failure = Error::from_result(outcome as i64);
             return Some(());
@@ -193,6 +184,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         Some(())
     }
 
+    #[inline(never)]
     fn died(&mut self, [_, cookie, reason, handle]: [u64; event::WORDS]) -> Option<()> {
         if cookie == 0 {
             // A knock that nobody answered in time; the kernel has forgotten it already.
@@ -201,7 +193,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
         let slot = table.slot(index);
-        slot.handle = Some(handle);
+        slot.handle = handle;
         slot.phase = Phase::Dead;
         slot.send.clear();
         let reason = DeadReason::from_raw(reason).unwrap_or(DeadReason::Aborted);

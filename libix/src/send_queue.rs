@@ -2,20 +2,19 @@
 //! acknowledgement.
 //!
 //! The queue is in stream order. Its front part is with the kernel (accepted, not acknowledged);
-//! from [`SendQueue::next`] on it waits to be offered. A payload is dropped, and its owner with
-//! it, when the last of its bytes is acknowledged.
-
-use alloc::collections::VecDeque;
+//! from [`SendQueue::next`] on it waits to be offered. A payload leaves, and its owner with it,
+//! when the last of its bytes is acknowledged.
 
 use ix_abi::SENDV_MAX;
 
 use crate::batch::Entries;
+use crate::front_queue::FrontQueue;
 use crate::payload::Payload;
 use crate::received::Ledger;
 
 /// See the module.
 pub(crate) struct SendQueue {
-    pieces: VecDeque<Payload>,
+    pieces: FrontQueue<Payload>,
     /// Index of the first piece that the kernel has not accepted to its end.
     next: usize,
     /// Bytes of that piece that it has accepted.
@@ -24,6 +23,8 @@ pub(crate) struct SendQueue {
     acknowledged: usize,
     /// Bytes not acknowledged yet, accepted or not.
     pending: usize,
+    /// Bytes not accepted yet.
+    waiting: usize,
     /// Bytes that the kernel would accept, as far as is known.
     window: usize,
     /// Bytes in the offer that the kernel has not answered yet.
@@ -31,22 +32,23 @@ pub(crate) struct SendQueue {
 }
 
 /// What [`SendQueue::offer`] came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
     /// Scatter-gather entries written.
     pub entries: usize,
     /// Whether more could have been offered but for the entries.
-    pub cut: bool,
+    pub is_cut: bool,
 }
 
 impl SendQueue {
     pub fn new() -> Self {
         Self {
-            pieces: VecDeque::new(),
+            pieces: FrontQueue::new(),
             next: 0,
             next_offset: 0,
             acknowledged: 0,
             pending: 0,
+            waiting: 0,
             window: usize::MAX,
             offered: 0,
         }
@@ -61,7 +63,13 @@ impl SendQueue {
     /// Whether the kernel has accepted everything.
     #[inline]
     pub fn is_accepted(&self) -> bool {
-        self.next == self.pieces.len()
+        self.waiting == 0
+    }
+
+    /// Whether there is an offer that the kernel has not answered.
+    #[inline]
+    pub fn is_offered(&self) -> bool {
+        self.offered != 0
     }
 
     /// Appends a payload, which must not be empty.
@@ -69,34 +77,53 @@ impl SendQueue {
     pub fn push(&mut self, payload: Payload) {
         debug_assert!(!payload.is_empty());
         self.pending += payload.len();
+        self.waiting += payload.len();
         self.pieces.push_back(payload);
     }
 
     /// Writes entries for what waits, as far as window and entries go.
     #[inline]
     pub fn offer(&mut self, entries: &mut Entries<'_>) -> Offer {
+        let goal = self.waiting.min(self.window);
+        if goal == 0 {
+            return Offer::default();
+        }
+        // One piece that nothing was accepted of, the usual case.
+        if self.next == 0
+            && self.pieces.len() == 1
+            && self.next_offset == 0
+            && entries.room() != 0
+            && let Some(piece) = self.pieces.front()
+        {
+            entries.push(piece.address(), goal as u64);
+            self.offered = goal;
+            return Offer {
+                entries: 1,
+                is_cut: false,
+            };
+        }
+        self.offer_pieces(goal, entries)
+    }
+
+    #[inline(never)]
+    fn offer_pieces(&mut self, goal: usize, entries: &mut Entries<'_>) -> Offer {
         let room = entries.room().min(SENDV_MAX);
-        let mut offer = Offer {
-            entries: 0,
-            cut: false,
-        };
+        let mut offer = Offer::default();
         let mut offset = self.next_offset;
-        let mut offered = 0;
-        while let Some(piece) = self.pieces.get(self.next + offer.entries) {
-            let bytes = (piece.len() - offset).min(self.window - offered);
-            if bytes == 0 {
-                break;
-            }
+        self.offered = 0;
+        while self.offered < goal
+            && let Some(piece) = self.pieces.get(self.next + offer.entries)
+        {
             if offer.entries == room {
-                offer.cut = true;
+                offer.is_cut = true;
                 break;
             }
+            let bytes = (piece.len() - offset).min(goal - self.offered);
             entries.push(piece.address() + offset as u64, bytes as u64);
             offer.entries += 1;
-            offered += bytes;
+            self.offered += bytes;
             offset = 0;
         }
-        self.offered = offered;
         offer
     }
 
@@ -104,6 +131,19 @@ impl SendQueue {
     /// until it says so.
     #[inline]
     pub fn accepted(&mut self, bytes: usize) {
+        if bytes == self.waiting {
+            self.window -= bytes.min(self.window);
+            self.offered = 0;
+            self.waiting = 0;
+            self.next = self.pieces.len();
+            self.next_offset = 0;
+        } else {
+            self.accepted_in_part(bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn accepted_in_part(&mut self, bytes: usize) {
         let mut bytes = bytes.min(self.offered);
         self.window = if bytes < self.offered {
             0
@@ -111,8 +151,9 @@ impl SendQueue {
             self.window - bytes
         };
         self.offered = 0;
-        while bytes > 0 {
-            let left = self.pieces[self.next].len() - self.next_offset;
+        self.waiting -= bytes;
+        while let Some(piece) = self.pieces.get(self.next) {
+            let left = piece.len() - self.next_offset;
             if bytes < left {
                 self.next_offset += bytes;
                 return;
@@ -128,22 +169,39 @@ impl SendQueue {
         self.offered = 0;
     }
 
-    /// The peer acknowledged `bytes` more, and the kernel would accept `window` more.
+    /// The kernel would accept so much more.
     #[inline]
-    pub fn acknowledged(&mut self, bytes: usize, window: usize) {
+    pub fn set_window(&mut self, window: usize) {
         self.window = window;
+    }
+
+    /// The peer acknowledged `bytes` more. If that is the whole queue, and one piece, the usual
+    /// case, the piece is returned; else nothing is done, and [`SendQueue::acknowledged_in_part`]
+    /// has to be called.
+    #[inline]
+    pub fn acknowledged_whole(&mut self, bytes: usize) -> Option<Payload> {
+        if bytes == self.pending && self.next == 1 && self.pieces.len() == 1 {
+            self.next = 0;
+            self.acknowledged = 0;
+            self.pending = 0;
+            return self.pieces.take_only();
+        }
+        None
+    }
+
+    /// The peer acknowledged `bytes` more. Pieces that are acknowledged to their end go to
+    /// `finished`.
+    pub fn acknowledged_in_part(&mut self, bytes: usize, mut finished: impl FnMut(Payload)) {
         self.pending = self.pending.saturating_sub(bytes);
         self.acknowledged += bytes;
-        while self.next > 0 {
-            let Some(front) = self.pieces.front() else {
-                break;
-            };
-            if front.len() > self.acknowledged {
-                break;
-            }
+        while self.next > 0
+            && let Some(front) = self.pieces.front()
+            && front.len() <= self.acknowledged
+            && let Some(front) = self.pieces.pop_front()
+        {
             self.acknowledged -= front.len();
-            self.pieces.pop_front();
             self.next -= 1;
+            finished(front);
         }
     }
 
@@ -153,12 +211,11 @@ impl SendQueue {
         self.pieces.iter().filter(own).count()
     }
 
-    /// Drops everything, and starts over for the next connection.
+    /// Drops everything, and starts over for the next connection. The memory stays, unless a
+    /// burst made it large.
     pub fn clear(&mut self) {
-        let mut pieces = core::mem::take(&mut self.pieces);
-        pieces.clear();
-        // The memory stays for the slot's next connection, unless a burst made it large.
-        pieces.shrink_to(SENDV_MAX);
+        let mut pieces = core::mem::replace(&mut self.pieces, FrontQueue::new());
+        pieces.clear(SENDV_MAX);
         *self = Self {
             pieces,
             ..Self::new()

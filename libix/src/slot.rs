@@ -3,12 +3,13 @@
 
 use ix_abi::{CallNumber, Error};
 
-use crate::batch::{Batch, Issued};
+use crate::batch::Batch;
 use crate::receive_queue::ReceiveQueue;
 use crate::received::Ledger;
-use crate::send_queue::SendQueue;
+use crate::send_queue::{Offer, SendQueue};
 
 /// See the module.
+#[repr(align(64))]
 pub(crate) struct Slot {
     /// Told apart from earlier connections of the slot by this half of the cookie.
     pub generation: u32,
@@ -22,8 +23,9 @@ pub(crate) struct Slot {
     shutdown_told: bool,
     /// Whether `close` or `abort` was called, the call that releases the handle.
     release_told: bool,
-    /// The kernel's name for it, once known.
-    pub handle: Option<u64>,
+    /// The kernel's name for it; known in all phases but [`Phase::Free`] and
+    /// [`Phase::Connecting`].
+    pub handle: u64,
     /// What went wrong, if it is known better than by the `dead` event.
     pub failure: Option<Error>,
     pub send: SendQueue,
@@ -35,7 +37,9 @@ pub(crate) struct Slot {
 pub(crate) enum Phase {
     /// Not in use.
     Free,
-    /// `accept` or `connect` asked for, not `connected` yet.
+    /// `connect` is asked for and not answered.
+    Connecting,
+    /// `accept` is asked for, or `connect` answered; not `connected` yet.
     Opening,
     /// Connected.
     Open,
@@ -80,7 +84,7 @@ impl Slot {
             ending: Ending::None,
             shutdown_told: false,
             release_told: false,
-            handle: None,
+            handle: 0,
             failure: None,
             send: SendQueue::new(),
             receive: ReceiveQueue::new(),
@@ -103,8 +107,32 @@ impl Slot {
         self.ending = Ending::None;
         self.shutdown_told = false;
         self.release_told = false;
-        self.handle = None;
+        self.handle = 0;
         self.failure = None;
+    }
+
+    /// The peer acknowledged `bytes` more, and the kernel would accept `window` more.
+    #[inline]
+    pub fn acknowledged(&mut self, index: u32, ledger: &Ledger, bytes: usize, window: usize) {
+        self.send.set_window(window);
+        match self.send.acknowledged_whole(bytes) {
+            Some(piece) => {
+                if let Some(segment) = piece.finish(ledger, index) {
+                    self.receive.released(segment);
+                }
+            }
+            None => self.acknowledged_in_part(index, ledger, bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn acknowledged_in_part(&mut self, index: u32, ledger: &Ledger, bytes: usize) {
+        let receive = &mut self.receive;
+        self.send.acknowledged_in_part(bytes, |piece| {
+            if let Some(segment) = piece.finish(ledger, index) {
+                receive.released(segment);
+            }
+        });
     }
 
     /// Adds the calls that the connection needs.
@@ -113,51 +141,53 @@ impl Slot {
         if batch.room() < CALLS_PER_FLUSH {
             return Progress::More;
         }
-        match (self.phase, self.handle) {
-            (Phase::Open, Some(handle)) => self.flush_open(index, handle, ledger, batch),
-            (Phase::Opening, Some(handle)) => {
-                self.flush_ending(index, handle, ledger, batch);
+        if self.phase == Phase::Open {
+            return self.flush_open(index, ledger, batch);
+        }
+        self.flush_not_open(index, ledger, batch)
+    }
+
+    #[inline(never)]
+    fn flush_not_open(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
+        match self.phase {
+            Phase::Free | Phase::Connecting | Phase::Open => Progress::Done,
+            Phase::Opening => {
+                self.flush_ending(index, ledger, batch);
                 Progress::Done
             }
-            (Phase::Dead, Some(handle)) => self.flush_dead(index, handle, batch),
-            _ => Progress::Done,
+            Phase::Dead if self.receive.held() != 0 => Progress::Done,
+            Phase::Dead => {
+                if !self.release_told {
+                    batch.call_on(CallNumber::Close, self.handle);
+                }
+                Progress::Released
+            }
         }
     }
 
     /// Received bytes first, so that the segments of the send that follows carry the new window.
     #[inline]
-    fn flush_open(
-        &mut self,
-        index: u32,
-        handle: u64,
-        ledger: &Ledger,
-        batch: &mut Batch,
-    ) -> Progress {
+    fn flush_open(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
         let done = self.receive.take_done();
         if done != 0 {
-            let issued = Issued {
-                number: CallNumber::RecvDone,
-                subject: index,
-            };
-            batch.call(issued, 0, [handle, done, 0]);
+            batch.call(CallNumber::RecvDone, 0, [self.handle, done, 0]);
         }
-        let mut more = false;
-        if !self.send.is_accepted() && self.ending < Ending::Abort {
+        let mut offer = Offer::default();
+        if !self.send.is_accepted() {
             let first = batch.next_entry();
-            let offer = self.send.offer(&mut batch.entries());
+            offer = self.send.offer(&mut batch.entries());
             if offer.entries != 0 {
-                let issued = Issued {
-                    number: CallNumber::Sendv,
-                    subject: index,
-                };
-                batch.call(issued, offer.entries as u32, [handle, first as u64, 0]);
+                let words = [self.handle, first as u64, 0];
+                batch.awaited_call(CallNumber::Sendv, offer.entries as u32, words, index);
             }
-            // What is to follow the last byte has to wait for the answer to this offer.
-            more = offer.cut || (offer.entries != 0 && self.ending != Ending::None);
-        } else if self.ending != Ending::None {
-            self.flush_ending(index, handle, ledger, batch);
         }
-        if more { Progress::More } else { Progress::Done }
+        if self.ending != Ending::None {
+            return self.flush_ending(index, ledger, batch);
+        }
+        match offer.is_cut {
+            true => Progress::More,
+            false => Progress::Done,
+        }
     }
 
     /// Tells the kernel of the end, as far as it can be told now.
@@ -166,38 +196,32 @@ impl Slot {
     /// bytes, so both wait until the application holds none. (Those on their way back to the peer
     /// may stay: only the kernel reads them, and not after `dead`.) A close that has to wait
     /// sends its FIN meanwhile.
-    fn flush_ending(&mut self, index: u32, handle: u64, ledger: &Ledger, batch: &mut Batch) {
-        if self.release_told || self.ending == Ending::None {
-            return;
+    #[inline(never)]
+    fn flush_ending(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
+        if self.release_told {
+            return Progress::Done;
         }
         let is_accepted = self.send.is_accepted();
         let can_release = || self.receive.held() == self.send.held_of(ledger, index);
         match self.ending {
             Ending::Abort if can_release() => {
-                batch.call_on(CallNumber::Abort, index, handle);
+                batch.call_on(CallNumber::Abort, self.handle);
                 self.release_told = true;
             }
             Ending::Close if is_accepted && can_release() => {
-                batch.call_on(CallNumber::Close, index, handle);
+                batch.call_on(CallNumber::Close, self.handle);
                 self.release_told = true;
             }
             Ending::Close | Ending::Shutdown
                 if is_accepted && !self.shutdown_told && self.phase == Phase::Open =>
             {
-                batch.call_on(CallNumber::Shutdown, index, handle);
+                batch.call_on(CallNumber::Shutdown, self.handle);
                 self.shutdown_told = true;
             }
+            // What is to follow the last byte has to wait for the answer to its offer.
+            Ending::Close | Ending::Shutdown if self.send.is_offered() => return Progress::More,
             _ => {}
         }
-    }
-
-    fn flush_dead(&mut self, index: u32, handle: u64, batch: &mut Batch) -> Progress {
-        if self.receive.held() != 0 {
-            return Progress::Done;
-        }
-        if !self.release_told {
-            batch.call_on(CallNumber::Close, index, handle);
-        }
-        Progress::Released
+        Progress::Done
     }
 }

@@ -13,7 +13,7 @@ use core::net::SocketAddrV4;
 use ix_abi::{CallNumber, Error, ipv4_to_words};
 
 use crate::area::Area;
-use crate::batch::{Batch, Issued};
+use crate::batch::{Awaited, Batch};
 use crate::payload::{Payload, Unsent};
 use crate::received::{Change, Entry, Hold, Ledger, Received};
 use crate::service::ConnectionId;
@@ -66,8 +66,8 @@ pub struct Statistics {
     pub events_stray: u64,
     /// Batched calls made.
     pub calls: u64,
-    /// Calls that the kernel refused. Some are in the nature of things: the connection ended in
-    /// the same cycle.
+    /// Calls that would have begun something, or sent something, and that the kernel refused. Some
+    /// are in the nature of things: the connection ended in the same cycle.
     pub calls_refused: u64,
     /// Rounds whose calls did not all fit into the arrays.
     pub rounds_overflowed: u64,
@@ -128,6 +128,25 @@ impl Table {
         }
     }
 
+    /// The peer acknowledged something. Returns whether the application wants to hear of it, and
+    /// whether `on_writable` is due.
+    #[inline]
+    pub fn acknowledged(&mut self, index: u32, bytes: usize, window: usize) -> (bool, bool) {
+        let ledger = self.ledger;
+        let slot = &mut self.slots[index as usize];
+        slot.acknowledged(index, ledger, bytes, window);
+        let is_heard = slot.is_heard();
+        let is_writable = slot.starved && slot.send.pending() <= self.send_limit / 2;
+        if is_writable {
+            slot.starved = false;
+        }
+        let matters = slot.receive.has_done() || !slot.send.is_accepted();
+        if matters || slot.ending != Ending::None {
+            self.mark(index);
+        }
+        (is_heard, is_writable)
+    }
+
     /// Takes a payload for a connection.
     #[inline]
     pub fn send(&mut self, index: u32, payload: Payload) -> Result<(), Unsent> {
@@ -172,7 +191,9 @@ impl Table {
     /// Answers a knock with a new connection.
     pub fn accept(&mut self, handle: u64) -> u32 {
         let index = self.occupy();
-        self.slot(index).handle = Some(handle);
+        let slot = self.slot(index);
+        slot.handle = handle;
+        slot.phase = Phase::Opening;
         self.requests.push_back(Request::Accept(index));
         index
     }
@@ -204,7 +225,7 @@ impl Table {
             is_complete = self.flush_connections();
         }
         self.batch.publish();
-        self.statistics.calls += self.batch.issued_count() as u64;
+        self.statistics.calls += self.batch.calls() as u64;
         self.statistics.rounds_overflowed += u64::from(!is_complete);
         !is_complete
     }
@@ -244,32 +265,26 @@ impl Table {
 
     fn issue(&mut self, request: Request) {
         match request {
-            Request::Listen(port) | Request::Unlisten(port) => {
-                let number = match request {
-                    Request::Listen(_) => CallNumber::Listen,
-                    _ => CallNumber::Unlisten,
-                };
-                let subject = u32::from(port);
-                let issued = Issued { number, subject };
-                self.batch.call(issued, subject, [0; 3]);
-            }
-            Request::Refuse(handle) => self.batch.call_on(CallNumber::Close, 0, handle),
-            Request::Accept(subject) => {
-                let number = CallNumber::Accept;
-                let cookie = self.id_of(subject).cookie();
-                let handle = self.slot(subject).handle.unwrap_or_default();
+            Request::Listen(port) => {
+                let port = u32::from(port);
                 self.batch
-                    .call(Issued { number, subject }, 0, [handle, cookie, 0]);
+                    .awaited_call(CallNumber::Listen, port, [0; 3], port);
             }
-            Request::Connect(subject, remote) => {
-                let number = CallNumber::Connect;
-                let cookie = self.id_of(subject).cookie();
+            Request::Unlisten(port) => {
+                self.batch
+                    .call(CallNumber::Unlisten, u32::from(port), [0; 3]);
+            }
+            Request::Refuse(handle) => self.batch.call_on(CallNumber::Close, handle),
+            Request::Accept(index) => {
+                let words = [self.slot(index).handle, self.id_of(index).cookie(), 0];
+                self.batch.awaited_call(CallNumber::Accept, 0, words, index);
+            }
+            Request::Connect(index, remote) => {
                 let (first, last) = ipv4_to_words(remote.ip().to_bits());
-                self.batch.call(
-                    Issued { number, subject },
-                    u32::from(remote.port()),
-                    [cookie, first, last],
-                );
+                let words = [self.id_of(index).cookie(), first, last];
+                let port = u32::from(remote.port());
+                self.batch
+                    .awaited_call(CallNumber::Connect, port, words, index);
             }
         }
     }
@@ -297,33 +312,31 @@ impl Table {
     /// Reads the results of the round. What the application must hear of goes to `outcomes`.
     #[inline]
     pub fn examine(&mut self, outcomes: &mut Vec<Outcome>) {
-        for call in 0..self.batch.issued_count() {
-            let (issued, result) = self.batch.result(call);
-            self.statistics.calls_refused += u64::from(result < 0);
-            match issued.number {
-                CallNumber::Sendv => self.sent(issued.subject, result),
-                CallNumber::Accept | CallNumber::Connect | CallNumber::Listen => {
-                    self.examine_opening(issued, result, outcomes);
-                }
-                // Refused only if the connection is over, of which `dead` tells.
-                CallNumber::RecvDone
-                | CallNumber::Shutdown
-                | CallNumber::Close
-                | CallNumber::Abort
-                | CallNumber::Unlisten => {}
+        for call in 0..self.batch.awaited_count() {
+            let (awaited, result) = self.batch.result(call);
+            let index = awaited.subject;
+            if awaited.number == CallNumber::Sendv && result >= 0 {
+                let slot = &mut self.slots[index as usize];
+                slot.send.accepted(result as usize);
+            } else {
+                self.examine_other(awaited, result, outcomes);
             }
         }
     }
 
-    #[inline]
-    fn sent(&mut self, index: u32, result: i64) {
-        let slot = &mut self.slots[index as usize];
-        if result >= 0 {
-            slot.send.accepted(result as usize);
-            return;
+    #[inline(never)]
+    fn examine_other(&mut self, awaited: Awaited, result: i64, outcomes: &mut Vec<Outcome>) {
+        self.statistics.calls_refused += u64::from(result < 0);
+        match awaited.number {
+            CallNumber::Sendv => self.send_refused(awaited.subject, error_of(result)),
+            _ => self.examine_opening(awaited, result, outcomes),
         }
+    }
+
+    fn send_refused(&mut self, index: u32, error: Error) {
+        let slot = &mut self.slots[index as usize];
         slot.send.refused();
-        match error_of(result) {
+        match error {
             // Over already; `dead` is on its way.
             Error::BadHandle | Error::BadState => {}
             Error::Exhausted => self.mark(index),
@@ -335,9 +348,9 @@ impl Table {
         }
     }
 
-    fn examine_opening(&mut self, issued: Issued, result: i64, outcomes: &mut Vec<Outcome>) {
-        let index = issued.subject;
-        match issued.number {
+    fn examine_opening(&mut self, awaited: Awaited, result: i64, outcomes: &mut Vec<Outcome>) {
+        let index = awaited.subject;
+        match awaited.number {
             CallNumber::Listen => {
                 let outcome = if result < 0 {
                     Err(error_of(result))
@@ -348,7 +361,9 @@ impl Table {
             }
             _ if result < 0 => outcomes.push(Outcome::NotOpened(index, error_of(result))),
             CallNumber::Connect => {
-                self.slot(index).handle = Some(result as u64);
+                let slot = self.slot(index);
+                slot.handle = result as u64;
+                slot.phase = Phase::Opening;
                 self.mark(index);
             }
             _ => {}
@@ -367,7 +382,7 @@ impl Table {
             self.slots.push(Slot::new());
             index
         });
-        self.slot(index).phase = Phase::Opening;
+        self.slot(index).phase = Phase::Connecting;
         index
     }
 }

@@ -1,0 +1,125 @@
+//! A queue whose first element lies in the structure itself: a connection that exchanges requests
+//! and responses has one element at a time, and then touches no other memory and computes no
+//! position.
+
+use alloc::collections::VecDeque;
+
+/// See the module.
+pub(crate) struct FrontQueue<T> {
+    len: usize,
+    /// The first element; `None` if and only if the queue is empty.
+    front: Option<T>,
+    /// The others.
+    rest: VecDeque<T>,
+}
+
+impl<T> FrontQueue<T> {
+    pub fn new() -> Self {
+        Self {
+            len: 0,
+            front: None,
+            rest: VecDeque::new(),
+        }
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    pub fn push_back(&mut self, value: T) {
+        if self.len == 0 {
+            // What it replaces is `None`; to forget that spares the code that would drop it.
+            core::mem::forget(self.front.replace(value));
+        } else {
+            self.rest.push_back(value);
+        }
+        self.len += 1;
+    }
+
+    #[inline]
+    pub fn front(&self) -> Option<&T> {
+        self.front.as_ref()
+    }
+
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        match index {
+            0 => self.front.as_ref(),
+            _ => self.rest.get(index - 1),
+        }
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        match index {
+            0 => self.front.as_mut(),
+            _ => self.rest.get_mut(index - 1),
+        }
+    }
+
+    /// Takes the element of a queue that has just one; what is left is empty.
+    #[inline]
+    pub fn take_only(&mut self) -> Option<T> {
+        debug_assert!(self.len == 1);
+        self.len = 0;
+        self.front.take()
+    }
+
+    pub fn pop_front(&mut self) -> Option<T> {
+        self.len = self.len.checked_sub(1)?;
+        let next = self.rest.pop_front();
+        core::mem::replace(&mut self.front, next)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.front.iter().chain(&self.rest)
+    }
+
+    /// Drops all elements. Room for `kept` of them stays allocated, if there is so much.
+    pub fn clear(&mut self, kept: usize) {
+        self.len = 0;
+        self.front = None;
+        self.rest.clear();
+        self.rest.shrink_to(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_queue() {
+        let mut queue = FrontQueue::new();
+        let mut model = VecDeque::new();
+        // Grows, shrinks to nothing, and grows again.
+        for step in 0..1000_u32 {
+            if step % 7 < 4 - step / 300 {
+                queue.push_back(step);
+                model.push_back(step);
+            } else {
+                assert_eq!(queue.pop_front(), model.pop_front());
+            }
+            assert_eq!(queue.len(), model.len());
+            assert_eq!(queue.is_empty(), model.is_empty());
+            assert_eq!(queue.front(), model.front());
+            assert!(queue.iter().eq(&model));
+            for index in 0..=model.len() {
+                assert_eq!(queue.get(index), model.get(index));
+                assert_eq!(queue.get_mut(index), model.get_mut(index));
+            }
+        }
+        queue.clear(0);
+        assert_eq!(queue.pop_front(), None);
+        queue.push_back(5);
+        assert_eq!(queue.take_only(), Some(5));
+        assert!(queue.is_empty() && queue.front().is_none());
+    }
+}
