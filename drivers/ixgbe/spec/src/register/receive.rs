@@ -221,8 +221,8 @@ bitflags! {
 }
 
 impl Mcstctrl {
-    /// MO: which twelve bits of an address index the table: 0 is [47:36], 1 [46:35], 2 [45:34],
-    /// 3 [43:32].
+    /// MO: which twelve bits of an address index the table: 0 is 47 to 36, 1 is 46 to 35, 2 is 45 to
+    /// 34, 3 is 43 to 32, where the first byte of the address has bits 7 to 0.
     pub const fn offset(self) -> u32 {
         field(self.bits(), 0, 2)
     }
