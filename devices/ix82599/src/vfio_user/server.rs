@@ -268,7 +268,8 @@ impl Server {
             needed += 16 + 16 * mappable.len() as u32;
         }
         let with_capability = needed > REGION_INFO_BYTES && argsz >= needed;
-        let capability_at = if with_capability {
+        // Where the capability is, or would be if the client had room for it: QEMU refuses a zero.
+        let capability_at = if needed > REGION_INFO_BYTES {
             REGION_INFO_BYTES
         } else {
             0
