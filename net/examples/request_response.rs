@@ -46,7 +46,7 @@ struct Latest {
 }
 
 impl Events for Latest {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, event: Event) {
         self.events[self.count] = Some(event);
         self.count += 1;

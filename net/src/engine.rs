@@ -67,6 +67,8 @@ pub(crate) struct Local {
     pub rto_min: u64,
     pub rto_max: u64,
     pub delayed_ack: u64,
+    /// The receive window is opened by at least this much (RFC 9293 3.8.6.2.2).
+    pub window_step: u32,
     /// As in the configuration.
     pub rx_window: u32,
     pub rx_mbufs: u16,
@@ -95,6 +97,7 @@ impl Local {
             rto_min: u64::from(config.rto_min_us.max(16)) * 1000,
             rto_max: config.rto_max.0,
             delayed_ack: u64::from(config.delayed_ack_us.min(500_000)) * 1000,
+            window_step: u32::from(mtu).min(config.rx_window / 2),
             rx_window: config.rx_window,
             rx_mbufs: config.rx_mbufs,
             mbufs_held: config.mbufs_held,
@@ -163,7 +166,7 @@ impl Engine {
         if cx.now.0 >= self.neighbors.deadline {
             self.neighbor_timers(cx.now);
         }
-        if cx.now.0 >= self.time_waits.deadline() {
+        if cx.now.0 >= self.time_waits.deadline {
             self.expire_time_waits(cx.now);
         }
         if self.wheel.is_quiet(cx.now) {
@@ -198,7 +201,7 @@ impl Engine {
         if !self.delivering.is_empty() {
             return Some(Instant(0));
         }
-        let tables = self.neighbors.deadline.min(self.time_waits.deadline());
+        let tables = self.neighbors.deadline.min(self.time_waits.deadline);
         let wheel = self.wheel.next_deadline().map_or(u64::MAX, |at| at.0);
         let earliest = tables.min(wheel);
         (earliest != u64::MAX).then_some(Instant(earliest))

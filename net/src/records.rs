@@ -93,14 +93,11 @@ impl SendRecords {
         let record = &mut self.records[index as usize];
         self.free = record.next;
         self.available -= 1;
-        *record = SendRecord {
-            bus,
-            len,
-            next: NONE,
-            seq,
-            sent_at: 0,
-            flags: SendFlags::empty(),
-        };
+        record.bus = bus;
+        record.len = len;
+        record.next = NONE;
+        record.seq = seq;
+        record.flags = SendFlags::empty();
         Some(index)
     }
 

@@ -160,33 +160,33 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// What the fast path needs of a TCP segment in a frame of the usual shape: IPv4 and TCP without
-/// options, except for the timestamps option in its usual place.
+/// A TCP segment in a frame of the usual shape: IPv4 and TCP without options, except for the
+/// timestamps option in its usual place. Fields are read when asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct QuickSegment {
-    pub key: FlowKey,
-    pub seq: Seq,
-    pub ack: Seq,
-    pub control: u8,
-    pub window: u16,
+pub(crate) struct QuickSegment<'a> {
+    header: &'a [u8; TCP_HEADERS],
+    option: &'a [u8; 8],
+    /// Whether the timestamps option is there.
+    pub has_timestamp: bool,
+    /// Where in the frame the payload starts.
     pub payload: u16,
+    /// Bytes of payload.
     pub len: u16,
-    /// TSval.
-    pub timestamp: Option<u32>,
 }
 
-/// The first eight bytes of a frame to a MAC address, with the last two zero.
+/// The first six bytes of a frame to a MAC address, as one little-endian word shifted left by 16.
 pub(crate) fn mac_word(mac: [u8; 6]) -> u64 {
     let [a, b, c, d, e, f] = mac;
-    u64::from_be_bytes([a, b, c, d, e, f, 0, 0])
+    u64::from_le_bytes([0, 0, a, b, c, d, e, f])
 }
 
-impl QuickSegment {
-    /// Reads a frame of the usual shape to the given addresses; `None` if it is not one.
-    #[inline]
-    pub fn parse(frame: &[u8], mac_word: u64, address: u32) -> Option<Self> {
+impl<'a> QuickSegment<'a> {
+    /// Looks at a frame to the given addresses; `None` if it is not of the usual shape.
+    #[inline(always)]
+    pub fn parse(frame: &'a [u8], mac_word: u64, address: u32) -> Option<Self> {
+        // Shorter ones would have been padded to 60 bytes.
         let header = frame.first_chunk::<TCP_HEADERS>()?;
-        let destination_mac = u64::from_be_bytes(*header.first_chunk::<8>()?) & !0xffff;
+        let destination_mac = u64::from_le_bytes(*header.first_chunk::<8>()?) << 16;
         let ip_len = u32::from(be16(header, 16));
         // EtherType, version and header length in one word, whatever the traffic class.
         if destination_mac != mac_word
@@ -198,30 +198,63 @@ impl QuickSegment {
         {
             return None;
         }
-        let (timestamp, headers) = match header[46] {
-            0x50 => (None, (IPV4 + TCP) as u32),
-            0x80 => {
-                let option = frame.get(TCP_HEADERS..)?.first_chunk::<8>()?;
-                if be32(option, 0) != TIMESTAMPS_PADDED {
-                    return None;
-                }
-                (Some(be32(option, 4)), (IPV4 + TCP + 12) as u32)
+        let mut option = header.first_chunk::<8>()?;
+        let has_timestamp = header[46] == 0x80;
+        if has_timestamp {
+            option = frame.get(TCP_HEADERS..)?.first_chunk::<8>()?;
+            if be32(option, 0) != TIMESTAMPS_PADDED {
+                return None;
             }
-            _ => return None,
-        };
+        } else if header[46] != 0x50 {
+            return None;
+        }
+        let headers = (IPV4 + TCP) as u32 + if has_timestamp { 12 } else { 0 };
         Some(Self {
-            key: FlowKey {
-                remote: IpAddress::from_ipv4(be32(header, 26)),
-                ports: be32(header, 34),
-            },
-            seq: Seq(be32(header, 38)),
-            ack: Seq(be32(header, 42)),
-            control: header[47],
-            window: be16(header, 48),
+            header,
+            option,
+            has_timestamp,
             payload: (ETHERNET as u32 + headers) as u16,
             len: ip_len.checked_sub(headers)? as u16,
-            timestamp,
         })
+    }
+
+    /// Flow that it belongs to.
+    #[inline(always)]
+    pub fn key(&self) -> FlowKey {
+        FlowKey {
+            remote: IpAddress::from_ipv4(be32(self.header, 26)),
+            ports: be32(self.header, 34),
+        }
+    }
+
+    /// SEG.SEQ
+    #[inline(always)]
+    pub fn seq(&self) -> Seq {
+        Seq(be32(self.header, 38))
+    }
+
+    /// SEG.ACK
+    #[inline(always)]
+    pub fn ack(&self) -> Seq {
+        Seq(be32(self.header, 42))
+    }
+
+    /// Control bits, see [`control`].
+    #[inline(always)]
+    pub fn control(&self) -> u8 {
+        self.header[47]
+    }
+
+    /// SEG.WND as it stands, unscaled.
+    #[inline(always)]
+    pub fn window(&self) -> u16 {
+        be16(self.header, 48)
+    }
+
+    /// TSval, if [`Self::has_timestamp`].
+    #[inline(always)]
+    pub fn timestamp(&self) -> u32 {
+        be32(self.option, 4)
     }
 }
 

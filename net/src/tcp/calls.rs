@@ -103,10 +103,10 @@ impl Engine {
     ) -> Result<u32, Error> {
         let index = self.find(handle)?;
         let connection = &mut self.connections[index];
-        if connection.state != State::Established && !connection.may_send() {
-            return Err(Error::BadState);
+        if connection.state != State::Established {
+            return self.send_unusual(index, fragments);
         }
-        let queued = connection.queued();
+        let queued = connection.snd_end - connection.snd_una;
         let accepted = match fragments {
             // The common case: one piece, and nothing unsent before it.
             [Fragment { bus, len }]
@@ -124,7 +124,20 @@ impl Engine {
             }
             _ => self.queue_pieces(index, fragments),
         };
-        if accepted != 0 {
+        if self.connections[index].wants_output() {
+            self.dirty.push(index);
+        }
+        Ok(accepted)
+    }
+
+    /// `send` in any state but ESTABLISHED.
+    #[inline(never)]
+    fn send_unusual(&mut self, index: u32, fragments: &[Fragment]) -> Result<u32, Error> {
+        if !self.connections[index].may_send() {
+            return Err(Error::BadState);
+        }
+        let accepted = self.queue_pieces(index, fragments);
+        if self.connections[index].state > State::SynReceived {
             self.mark_dirty(index);
         }
         Ok(accepted)
@@ -198,8 +211,7 @@ impl Engine {
         } else {
             connection.give_back(&mut self.rx, cx.pool, bytes as u32);
         }
-        let worth = (2 * u32::from(connection.mss)).min(self.local.rx_window / 2);
-        if connection.window_gain(self.local.rx_window, self.local.rx_mbufs, worth)
+        if connection.window_gain(&self.local, 2 * self.local.window_step)
             && connection.may_receive()
         {
             connection.flags.insert(Flags::ACK_NOW);

@@ -27,66 +27,62 @@ impl Engine {
         else {
             return false;
         };
-        if frame.checksum != RxChecksum::Good {
-            return false;
-        }
-        let Some(index) = self.flows.first(self.flows.hash(&segment.key)) else {
+        let key = segment.key();
+        let Some(index) = self.flows.first(self.flows.hash(&key)) else {
             return false;
         };
         // An entry of the TIME-WAIT table is out of range here.
         let Some(connection) = self.connections.get_mut(index) else {
             return false;
         };
-        let acked = segment.ack - connection.snd_una;
+        let (seq, ack) = (segment.seq(), segment.ack());
+        let acked = ack - connection.snd_una;
         let len = u32::from(segment.len);
         if connection.state != State::Established
             || !connection.slow.is_empty()
-            || connection.key != segment.key
-            || segment.control & !control::PSH != control::ACK
-            || segment.seq != connection.rcv_nxt
+            || connection.key != key
+            || segment.control() & !control::PSH != control::ACK
+            || seq != connection.rcv_nxt
             || acked > connection.in_flight()
             || acked | len == 0
-            || len > connection.rcv_adv - connection.rcv_nxt
+            || len > connection.rcv_adv - seq
             || self.rx.held >= self.local.mbufs_held
             || connection.rx_held >= self.local.rx_mbufs
+            || frame.checksum != RxChecksum::Good
+            || segment.has_timestamp != connection.flags.contains(Flags::TIMESTAMPS)
         {
             return false;
         }
-        match segment.timestamp {
-            Some(value) => {
-                let is_older = (value.wrapping_sub(connection.ts_recent) as i32) < 0;
-                if is_older || !connection.flags.contains(Flags::TIMESTAMPS) {
-                    return false;
-                }
-                if segment.seq.le(connection.rcv_acked) {
-                    connection.ts_recent = value;
-                    connection.ts_recent_at = cx.now.0;
-                }
+        if segment.has_timestamp {
+            let value = segment.timestamp();
+            if (value.wrapping_sub(connection.ts_recent) as i32) < 0 {
+                return false;
             }
-            None if connection.flags.contains(Flags::TIMESTAMPS) => return false,
-            None => {}
+            if seq.le(connection.rcv_acked) {
+                connection.ts_recent = value;
+                connection.ts_recent_at = cx.now.0;
+            }
         }
         self.counters.tcp_in_segments += 1;
         self.counters.tcp_header_prediction += 1;
         connection.heard_at = cx.now.0;
-        connection.take_window(segment.seq, segment.ack, segment.window);
-        connection.duplicate_acks = 0;
+        // Being in order it is newer than any before: SND.WL1 and SND.WL2 need not say so.
+        connection.take_window(segment.window());
         let mut wants_output = false;
         if acked != 0 {
             let records = &mut self.send_records;
-            connection.acknowledge(
-                records,
-                &mut self.counters,
-                &self.local,
-                segment.ack,
-                cx.now,
-            );
+            connection.acknowledge(records, &mut self.counters, &self.local, ack, cx.now);
             wants_output = connection.send_cursor != NONE;
             cx.events.push(Event::Sent {
                 cookie: connection.cookie,
                 bytes: acked,
-                window: self.local.send_limit.saturating_sub(connection.queued()),
+                window: self
+                    .local
+                    .send_limit
+                    .saturating_sub(connection.snd_end - ack),
             });
+        } else {
+            connection.duplicate_acks = 0;
         }
         if len == 0 {
             self.counters.tcp_pure_acks += 1;
@@ -101,8 +97,8 @@ impl Engine {
                 len: segment.len,
             });
         }
-        if wants_output {
-            self.mark_dirty(index);
+        if wants_output && connection.wants_output() {
+            self.dirty.push(index);
         }
         true
     }
@@ -139,7 +135,7 @@ impl Engine {
             return false;
         };
         record.sent_at = micros(cx.now);
-        connection.open_window(self.local.rx_window, self.local.rx_mbufs);
+        connection.open_window(&self.local);
         let control = control::ACK | control::PSH;
         let header_len = connection.fill_header(room, cx.now, connection.snd_nxt, control, len);
         cx.tx.send(&TxFrame {
@@ -149,8 +145,7 @@ impl Engine {
             release: None,
         });
         self.counters.tcp_out_segments += 1;
-        connection.acknowledged();
-        connection.flags.remove(Flags::DIRTY | Flags::LISTED);
+        connection.acknowledged(Flags::DIRTY | Flags::LISTED);
         connection.send_cursor = NONE;
         connection.snd_nxt += len;
         connection.sent_at = cx.now.0;

@@ -228,7 +228,7 @@ impl Engine {
         };
         if connection.backoff == 0 {
             let sample = micros(cx.now).wrapping_sub((connection.sent_at >> 10) as u32);
-            connection.take_rtt(sample, self.local.rto_min, self.local.rto_max);
+            connection.take_rtt(sample, self.local.rto_min);
             self.counters.tcp_rtt_samples += 1;
         } else {
             // The SYN was lost: begin carefully (RFC 5681 3.1).

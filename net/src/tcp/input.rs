@@ -92,10 +92,7 @@ impl Engine {
     /// Sees to it that the next output looks at a connection.
     #[inline(always)]
     pub(crate) fn mark_dirty(&mut self, index: u32) {
-        let flags = &mut self.connections[index].flags;
-        let is_listed = flags.contains(Flags::LISTED);
-        flags.insert(Flags::DIRTY | Flags::LISTED);
-        if !is_listed {
+        if self.connections[index].wants_output() {
             self.dirty.push(index);
         }
     }
@@ -104,11 +101,21 @@ impl Engine {
 impl Connection {
     /// Takes over the window of a segment that is known not to be older than the last one.
     #[inline]
-    pub(crate) fn take_window(&mut self, seq: Seq, ack: Seq, window: u16) {
-        self.snd_wnd = u32::from(window) << self.snd_scale;
-        self.snd_wl1 = seq;
-        self.snd_wl2 = ack;
-        self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
+    pub(crate) fn take_window(&mut self, window: u16) {
+        let window = u32::from(window) << self.snd_scale;
+        self.snd_wnd = window;
+        if window > self.max_snd_wnd {
+            self.max_snd_wnd = window;
+        }
+    }
+
+    /// Takes note that there may be something to send; returns whether the connection has to be put
+    /// into the output queue for it.
+    #[inline(always)]
+    pub(crate) fn wants_output(&mut self) -> bool {
+        let was_listed = self.flags.contains(Flags::LISTED);
+        self.flags.insert(Flags::DIRTY | Flags::LISTED);
+        !was_listed
     }
 
     /// Everything before `ack` arrived, which is news: lets go of it, takes a measurement, moves
@@ -125,13 +132,15 @@ impl Connection {
         let flight = self.in_flight();
         let acked = ack - self.snd_una;
         if let Some(sample) = self.release_acknowledged(records, ack, micros(now)) {
-            self.take_rtt(sample, local.rto_min, local.rto_max);
+            self.take_rtt(sample, local.rto_min);
             counters.tcp_rtt_samples += 1;
         }
         self.snd_una = ack;
-        self.backoff = 0;
         self.duplicate_acks = 0;
-        self.silence_since = NEVER;
+        if self.backoff != 0 {
+            self.backoff = 0;
+            self.silence_since = NEVER;
+        }
         self.rto_deadline = match ack == self.snd_nxt {
             true => NEVER,
             false => now.0 + self.rto,
@@ -143,7 +152,7 @@ impl Connection {
 
     /// Releases the records that `ack` covers. Returns the age of the oldest one, if it was sent
     /// only once (Karn's rule, RFC 6298 3).
-    #[inline]
+    #[inline(always)]
     fn release_acknowledged(
         &mut self,
         records: &mut SendRecords,

@@ -2,7 +2,7 @@
 //! of its header template.
 
 use crate::context::{Context, Events};
-use crate::engine::Engine;
+use crate::engine::{Engine, Local};
 use crate::neighbor::Lookup;
 use crate::records::NONE;
 use crate::seq::Seq;
@@ -338,7 +338,7 @@ impl Engine {
             return false;
         };
         let connection = &mut self.connections[index];
-        connection.open_window(self.local.rx_window, self.local.rx_mbufs);
+        connection.open_window(&self.local);
         let payload = pieces.iter().map(|piece| piece.len).sum();
         let mut header_len = connection.fill_header(room, cx.now, seq, control, payload);
         if connection.ofo_count != 0 && connection.flags.contains(Flags::SACK) {
@@ -352,7 +352,7 @@ impl Engine {
             release: None,
         });
         self.counters.tcp_out_segments += 1;
-        self.connections[index].acknowledged();
+        self.connections[index].acknowledged(Flags::empty());
         true
     }
 }
@@ -385,7 +385,7 @@ impl Connection {
     }
 
     /// Copies the template and fills in what changes; returns the header's length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill_header(
         &self,
         room: &mut [u8; HEADER_ROOM],
@@ -411,10 +411,10 @@ impl Connection {
         header_len as u16
     }
 
-    /// A segment went out, and with it all acknowledgement that was owed.
+    /// A segment went out, and with it all acknowledgement that was owed; removes `also` too.
     #[inline]
-    pub(crate) fn acknowledged(&mut self) {
-        self.flags.remove(Flags::ACK_OWED | Flags::ACK_NOW);
+    pub(crate) fn acknowledged(&mut self, also: Flags) {
+        self.flags.remove(Flags::ACK_OWED | Flags::ACK_NOW | also);
         self.rcv_acked = self.rcv_nxt;
         self.ack_deadline = NEVER;
     }
@@ -436,20 +436,20 @@ impl Connection {
 
     /// Opens the receive window by what the application gave back, if that is worth it (RFC 9293
     /// 3.8.6.2.2).
-    #[inline]
-    pub(crate) fn open_window(&mut self, rx_window: u32, rx_mbufs: u16) {
-        let worth = u32::from(self.mss).min(rx_window / 2);
-        if self.window_gain(rx_window, rx_mbufs, worth) {
-            self.rcv_adv = self.rcv_nxt + self.receive_room(rx_window, rx_mbufs);
+    #[inline(always)]
+    pub(crate) fn open_window(&mut self, local: &Local) {
+        if self.window_gain(local, local.window_step) {
+            self.rcv_adv = self.rcv_nxt + self.receive_room(local.rx_window, local.rx_mbufs);
         }
     }
 
     /// Whether the right edge of the window could move by at least `worth`.
     #[inline]
-    pub(crate) fn window_gain(&self, rx_window: u32, rx_mbufs: u16, worth: u32) -> bool {
+    pub(crate) fn window_gain(&self, local: &Local, worth: u32) -> bool {
         let open = self.rcv_adv - self.rcv_nxt;
         // Mostly it is as open as it can be.
-        open + worth <= rx_window && open + worth <= self.receive_room(rx_window, rx_mbufs)
+        open + worth <= local.rx_window
+            && open + worth <= self.receive_room(local.rx_window, local.rx_mbufs)
     }
 
     /// Bytes that may still come, by what is held.

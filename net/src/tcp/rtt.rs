@@ -2,24 +2,27 @@
 
 use crate::tcp::connection::Connection;
 
+/// The clock's granularity here: the wheel's tick.
+const GRANULARITY: u32 = 16;
+
 impl Connection {
-    /// Takes in a measurement and computes the timeout, in nanoseconds within the given bounds.
-    #[inline]
-    pub(crate) fn take_rtt(&mut self, sample: u32, rto_min: u64, rto_max: u64) {
+    /// Takes in a measurement and computes the timeout, in nanoseconds and at least `rto_min`. The
+    /// upper bound is applied together with the backoff.
+    #[inline(always)]
+    pub(crate) fn take_rtt(&mut self, sample: u32, rto_min: u64) {
         // Zero would look like no measurement; beyond a minute it is none.
-        let sample = sample.clamp(1, 1 << 26);
+        let sample = sample.min(1 << 26) | 1;
         if self.srtt8 == 0 {
             self.srtt8 = sample * 8;
             self.rttvar4 = sample * 2;
         } else {
             let error = sample as i32 - (self.srtt8 >> 3) as i32;
-            self.srtt8 = self.srtt8.wrapping_add_signed(error).max(1);
+            self.srtt8 = self.srtt8.wrapping_add_signed(error);
             let deviation = error.unsigned_abs() as i32 - (self.rttvar4 >> 2) as i32;
             self.rttvar4 = self.rttvar4.wrapping_add_signed(deviation);
         }
-        // The clock's granularity here is the wheel's tick, 16 units.
-        let rto = u64::from((self.srtt8 >> 3) + self.rttvar4.max(16)) << 10;
-        self.rto = rto.max(rto_min).min(rto_max);
+        let rto = u64::from((self.srtt8 >> 3) + self.rttvar4 + GRANULARITY) << 10;
+        self.rto = rto.max(rto_min);
     }
 }
 
@@ -32,17 +35,17 @@ mod tests {
         let mut connections = Connections::new(1);
         let index = connections.take().unwrap();
         let connection = &mut connections[index];
-        connection.take_rtt(1000, 0, u64::MAX);
-        assert_eq!(connection.rto, 3000 << 10);
+        connection.take_rtt(1000, 0);
+        assert_eq!(connection.rto, (3 * 1001 + 16) << 10);
         for _ in 0..200 {
-            connection.take_rtt(1000, 0, u64::MAX);
+            connection.take_rtt(1000, 0);
         }
-        assert_eq!(connection.srtt8 >> 3, 1000);
-        assert!(connection.rto <= 1020 << 10);
-        connection.take_rtt(0, 5 << 20, u64::MAX);
-        assert!(connection.rto >= 5 << 20);
-        connection.take_rtt(u32::MAX, 0, 7 << 20);
-        assert_eq!(connection.rto, 7 << 20);
+        assert_eq!(connection.srtt8 >> 3, 1001);
+        assert!(connection.rto <= 1025 << 10);
+        connection.take_rtt(0, 5 << 20);
+        assert_eq!(connection.rto, 5 << 20);
+        connection.backoff = 3;
+        assert_eq!(connection.backed_off_rto(7 << 20), 7 << 20);
     }
 
     #[test]
@@ -52,9 +55,10 @@ mod tests {
         let connection = &mut connections[index];
         for round in 0..10_000u32 {
             let sample = if round % 3 == 0 { u32::MAX } else { 0 };
-            connection.take_rtt(sample, 1000, 60_000_000_000);
-            assert!((1000..=60_000_000_000).contains(&connection.rto));
-            assert!(connection.srtt8 >> 3 <= 1 << 26);
+            connection.take_rtt(sample, 1000);
+            assert!((1000..=400_000_000_000).contains(&connection.rto));
+            assert!(connection.srtt8 != 0);
+            assert!(connection.srtt8 >> 3 <= (1 << 26) + 1);
         }
     }
 }

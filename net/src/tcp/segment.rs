@@ -249,7 +249,9 @@ impl Engine {
                 self.reset_stranger(cx, segment);
                 return Verdict::Drop;
             }
-            connection.take_window(segment.seq, segment.ack, segment.window);
+            connection.take_window(segment.window);
+            connection.snd_wl1 = segment.seq;
+            connection.snd_wl2 = segment.ack;
             self.established(cx, index, segment.ack);
             return Verdict::Continue;
         }
@@ -283,7 +285,9 @@ impl Engine {
             return false;
         }
         let before = connection.snd_wnd;
-        connection.take_window(segment.seq, segment.ack, segment.window);
+        connection.take_window(segment.window);
+        connection.snd_wl1 = segment.seq;
+        connection.snd_wl2 = segment.ack;
         let changed = connection.snd_wnd != before;
         if connection.slow.contains(Slow::PERSIST) && connection.snd_wnd != 0 {
             self.end_persist(index);

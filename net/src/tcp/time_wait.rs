@@ -40,6 +40,8 @@ pub(crate) struct TimeWaits {
     free: u32,
     oldest: u32,
     newest: u32,
+    /// When the oldest entry expires.
+    pub deadline: u64,
 }
 
 impl TimeWaits {
@@ -66,6 +68,7 @@ impl TimeWaits {
             free: if capacity == 0 { NONE } else { 0 },
             oldest: NONE,
             newest: NONE,
+            deadline: NEVER,
         }
     }
 
@@ -73,15 +76,6 @@ impl TimeWaits {
     #[inline]
     pub fn key(&self, value: u32) -> &FlowKey {
         &self.entries[(value & !TIME_WAIT) as usize].key
-    }
-
-    /// When the oldest entry expires.
-    #[inline]
-    pub fn deadline(&self) -> u64 {
-        match self.oldest {
-            NONE => NEVER,
-            oldest => self.entries[oldest as usize].expires,
-        }
     }
 
     /// Whether an entry has to give way before another is added.
@@ -118,6 +112,14 @@ impl TimeWaits {
             newest => self.entries[newest as usize].next = index,
         }
         self.newest = index;
+        self.update_deadline();
+    }
+
+    fn update_deadline(&mut self) {
+        self.deadline = match self.oldest {
+            NONE => NEVER,
+            oldest => self.entries[oldest as usize].expires,
+        };
     }
 
     fn unlink(&mut self, index: u32) {
@@ -130,6 +132,7 @@ impl TimeWaits {
             NONE => self.newest = prev,
             next => self.entries[next as usize].prev = prev,
         }
+        self.update_deadline();
     }
 
     fn release(&mut self, index: u32) {
@@ -209,7 +212,7 @@ impl Engine {
 
     /// Removes the entries whose time is over.
     pub(crate) fn expire_time_waits(&mut self, now: Instant) {
-        while self.time_waits.deadline() <= now.0 {
+        while self.time_waits.deadline <= now.0 {
             self.drop_oldest_time_wait();
         }
     }
