@@ -4,7 +4,7 @@
 //! Neither array can overflow: whoever adds a call asks for room first, and what finds none waits
 //! for the next round.
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
 use ix_abi::area::CALL_COUNT;
 use ix_abi::{CALL_CAPACITY, CallNumber, SCATTER_GATHER_CAPACITY};
@@ -16,21 +16,35 @@ pub(crate) struct Batch {
     area: Area,
     calls: usize,
     entries: usize,
-    awaited: Vec<Awaited>,
+    awaited: Box<[Awaited; CALL_CAPACITY]>,
+    awaited_count: usize,
 }
 
-/// A call of this round whose result matters.
-#[derive(Clone, Copy)]
-pub(crate) struct Awaited {
-    /// Which call.
-    pub number: CallNumber,
-    /// Its index in the array.
-    call: u16,
-    /// The connection's slot, or the port of a listen call.
-    pub subject: u32,
-}
+/// A call of this round whose result matters: number, index in the array, and subject (the
+/// connection's slot, or the port of a listen call), packed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Awaited(u64);
 
 const _: () = assert!(CALL_CAPACITY <= 1 << 16);
+
+impl Awaited {
+    #[inline]
+    fn new(number: CallNumber, call: usize, subject: u32) -> Self {
+        Self(number as u64 | (call as u64) << 16 | u64::from(subject) << 32)
+    }
+
+    /// Whether it is that call.
+    #[inline]
+    pub fn is(self, number: CallNumber) -> bool {
+        self.0 as u16 == number as u16
+    }
+
+    /// The connection's slot, or the port of a listen call.
+    #[inline]
+    pub fn subject(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
 
 impl Batch {
     pub fn new(area: Area) -> Self {
@@ -38,7 +52,8 @@ impl Batch {
             area,
             calls: 0,
             entries: 0,
-            awaited: Vec::with_capacity(CALL_CAPACITY),
+            awaited: Box::new([Awaited::default(); CALL_CAPACITY]),
+            awaited_count: 0,
         }
     }
 
@@ -47,7 +62,7 @@ impl Batch {
     pub fn begin(&mut self) {
         self.calls = 0;
         self.entries = 0;
-        self.awaited.clear();
+        self.awaited_count = 0;
     }
 
     /// Hands the round to the kernel.
@@ -84,11 +99,10 @@ impl Batch {
     /// Adds a call whose result is to be examined; the rest as for [`Batch::call`].
     #[inline]
     pub fn awaited_call(&mut self, number: CallNumber, small: u32, words: [u64; 3], subject: u32) {
-        self.awaited.push(Awaited {
-            number,
-            call: self.calls as u16,
-            subject,
-        });
+        // There are no more of them than calls, so that the index never wraps.
+        self.awaited[self.awaited_count & (CALL_CAPACITY - 1)] =
+            Awaited::new(number, self.calls, subject);
+        self.awaited_count += 1;
         self.call(number, small, words);
     }
 
@@ -116,14 +130,14 @@ impl Batch {
     /// Number of calls in the round whose results matter.
     #[inline]
     pub fn awaited_count(&self) -> usize {
-        self.awaited.len()
+        self.awaited_count
     }
 
-    /// One of them, with its result.
+    /// One of them, with its result. The index wraps at the capacity.
     #[inline]
     pub fn result(&self, index: usize) -> (Awaited, i64) {
-        let awaited = self.awaited[index];
-        (awaited, self.area.result(usize::from(awaited.call)))
+        let awaited = self.awaited[index & (CALL_CAPACITY - 1)];
+        (awaited, self.area.result((awaited.0 >> 16) as usize))
     }
 }
 

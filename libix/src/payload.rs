@@ -72,20 +72,26 @@ impl Payload {
         matches!(self.owner, Owner::Received(_))
     }
 
-    /// Drops it. If it held received bytes of that connection, the number of the segment is
-    /// returned instead of being posted to the ledger.
+    /// The segment that it holds, if that is one of that connection.
     #[inline]
-    pub(crate) fn finish(self, ledger: &Ledger, slot: u32) -> Option<u32> {
-        match self.owner {
-            Owner::Received(hold) if hold.is_of(ledger, slot) => Some(hold.into_segment()),
+    pub(crate) fn segment_of(&self, ledger: &Ledger, slot: u32) -> Option<u32> {
+        match &self.owner {
+            Owner::Received(hold) if hold.is_of(ledger, slot) => Some(hold.segment()),
             _ => None,
         }
+    }
+
+    /// Ends it without posting the end of its hold to the ledger: the caller settles that.
+    #[inline]
+    pub(crate) fn forget(self) {
+        debug_assert!(self.is_received());
+        core::mem::forget(self);
     }
 
     /// Whether it holds received bytes of that connection.
     #[inline]
     pub(crate) fn holds(&self, ledger: &Ledger, slot: u32) -> bool {
-        matches!(&self.owner, Owner::Received(hold) if hold.is_of(ledger, slot))
+        self.segment_of(ledger, slot).is_some()
     }
 }
 

@@ -48,16 +48,16 @@ impl ReceiveQueue {
     /// A segment lost a hold.
     #[inline]
     pub fn released(&mut self, number: u32) {
-        match self.segments.front() {
-            Some(&Segment { bytes, holds: 1 })
-                if number == self.first && self.segments.len() == 1 =>
-            {
-                self.segments.take_only();
-                self.first = number.wrapping_add(1);
-                self.held -= 1;
-                self.done += u64::from(bytes);
-            }
-            _ => self.change(number, Change::Less),
+        // One segment with one hold, the usual case: it is the one.
+        if self.held == 1
+            && self.segments.len() == 1
+            && let Some(segment) = self.segments.take_only()
+        {
+            self.held = 0;
+            self.first = number.wrapping_add(1);
+            self.done += u64::from(segment.bytes);
+        } else {
+            self.change(number, Change::Less);
         }
     }
 

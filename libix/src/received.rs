@@ -138,18 +138,16 @@ impl Hold {
         }
     }
 
+    /// Number of the segment that it holds.
+    #[inline]
+    pub fn segment(&self) -> u32 {
+        self.segment
+    }
+
     /// Whether it holds a segment of that connection.
     #[inline]
     pub fn is_of(&self, ledger: &Ledger, slot: u32) -> bool {
         self.slot == slot && core::ptr::eq(self.ledger, ledger)
-    }
-}
-
-impl Hold {
-    /// Ends the hold without posting it; the caller settles it.
-    #[inline]
-    pub fn into_segment(self) -> u32 {
-        core::mem::ManuallyDrop::new(self).segment
     }
 }
 

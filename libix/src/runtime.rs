@@ -94,14 +94,11 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         self.context.table.statistics.rounds += 1;
         self.context.table.statistics.events += count as u64;
         for index in 0..count {
-            let words = self.area.event(index);
-            let is_known = match EventKind::from_raw(words[0] as u16) {
-                Some(EventKind::Recv) => self.received(words),
-                Some(EventKind::Sent) => self.sent(words),
-                Some(EventKind::Knock) => self.knocked(words),
-                Some(EventKind::Connected) => self.connected(words),
-                Some(EventKind::Dead) => self.died(words),
-                None => None,
+            let [first, cookie, second, third] = self.area.event(index);
+            let is_known = match EventKind::from_raw(first as u16) {
+                Some(EventKind::Recv) => self.received(cookie, second, third),
+                Some(EventKind::Sent) => self.sent(cookie, second, third),
+                kind => self.deliver_other(kind, index),
             };
             if is_known.is_none() {
                 self.context.table.statistics.events_stray += 1;
@@ -109,8 +106,19 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         }
     }
 
+    #[inline(never)]
+    fn deliver_other(&mut self, kind: Option<EventKind>, index: usize) -> Option<()> {
+        let words = self.area.event(index);
+        match kind? {
+            EventKind::Knock => self.knocked(words),
+            EventKind::Connected => self.connected(words),
+            EventKind::Dead => self.died(words),
+            EventKind::Recv | EventKind::Sent => None,
+        }
+    }
+
     #[inline]
-    fn received(&mut self, [_, cookie, address, bytes]: [u64; event::WORDS]) -> Option<()> {
+    fn received(&mut self, cookie: u64, address: u64, bytes: u64) -> Option<()> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
         let is_heard = table.slot(index).is_heard();
@@ -130,7 +138,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     }
 
     #[inline]
-    fn sent(&mut self, [_, cookie, bytes, window]: [u64; event::WORDS]) -> Option<()> {
+    fn sent(&mut self, cookie: u64, bytes: u64, window: u64) -> Option<()> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
         let (is_heard, is_writable) = table.acknowledged(index, bytes as usize, window as usize);
@@ -143,7 +151,6 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         Some(())
     }
 
-    #[inline(never)]
     fn knocked(&mut self, [first, handle, high, low]: [u64; event::WORDS]) -> Option<()> {
         let table = &mut self.context.table;
         let Some(address) = ipv4_from_words(high, low) else {
@@ -164,7 +171,6 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         Some(())
     }
 
-    #[inline(never)]
     fn connected(&mut self, [_, cookie, handle, outcome]: [u64; event::WORDS]) -> Option<()> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
@@ -184,7 +190,6 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         Some(())
     }
 
-    #[inline(never)]
     fn died(&mut self, [_, cookie, reason, handle]: [u64; event::WORDS]) -> Option<()> {
         if cookie == 0 {
             // A knock that nobody answered in time; the kernel has forgotten it already.

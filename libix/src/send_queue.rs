@@ -131,8 +131,9 @@ impl SendQueue {
     /// until it says so.
     #[inline]
     pub fn accepted(&mut self, bytes: usize) {
-        if bytes == self.waiting {
-            self.window -= bytes.min(self.window);
+        if bytes == self.waiting && bytes == self.offered {
+            // No more was offered than the window.
+            self.window = self.window.wrapping_sub(bytes);
             self.offered = 0;
             self.waiting = 0;
             self.next = self.pieces.len();
@@ -175,18 +176,24 @@ impl SendQueue {
         self.window = window;
     }
 
-    /// The peer acknowledged `bytes` more. If that is the whole queue, and one piece, the usual
-    /// case, the piece is returned; else nothing is done, and [`SendQueue::acknowledged_in_part`]
-    /// has to be called.
+    /// The piece whose end the acknowledgement of `bytes` more reaches, if that is all there is in
+    /// the queue, the usual case. The caller takes it with [`SendQueue::take_whole`], or else goes
+    /// through [`SendQueue::acknowledged_in_part`].
     #[inline]
-    pub fn acknowledged_whole(&mut self, bytes: usize) -> Option<Payload> {
+    pub fn whole(&self, bytes: usize) -> Option<&Payload> {
         if bytes == self.pending && self.next == 1 && self.pieces.len() == 1 {
-            self.next = 0;
-            self.acknowledged = 0;
-            self.pending = 0;
-            return self.pieces.take_only();
+            return self.pieces.front();
         }
         None
+    }
+
+    /// Takes the piece that [`SendQueue::whole`] showed.
+    #[inline]
+    pub fn take_whole(&mut self) -> Option<Payload> {
+        self.next = 0;
+        self.acknowledged = 0;
+        self.pending = 0;
+        self.pieces.take_only()
     }
 
     /// The peer acknowledged `bytes` more. Pieces that are acknowledged to their end go to

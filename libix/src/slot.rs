@@ -115,11 +115,13 @@ impl Slot {
     #[inline]
     pub fn acknowledged(&mut self, index: u32, ledger: &Ledger, bytes: usize, window: usize) {
         self.send.set_window(window);
-        match self.send.acknowledged_whole(bytes) {
-            Some(piece) => {
-                if let Some(segment) = piece.finish(ledger, index) {
-                    self.receive.released(segment);
+        let piece = self.send.whole(bytes);
+        match piece.and_then(|piece| piece.segment_of(ledger, index)) {
+            Some(segment) => {
+                if let Some(piece) = self.send.take_whole() {
+                    piece.forget();
                 }
+                self.receive.released(segment);
             }
             None => self.acknowledged_in_part(index, ledger, bytes),
         }
@@ -129,7 +131,8 @@ impl Slot {
     fn acknowledged_in_part(&mut self, index: u32, ledger: &Ledger, bytes: usize) {
         let receive = &mut self.receive;
         self.send.acknowledged_in_part(bytes, |piece| {
-            if let Some(segment) = piece.finish(ledger, index) {
+            if let Some(segment) = piece.segment_of(ledger, index) {
+                piece.forget();
                 receive.released(segment);
             }
         });

@@ -314,9 +314,8 @@ impl Table {
     pub fn examine(&mut self, outcomes: &mut Vec<Outcome>) {
         for call in 0..self.batch.awaited_count() {
             let (awaited, result) = self.batch.result(call);
-            let index = awaited.subject;
-            if awaited.number == CallNumber::Sendv && result >= 0 {
-                let slot = &mut self.slots[index as usize];
+            if awaited.is(CallNumber::Sendv) && result >= 0 {
+                let slot = &mut self.slots[awaited.subject() as usize];
                 slot.send.accepted(result as usize);
             } else {
                 self.examine_other(awaited, result, outcomes);
@@ -326,10 +325,23 @@ impl Table {
 
     #[inline(never)]
     fn examine_other(&mut self, awaited: Awaited, result: i64, outcomes: &mut Vec<Outcome>) {
+        let index = awaited.subject();
         self.statistics.calls_refused += u64::from(result < 0);
-        match awaited.number {
-            CallNumber::Sendv => self.send_refused(awaited.subject, error_of(result)),
-            _ => self.examine_opening(awaited, result, outcomes),
+        if awaited.is(CallNumber::Sendv) {
+            self.send_refused(index, error_of(result));
+        } else if awaited.is(CallNumber::Listen) {
+            let outcome = match result {
+                0.. => Ok(()),
+                _ => Err(error_of(result)),
+            };
+            outcomes.push(Outcome::Listen(index as u16, outcome));
+        } else if result < 0 {
+            outcomes.push(Outcome::NotOpened(index, error_of(result)));
+        } else if awaited.is(CallNumber::Connect) {
+            let slot = self.slot(index);
+            slot.handle = result as u64;
+            slot.phase = Phase::Opening;
+            self.mark(index);
         }
     }
 
@@ -345,28 +357,6 @@ impl Table {
                 slot.failure = Some(error);
                 self.end(index, Ending::Abort);
             }
-        }
-    }
-
-    fn examine_opening(&mut self, awaited: Awaited, result: i64, outcomes: &mut Vec<Outcome>) {
-        let index = awaited.subject;
-        match awaited.number {
-            CallNumber::Listen => {
-                let outcome = if result < 0 {
-                    Err(error_of(result))
-                } else {
-                    Ok(())
-                };
-                outcomes.push(Outcome::Listen(index as u16, outcome));
-            }
-            _ if result < 0 => outcomes.push(Outcome::NotOpened(index, error_of(result))),
-            CallNumber::Connect => {
-                let slot = self.slot(index);
-                slot.handle = result as u64;
-                slot.phase = Phase::Opening;
-                self.mark(index);
-            }
-            _ => {}
         }
     }
 
