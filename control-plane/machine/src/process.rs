@@ -250,8 +250,13 @@ fn keep_messages(name: &str, stderr: impl Read, messages: &Mutex<VecDeque<String
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
         log::debug!("{name}: {line}");
         if echo {
-            // A closed terminal is no reason to lose the messages.
-            let _ = writeln!(io::stderr(), "{name}: {line}");
+            // Most programs name themselves. A closed terminal is no reason to lose the messages.
+            let prefix = if line.starts_with(name) {
+                String::new()
+            } else {
+                format!("{name}: ")
+            };
+            let _ = writeln!(io::stderr(), "{prefix}{line}");
         }
         let mut messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
         if messages.len() == KEPT_LINES {
