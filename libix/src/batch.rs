@@ -4,7 +4,7 @@
 //! Neither array can overflow: whoever adds a call asks for room first, and what finds none waits
 //! for the next round.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use ix_abi::area::CALL_COUNT;
 use ix_abi::{CALL_CAPACITY, CallNumber, SCATTER_GATHER_CAPACITY};
@@ -16,34 +16,18 @@ pub(crate) struct Batch {
     area: Area,
     calls: usize,
     entries: usize,
-    awaited: Box<[Awaited; CALL_CAPACITY]>,
-    awaited_count: usize,
+    awaited: Vec<Awaited>,
 }
 
-/// A call of this round whose result matters: number, index in the array, and subject (the
-/// connection's slot, or the port of a listen call), packed.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Awaited(u64);
-
-const _: () = assert!(CALL_CAPACITY <= 1 << 16);
-
-impl Awaited {
-    #[inline]
-    fn new(number: CallNumber, call: usize, subject: u32) -> Self {
-        Self(number as u64 | (call as u64) << 16 | u64::from(subject) << 32)
-    }
-
-    /// Whether it is that call.
-    #[inline]
-    pub fn is(self, number: CallNumber) -> bool {
-        self.0 as u16 == number as u16
-    }
-
+/// A call of this round whose result matters; those of `sendv` calls are known to their slots.
+#[derive(Clone, Copy)]
+pub(crate) struct Awaited {
+    /// Which call.
+    pub number: CallNumber,
+    /// Its index in the array.
+    pub call: usize,
     /// The connection's slot, or the port of a listen call.
-    #[inline]
-    pub fn subject(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
+    pub subject: u32,
 }
 
 impl Batch {
@@ -52,8 +36,7 @@ impl Batch {
             area,
             calls: 0,
             entries: 0,
-            awaited: Box::new([Awaited::default(); CALL_CAPACITY]),
-            awaited_count: 0,
+            awaited: Vec::new(),
         }
     }
 
@@ -62,7 +45,7 @@ impl Batch {
     pub fn begin(&mut self) {
         self.calls = 0;
         self.entries = 0;
-        self.awaited_count = 0;
+        self.awaited.clear();
     }
 
     /// Hands the round to the kernel.
@@ -83,9 +66,7 @@ impl Batch {
         CALL_CAPACITY - self.calls
     }
 
-    /// Adds a call whose result does not matter: it is refused only if the connection is over, of
-    /// which `dead` tells. Its caller has asked for [`Batch::room`]. `small` is the high half of
-    /// word 0.
+    /// Adds a call; its caller has asked for [`Batch::room`]. `small` is the high half of word 0.
     #[inline]
     pub fn call(&mut self, number: CallNumber, small: u32, words: [u64; 3]) {
         debug_assert!(self.room() > 0);
@@ -96,13 +77,13 @@ impl Batch {
         self.calls += 1;
     }
 
-    /// Adds a call whose result is to be examined; the rest as for [`Batch::call`].
-    #[inline]
+    /// Adds a call that [`Batch::awaited`] is to remember.
     pub fn awaited_call(&mut self, number: CallNumber, small: u32, words: [u64; 3], subject: u32) {
-        // There are no more of them than calls, so that the index never wraps.
-        self.awaited[self.awaited_count & (CALL_CAPACITY - 1)] =
-            Awaited::new(number, self.calls, subject);
-        self.awaited_count += 1;
+        self.awaited.push(Awaited {
+            number,
+            call: self.calls,
+            subject,
+        });
         self.call(number, small, words);
     }
 
@@ -127,17 +108,15 @@ impl Batch {
         self.entries
     }
 
-    /// Number of calls in the round whose results matter.
-    #[inline]
-    pub fn awaited_count(&self) -> usize {
-        self.awaited_count
+    /// The calls of the round that are to be remembered.
+    pub fn awaited(&self) -> &[Awaited] {
+        &self.awaited
     }
 
-    /// One of them, with its result. The index wraps at the capacity.
+    /// Result of a call of the round.
     #[inline]
-    pub fn result(&self, index: usize) -> (Awaited, i64) {
-        let awaited = self.awaited[index & (CALL_CAPACITY - 1)];
-        (awaited, self.area.result((awaited.0 >> 16) as usize))
+    pub fn result(&self, call: usize) -> i64 {
+        self.area.result(call)
     }
 }
 

@@ -84,29 +84,26 @@ impl SendQueue {
     /// Writes entries for what waits, as far as window and entries go.
     #[inline]
     pub fn offer(&mut self, entries: &mut Entries<'_>) -> Offer {
-        let goal = self.waiting.min(self.window);
-        if goal == 0 {
-            return Offer::default();
-        }
         // One piece that nothing was accepted of, the usual case.
-        if self.next == 0
+        if self.waiting <= self.window
             && self.pieces.len() == 1
-            && self.next_offset == 0
-            && entries.room() != 0
             && let Some(piece) = self.pieces.front()
+            && self.waiting == piece.len()
+            && entries.room() != 0
         {
-            entries.push(piece.address(), goal as u64);
-            self.offered = goal;
+            entries.push(piece.address(), self.waiting as u64);
+            self.offered = self.waiting;
             return Offer {
                 entries: 1,
                 is_cut: false,
             };
         }
-        self.offer_pieces(goal, entries)
+        self.offer_pieces(entries)
     }
 
     #[inline(never)]
-    fn offer_pieces(&mut self, goal: usize, entries: &mut Entries<'_>) -> Offer {
+    fn offer_pieces(&mut self, entries: &mut Entries<'_>) -> Offer {
+        let goal = self.waiting.min(self.window);
         let room = entries.room().min(SENDV_MAX);
         let mut offer = Offer::default();
         let mut offset = self.next_offset;

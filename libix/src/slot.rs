@@ -1,7 +1,7 @@
 //! One connection in the table: its two queues, what the application wants of it, and what the
 //! kernel has been told.
 
-use ix_abi::{CallNumber, Error};
+use ix_abi::{CALL_CAPACITY, CallNumber, Error};
 
 use crate::batch::Batch;
 use crate::receive_queue::ReceiveQueue;
@@ -20,6 +20,8 @@ pub(crate) struct Slot {
     pub starved: bool,
     /// How the application wants it to end.
     pub ending: Ending,
+    /// Index of the round's `sendv` call, if there is one.
+    sendv_call: u16,
     shutdown_told: bool,
     /// Whether `close` or `abort` was called, the call that releases the handle.
     release_told: bool,
@@ -72,7 +74,9 @@ pub(crate) enum Progress {
 }
 
 /// Most calls of one connection in one round: give back, send, and end.
-const CALLS_PER_FLUSH: usize = 3;
+pub(crate) const CALLS_PER_FLUSH: usize = 3;
+
+const _: () = assert!(CALL_CAPACITY <= 1 << 16);
 
 impl Slot {
     pub fn new() -> Self {
@@ -82,6 +86,7 @@ impl Slot {
             dirty: false,
             starved: false,
             ending: Ending::None,
+            sendv_call: 0,
             shutdown_told: false,
             release_told: false,
             handle: 0,
@@ -138,12 +143,15 @@ impl Slot {
         });
     }
 
-    /// Adds the calls that the connection needs.
+    /// The round's `sendv` call, if there is one.
+    #[inline]
+    pub fn sendv_call(&self) -> Option<usize> {
+        self.send.is_offered().then_some(self.sendv_call.into())
+    }
+
+    /// Adds the calls that the connection needs, at most [`CALLS_PER_FLUSH`].
     #[inline]
     pub fn flush(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
-        if batch.room() < CALLS_PER_FLUSH {
-            return Progress::More;
-        }
         if self.phase == Phase::Open {
             return self.flush_open(index, ledger, batch);
         }
@@ -181,7 +189,8 @@ impl Slot {
             offer = self.send.offer(&mut batch.entries());
             if offer.entries != 0 {
                 let words = [self.handle, first as u64, 0];
-                batch.awaited_call(CallNumber::Sendv, offer.entries as u32, words, index);
+                self.sendv_call = batch.calls() as u16;
+                batch.call(CallNumber::Sendv, offer.entries as u32, words);
             }
         }
         if self.ending != Ending::None {

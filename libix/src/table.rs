@@ -17,15 +17,18 @@ use crate::batch::{Awaited, Batch};
 use crate::payload::{Payload, Unsent};
 use crate::received::{Change, Entry, Hold, Ledger, Received};
 use crate::service::ConnectionId;
-use crate::slot::{Ending, Phase, Progress, Slot};
+use crate::slot::{CALLS_PER_FLUSH, Ending, Phase, Progress, Slot};
 
 /// See the module.
 pub(crate) struct Table {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Connections with something to tell the kernel.
     dirty: Vec<u32>,
-    /// Spare list that takes turns with `dirty`.
-    unfinished: Vec<u32>,
+    /// Those that were on that list when the round's calls were written.
+    flushed: Vec<u32>,
+    /// `sendv` calls of the round that were refused.
+    refused: Vec<(u32, Error)>,
     requests: VecDeque<Request>,
     batch: Batch,
     ledger: &'static Ledger,
@@ -82,7 +85,8 @@ impl Table {
             slots: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
-            unfinished: Vec::new(),
+            flushed: Vec::new(),
+            refused: Vec::new(),
             requests: VecDeque::new(),
             batch: Batch::new(area),
             // One for each thread, for good: received bytes refer to it without counting.
@@ -220,10 +224,8 @@ impl Table {
     pub fn flush(&mut self) -> bool {
         self.settle();
         self.batch.begin();
-        let mut is_complete = self.flush_requests();
-        if is_complete {
-            is_complete = self.flush_connections();
-        }
+        self.flush_requests();
+        let is_complete = self.flush_connections() && self.requests.is_empty();
         self.batch.publish();
         self.statistics.calls += self.batch.calls() as u64;
         self.statistics.rounds_overflowed += u64::from(!is_complete);
@@ -252,15 +254,12 @@ impl Table {
         self.settled = entries;
     }
 
-    fn flush_requests(&mut self) -> bool {
-        while let Some(&request) = self.requests.front() {
-            if self.batch.room() == 0 {
-                return false;
-            }
-            self.requests.pop_front();
+    fn flush_requests(&mut self) {
+        while self.batch.room() > 0
+            && let Some(request) = self.requests.pop_front()
+        {
             self.issue(request);
         }
-        true
     }
 
     fn issue(&mut self, request: Request) {
@@ -291,61 +290,89 @@ impl Table {
 
     #[inline]
     fn flush_connections(&mut self) -> bool {
-        let mut list = core::mem::take(&mut self.dirty);
-        for &index in &list {
-            let slot = &mut self.slots[index as usize];
-            match slot.flush(index, self.ledger, &mut self.batch) {
-                Progress::Done => slot.dirty = false,
-                Progress::More => self.unfinished.push(index),
-                Progress::Released => {
-                    slot.dirty = false;
-                    slot.release();
-                    self.free.push(index);
+        core::mem::swap(&mut self.dirty, &mut self.flushed);
+        self.dirty.clear();
+        let mut position = 0;
+        while position < self.flushed.len() {
+            // So many are sure to find room for their calls.
+            let sure = self.batch.room() / CALLS_PER_FLUSH;
+            if sure == 0 {
+                // The others stay marked.
+                self.dirty.extend(self.flushed.drain(position..));
+                break;
+            }
+            let end = self.flushed.len().min(position + sure);
+            for &index in &self.flushed[position..end] {
+                let slot = &mut self.slots[index as usize];
+                match slot.flush(index, self.ledger, &mut self.batch) {
+                    Progress::Done => slot.dirty = false,
+                    Progress::More => self.dirty.push(index),
+                    Progress::Released => {
+                        slot.dirty = false;
+                        slot.release();
+                        self.free.push(index);
+                    }
                 }
             }
+            position = end;
         }
-        list.clear();
-        self.dirty = core::mem::replace(&mut self.unfinished, list);
         self.dirty.is_empty()
     }
 
     /// Reads the results of the round. What the application must hear of goes to `outcomes`.
     #[inline]
     pub fn examine(&mut self, outcomes: &mut Vec<Outcome>) {
-        for call in 0..self.batch.awaited_count() {
-            let (awaited, result) = self.batch.result(call);
-            if awaited.is(CallNumber::Sendv) && result >= 0 {
-                let slot = &mut self.slots[awaited.subject() as usize];
-                slot.send.accepted(result as usize);
-            } else {
-                self.examine_other(awaited, result, outcomes);
+        for &index in &self.flushed {
+            let slot = &mut self.slots[index as usize];
+            let Some(call) = slot.sendv_call() else {
+                continue;
+            };
+            match self.batch.result(call) {
+                accepted @ 0.. => slot.send.accepted(accepted as usize),
+                error => self.refused.push((index, error_of(error))),
             }
+        }
+        if !self.batch.awaited().is_empty() {
+            self.examine_awaited(outcomes);
+        }
+        while let Some((index, error)) = self.refused.pop() {
+            self.send_refused(index, error);
         }
     }
 
     #[inline(never)]
-    fn examine_other(&mut self, awaited: Awaited, result: i64, outcomes: &mut Vec<Outcome>) {
-        let index = awaited.subject();
-        self.statistics.calls_refused += u64::from(result < 0);
-        if awaited.is(CallNumber::Sendv) {
-            self.send_refused(index, error_of(result));
-        } else if awaited.is(CallNumber::Listen) {
-            let outcome = match result {
-                0.. => Ok(()),
-                _ => Err(error_of(result)),
-            };
-            outcomes.push(Outcome::Listen(index as u16, outcome));
-        } else if result < 0 {
-            outcomes.push(Outcome::NotOpened(index, error_of(result)));
-        } else if awaited.is(CallNumber::Connect) {
-            let slot = self.slot(index);
-            slot.handle = result as u64;
-            slot.phase = Phase::Opening;
-            self.mark(index);
+    fn examine_awaited(&mut self, outcomes: &mut Vec<Outcome>) {
+        for &Awaited {
+            number,
+            call,
+            subject,
+        } in self.batch.awaited()
+        {
+            let result = self.batch.result(call);
+            self.statistics.calls_refused += u64::from(result < 0);
+            match number {
+                CallNumber::Listen if result < 0 => {
+                    outcomes.push(Outcome::Listen(subject as u16, Err(error_of(result))));
+                }
+                CallNumber::Listen => outcomes.push(Outcome::Listen(subject as u16, Ok(()))),
+                _ if result < 0 => outcomes.push(Outcome::NotOpened(subject, error_of(result))),
+                CallNumber::Connect => {
+                    let slot = &mut self.slots[subject as usize];
+                    slot.handle = result as u64;
+                    slot.phase = Phase::Opening;
+                    // What was asked of it meanwhile.
+                    if slot.ending != Ending::None && !slot.dirty {
+                        slot.dirty = true;
+                        self.dirty.push(subject);
+                    }
+                }
+                _ => {}
+            }
         }
     }
 
     fn send_refused(&mut self, index: u32, error: Error) {
+        self.statistics.calls_refused += 1;
         let slot = &mut self.slots[index as usize];
         slot.send.refused();
         match error {

@@ -178,7 +178,7 @@ fn returns_of_a_round_become_one_recv_done() {
     runtime.round();
     assert_eq!(runtime.kernel().last_calls(), [CallNumber::RecvDone]);
     assert_eq!(runtime.kernel().peer(peer).owed_bytes(), 0);
-    assert_eq!(runtime.service().bytes, pattern(10_000));
+    assert!(runtime.service().bytes == pattern(10_000));
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn more_pieces_than_one_sendv_takes_go_out_in_order() {
         runtime.context().send(id, vec![byte]).unwrap();
     }
     runtime.round();
-    assert_eq!(runtime.kernel().peer(peer).received(), &bytes[..SENDV_MAX]);
+    assert!(runtime.kernel().peer(peer).received() == &bytes[..SENDV_MAX]);
     runtime.settle();
-    assert_eq!(runtime.kernel().peer(peer).received(), bytes);
+    assert!(runtime.kernel().peer(peer).received() == bytes);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_small_window_gets_the_rest_later() {
             runtime.context().send(id, part.to_vec()).unwrap();
         }
         runtime.settle();
-        assert_eq!(runtime.kernel().peer(peer).received(), bytes);
+        assert!(runtime.kernel().peer(peer).received() == bytes);
         assert_nothing_refused(&mut runtime);
     }
 }
