@@ -69,6 +69,8 @@ pub(crate) struct Local {
     pub delayed_ack: u64,
     /// The receive window is opened by at least this much (RFC 9293 3.8.6.2.2).
     pub window_step: u32,
+    /// So much more room is worth an acknowledgement of its own.
+    pub window_update: u32,
     /// As in the configuration.
     pub rx_window: u32,
     pub rx_mbufs: u16,
@@ -98,6 +100,7 @@ impl Local {
             rto_max: config.rto_max.0,
             delayed_ack: u64::from(config.delayed_ack_us.min(500_000)) * 1000,
             window_step: u32::from(mtu).min(config.rx_window / 2),
+            window_update: (2 * u32::from(mtu)).min(config.rx_window / 2),
             rx_window: config.rx_window,
             rx_mbufs: config.rx_mbufs,
             mbufs_held: config.mbufs_held,

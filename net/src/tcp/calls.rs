@@ -211,8 +211,7 @@ impl Engine {
         } else {
             connection.give_back(&mut self.rx, cx.pool, bytes as u32);
         }
-        if connection.window_gain(&self.local, 2 * self.local.window_step)
-            && connection.may_receive()
+        if connection.window_gain(&self.local, self.local.window_update) && connection.may_receive()
         {
             connection.flags.insert(Flags::ACK_NOW);
             self.counters.tcp_window_updates += 1;

@@ -28,9 +28,9 @@ impl CongestionControl {
 fn new_reno_acknowledged(connection: &mut Connection, acked: u32, flight: u32) {
     let mss = u32::from(connection.mss);
     if connection.cwnd < connection.ssthresh {
-        // Slow start with appropriate byte counting, L = 2 (RFC 3465): acknowledgements may be
-        // delayed, but one that covers a lot must not cause a burst.
-        connection.cwnd += acked.min(2 * mss);
+        // Slow start counts all bytes acknowledged (RFC 3465 with no limit L, as RFC 9438 does):
+        // a peer that works in batches acknowledges a whole batch at once.
+        connection.cwnd = (connection.cwnd + acked).min(1 << 30);
         return;
     }
     if flight + mss <= connection.cwnd {

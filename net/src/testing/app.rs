@@ -62,6 +62,7 @@ pub struct App {
     connections: BTreeMap<u64, Connection>,
     script: Script,
     next_cookie: u64,
+    expected: u64,
     random: Random,
     /// Connections that ended, by reason.
     pub dead: BTreeMap<u16, u64>,
@@ -84,6 +85,7 @@ impl App {
             connections: BTreeMap::new(),
             script,
             next_cookie: 1,
+            expected: 0,
             random: Random::new(seed),
             dead: BTreeMap::new(),
             connected: 0,
@@ -105,9 +107,21 @@ impl App {
         Ok(())
     }
 
-    /// Whether no connection is left.
+    /// Not idle before that many connections have ended.
+    pub fn expect_connections(&mut self, count: u64) {
+        self.expected = count;
+    }
+
+    /// Whether no connection is left, and none is to come.
     pub fn is_idle(&self) -> bool {
-        self.connections.is_empty()
+        self.connections.is_empty() && self.dead.values().sum::<u64>() >= self.expected
+    }
+
+    /// Whether it would do something even if nothing came.
+    pub fn is_waiting(&self) -> bool {
+        self.connections
+            .values()
+            .any(|connection| connection.owed != 0)
     }
 
     /// How the connections stand, for a failed test's message.

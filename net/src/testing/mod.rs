@@ -1,13 +1,16 @@
 //! Fakes to run an engine with on the host: memory, a pool, a NIC's transmit side that checks
-//! what it is asked to do, an event queue ([`Host`]); a wire with seeded faults ([`Link`]); and a
-//! small application that sends and verifies streams ([`App`]).
+//! what it is asked to do, an event queue ([`Host`]); a wire with seeded faults ([`Link`]); a small
+//! application that sends and verifies streams ([`App`]); and virtual time for two stations
+//! ([`Network`]).
 
 mod app;
 mod host;
 mod link;
+mod network;
 mod random;
 
 pub use app::{App, Role, Script, stream_byte};
 pub use host::{Host, Queue, Wire, checked_frame};
 pub use link::{Faults, Link};
+pub use network::{EngineStation, Network, Station, frame_text};
 pub use random::Random;

@@ -1,0 +1,218 @@
+//! Two stations over a wire with faults, in virtual time.
+
+use crate::testing::{App, Faults, Host, Link};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use ix_hal::Instant;
+
+/// A host with its application, seen from the wire.
+pub trait Station {
+    /// Takes in a frame.
+    fn receive(&mut self, now: Instant, frame: &[u8]);
+    /// Does what there is to do at this time.
+    fn turn(&mut self, now: Instant);
+    /// Takes a frame that was sent.
+    fn take_sent(&mut self) -> Option<Vec<u8>>;
+    /// When it has to be called next, if nothing comes.
+    fn deadline(&self, now: Instant) -> Option<Instant>;
+    /// Whether it has done all it wanted.
+    fn is_done(&self) -> bool;
+    /// How it stands, for a failed test's message.
+    fn describe(&self) -> String;
+}
+
+/// An engine with its application.
+pub struct EngineStation {
+    /// The engine and its surroundings.
+    pub host: Host,
+    /// The application.
+    pub app: App,
+}
+
+impl Station for EngineStation {
+    fn receive(&mut self, now: Instant, frame: &[u8]) {
+        self.host.now = now;
+        self.host.receive(frame);
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.host.now = now;
+        self.app.turn(&mut self.host);
+        self.host.turn();
+    }
+
+    fn take_sent(&mut self) -> Option<Vec<u8>> {
+        self.host.wire.sent.pop_front()
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let engine = &self.host.engine;
+        if engine.has_pending_output()
+            || !self.host.queue.events.is_empty()
+            || self.app.is_waiting()
+        {
+            return Some(Instant(now.0 + 1000));
+        }
+        engine.next_deadline()
+    }
+
+    fn is_done(&self) -> bool {
+        self.app.is_idle()
+    }
+
+    fn describe(&self) -> String {
+        let counters = self.host.engine.counters().iter();
+        let counters: Vec<_> = counters.filter(|(_, value)| *value != 0).collect();
+        format!("{}{counters:?}\n", self.app.describe())
+    }
+}
+
+/// Two stations and the wire between them.
+pub struct Network<A: Station, B: Station> {
+    /// One end.
+    pub first: A,
+    /// The other.
+    pub second: B,
+    /// From the first to the second.
+    pub there: Link,
+    /// From the second to the first.
+    pub back: Link,
+    /// The time.
+    pub now: Instant,
+    /// The last frames that were sent, readably.
+    pub trace: Vec<String>,
+}
+
+/// Frames that a trace keeps.
+const TRACE_LEN: usize = 60;
+
+impl<A: Station, B: Station> Network<A, B> {
+    /// A network whose faults depend on `seed` alone.
+    pub fn new(first: A, second: B, faults: &Faults, seed: u64, now: Instant) -> Self {
+        Self {
+            first,
+            second,
+            there: Link::new(faults.clone(), seed ^ 3),
+            back: Link::new(faults.clone(), seed ^ 4),
+            now,
+            trace: Vec::new(),
+        }
+    }
+
+    /// Runs until both stations have done all they wanted, or until `limit` nanoseconds of virtual
+    /// time are over; then the error tells how things stand.
+    pub fn run(&mut self, limit: u64) -> Result<(), String> {
+        let end = self.now.0 + limit;
+        loop {
+            self.turn();
+            if self.first.is_done() && self.second.is_done() {
+                return Ok(());
+            }
+            if self.now.0 > end {
+                return Err(self.describe());
+            }
+            self.wait();
+        }
+    }
+
+    /// Runs for some time whatever happens.
+    pub fn run_for(&mut self, span: u64) {
+        let end = self.now.0 + span;
+        while self.now.0 < end {
+            self.turn();
+            self.wait();
+        }
+    }
+
+    /// How both stations stand, and the last frames.
+    pub fn describe(&self) -> String {
+        format!(
+            "at {} us:\nfirst: {}second: {}{}",
+            self.now.0 / 1000,
+            self.first.describe(),
+            self.second.describe(),
+            self.trace.join("\n")
+        )
+    }
+
+    /// Lets frames arrive and both stations work.
+    fn turn(&mut self) {
+        while let Some(frame) = self.back.receive(self.now) {
+            self.first.receive(self.now, &frame);
+        }
+        self.first.turn(self.now);
+        while let Some(frame) = self.first.take_sent() {
+            note(&mut self.trace, self.now, ">", &frame);
+            self.there.send(self.now, frame);
+        }
+        while let Some(frame) = self.there.receive(self.now) {
+            self.second.receive(self.now, &frame);
+        }
+        self.second.turn(self.now);
+        while let Some(frame) = self.second.take_sent() {
+            note(&mut self.trace, self.now, "<", &frame);
+            self.back.send(self.now, frame);
+        }
+    }
+
+    /// Goes on to when something happens next.
+    fn wait(&mut self) {
+        let next = [
+            self.first.deadline(self.now),
+            self.second.deadline(self.now),
+            self.there.next_arrival(),
+            self.back.next_arrival(),
+        ];
+        let next = next
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Instant(u64::MAX));
+        self.now = Instant(next.0.clamp(self.now.0 + 1000, self.now.0 + 100_000_000));
+    }
+}
+
+fn note(trace: &mut Vec<String>, now: Instant, direction: &str, frame: &[u8]) {
+    if trace.len() == TRACE_LEN {
+        trace.remove(0);
+    }
+    trace.push(format!(
+        "{:>12} {direction} {}",
+        now.0 / 1000,
+        frame_text(frame)
+    ));
+}
+
+/// A frame in one readable line.
+pub fn frame_text(frame: &[u8]) -> String {
+    use crate::wire::{Ipv4Packet, Segment, control};
+    let Some(packet) = Ipv4Packet::parse(frame) else {
+        return format!("{} bytes, not IPv4", frame.len());
+    };
+    let Some(segment) = Segment::parse(frame, &packet) else {
+        return format!("{} bytes, protocol {}", frame.len(), packet.protocol);
+    };
+    let names = [
+        (control::SYN, 'S'),
+        (control::FIN, 'F'),
+        (control::RST, 'R'),
+        (control::PSH, 'P'),
+        (control::ACK, '.'),
+    ];
+    let control: String = names
+        .iter()
+        .filter(|(bit, _)| segment.has(*bit))
+        .map(|(_, name)| *name)
+        .collect();
+    format!(
+        "{} > {} {control} seq {} ack {} len {} win {} options {:02x?}",
+        segment.key.remote_port(),
+        segment.key.local_port(),
+        segment.seq.0,
+        segment.ack.0,
+        segment.len,
+        segment.window,
+        segment.options
+    )
+}

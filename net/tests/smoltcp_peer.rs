@@ -1,0 +1,296 @@
+//! An engine against smoltcp's sockets: a peer that shares no code with it.
+
+mod support;
+
+use core::net::Ipv4Addr;
+use ix_hal::Instant;
+use ix_net::Endpoint;
+use ix_net::testing::{EngineStation, Faults, Network, Random, Role, Script, Station, stream_byte};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::wire::{EthernetAddress, IpCidr};
+use std::collections::VecDeque;
+use support::{START, check_that_all_came_back, config, some_faults, station};
+
+/// A device made of two queues.
+struct Queues {
+    received: VecDeque<Vec<u8>>,
+    sent: VecDeque<Vec<u8>>,
+    mtu: usize,
+}
+
+struct Received(Vec<u8>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Sender<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl TxToken for Sender<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        self.0.push_back(frame);
+        result
+    }
+}
+
+impl Device for Queues {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sender<'a>;
+
+    fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Received, Sender<'_>)> {
+        let frame = self.received.pop_front()?;
+        Some((Received(frame), Sender(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _now: smoltcp::time::Instant) -> Option<Sender<'_>> {
+        Some(Sender(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = self.mtu;
+        capabilities
+    }
+}
+
+/// A smoltcp host at 10.0.0.9 with one connection that sends and verifies a stream.
+struct Peer {
+    interface: Interface,
+    device: Queues,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    send: u64,
+    expect: u64,
+    sent: u64,
+    received: u64,
+    closes_first: bool,
+    was_open: bool,
+    next: Option<Instant>,
+}
+
+fn clock(now: Instant) -> smoltcp::time::Instant {
+    smoltcp::time::Instant::from_micros((now.0 / 1000) as i64)
+}
+
+impl Peer {
+    fn new(seed: u64, buffer: usize, mtu: usize, has_timestamps: bool) -> Self {
+        let mut device = Queues {
+            received: VecDeque::new(),
+            sent: VecDeque::new(),
+            mtu,
+        };
+        let mut iface_config = Config::new(EthernetAddress([2, 0, 0, 0, 0, 9]).into());
+        iface_config.random_seed = seed;
+        let mut interface = Interface::new(iface_config, &mut device, clock(START));
+        interface.update_ip_addrs(|addresses| {
+            let address = Ipv4Addr::new(10, 0, 0, 9);
+            addresses
+                .push(IpCidr::new(address.into(), 24))
+                .expect("room for an address");
+        });
+        let mut socket = Socket::new(
+            SocketBuffer::new(vec![0; buffer]),
+            SocketBuffer::new(vec![0; buffer]),
+        );
+        if has_timestamps {
+            socket.set_tsval_generator(Some(|| 77));
+        }
+        let mut sockets = SocketSet::new(vec![]);
+        let handle = sockets.add(socket);
+        Self {
+            interface,
+            device,
+            sockets,
+            handle,
+            send: 0,
+            expect: 0,
+            sent: 0,
+            received: 0,
+            closes_first: false,
+            was_open: false,
+            next: None,
+        }
+    }
+
+    fn work(&mut self) {
+        let socket = self.sockets.get_mut::<Socket>(self.handle);
+        self.was_open |= socket.may_send();
+        while socket.can_recv() {
+            let received = &mut self.received;
+            let taken = socket.recv(|bytes| {
+                for byte in bytes.iter() {
+                    assert_eq!(*byte, stream_byte(*received), "wrong byte at {received}");
+                    *received += 1;
+                }
+                (bytes.len(), bytes.len())
+            });
+            assert_ne!(taken, Ok(0));
+        }
+        while socket.can_send() && self.sent < self.send {
+            let (sent, send) = (self.sent, self.send);
+            let count = socket.send(|room| {
+                let count = room.len().min((send - sent) as usize);
+                for (position, byte) in room[..count].iter_mut().enumerate() {
+                    *byte = stream_byte(sent + position as u64);
+                }
+                (count, count)
+            });
+            self.sent += count.expect("send") as u64;
+        }
+        let is_through = self.was_open && self.sent == self.send && self.received == self.expect;
+        let is_asked = self.closes_first || !socket.may_recv();
+        if is_through && is_asked && socket.may_send() {
+            socket.close();
+        }
+    }
+}
+
+impl Station for Peer {
+    fn receive(&mut self, _now: Instant, frame: &[u8]) {
+        self.device.received.push_back(frame.to_vec());
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.interface
+            .poll(clock(now), &mut self.device, &mut self.sockets);
+        self.work();
+        self.interface
+            .poll(clock(now), &mut self.device, &mut self.sockets);
+        let delay = self.interface.poll_delay(clock(now), &self.sockets);
+        self.next = delay.map(|delay| Instant(now.0 + delay.total_micros() * 1000));
+    }
+
+    fn take_sent(&mut self) -> Option<Vec<u8>> {
+        self.device.sent.pop_front()
+    }
+
+    fn deadline(&self, _now: Instant) -> Option<Instant> {
+        self.next
+    }
+
+    fn is_done(&self) -> bool {
+        let state = self.sockets.get::<Socket>(self.handle).state();
+        self.was_open && matches!(state, State::Closed | State::TimeWait)
+    }
+
+    fn describe(&self) -> String {
+        let state = self.sockets.get::<Socket>(self.handle).state();
+        format!(
+            "smoltcp {state:?}: sent {} of {}, received {} of {}\n",
+            self.sent, self.send, self.received, self.expect
+        )
+    }
+}
+
+/// What engine and peer exchange.
+struct Exchange {
+    seed: u64,
+    faults: Faults,
+    /// Bytes from the engine to the peer, and back.
+    there: u64,
+    back: u64,
+    engine_connects: bool,
+    engine_closes_first: bool,
+    buffer: usize,
+    mtu: usize,
+}
+
+impl Exchange {
+    fn run(&self) {
+        let script = Script {
+            send: self.there,
+            expect: self.back,
+            write: 7000,
+            lazy: 100,
+            role: match self.engine_closes_first {
+                true => Role::ShutsDown,
+                false => Role::Follows,
+            },
+        };
+        let engine = station(config(1), script.clone(), self.seed);
+        let mut peer = Peer::new(
+            self.seed,
+            self.buffer,
+            self.mtu,
+            self.seed.is_multiple_of(2),
+        );
+        (peer.send, peer.expect) = (self.back, self.there);
+        peer.closes_first = !self.engine_closes_first;
+        let mut network = Network::new(engine, peer, &self.faults, self.seed, START);
+        let EngineStation { host, app } = &mut network.first;
+        let peer = &mut network.second;
+        let socket = peer.sockets.get_mut::<Socket>(peer.handle);
+        if self.engine_connects {
+            socket.listen(80).unwrap();
+            let remote = Endpoint {
+                address: Ipv4Addr::new(10, 0, 0, 9).into(),
+                port: 80,
+            };
+            app.connect(host, remote, script).unwrap();
+        } else {
+            host.engine.listen(80).unwrap();
+            let remote = (Ipv4Addr::new(10, 0, 0, 1), 80);
+            socket
+                .connect(peer.interface.context(), remote, 40_000)
+                .unwrap();
+            app.expect_connections(1);
+        }
+        if let Err(description) = network.run(3_600_000_000_000) {
+            panic!("seed {}: stuck {description}", self.seed);
+        }
+        let (app, host) = (&network.first.app, &network.first.host);
+        assert_eq!(
+            (app.connected, app.verified),
+            (1, self.back),
+            "{}",
+            network.describe()
+        );
+        assert_eq!(network.second.received, self.there);
+        check_that_all_came_back(host);
+    }
+}
+
+#[test]
+fn smoltcp_exchanges_streams_over_a_perfect_wire() {
+    for pick in 0..16 {
+        Exchange {
+            seed: pick,
+            faults: Faults {
+                delay: 100_000,
+                ..Faults::default()
+            },
+            there: 200_000,
+            back: 150_000,
+            engine_connects: pick & 1 != 0,
+            engine_closes_first: pick & 2 != 0,
+            buffer: if pick & 4 != 0 { 64 << 10 } else { 3000 },
+            mtu: if pick & 8 != 0 { 1514 } else { 590 },
+        }
+        .run();
+    }
+}
+
+#[test]
+fn smoltcp_exchanges_streams_over_a_faulty_wire() {
+    for seed in 0..support::seeds(120) {
+        let mut random = Random::new(seed);
+        Exchange {
+            seed,
+            faults: some_faults(&mut random),
+            there: random.below(60_000),
+            back: random.below(60_000),
+            engine_connects: random.chance(500),
+            engine_closes_first: random.chance(500),
+            buffer: 500 + random.below(60_000) as usize,
+            mtu: 590 + random.below(925) as usize,
+        }
+        .run();
+    }
+}
