@@ -264,6 +264,18 @@ impl TxRing {
         self.mask - self.tail.wrapping_sub(self.clean)
     }
 
+    /// Whether at least half of the descriptors are in use.
+    #[inline]
+    pub fn is_half_used(&self) -> bool {
+        self.free() <= self.mask / 2
+    }
+
+    /// Whether mbufs are to be given back when their frames are sent.
+    #[inline]
+    pub fn holds_mbufs(&self) -> bool {
+        !self.releases.is_empty()
+    }
+
     /// The memory of the descriptors, the header rooms, and their bus address.
     pub fn into_memory(self) -> (DmaSlice, &'static mut [[u8; HEADER_ROOM]], u64) {
         (self.memory, self.headers, self.headers_bus)
