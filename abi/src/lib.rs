@@ -44,6 +44,10 @@ pub use error::{DeadReason, Error};
 pub const VERSION: u32 = 1;
 
 /// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
+///
+/// As a function call does, a system call preserves `rbx`, `rbp`, `rsp`, `r12` to `r15` and the
+/// SSE state. `rax` holds the result: 0, or the negative of an [`Error`]. The other registers hold
+/// nothing that means anything.
 pub mod syscall {
     /// Ends the round: execute the call array, return with events. No arguments.
     pub const RUN_IO: u64 = 0;
