@@ -3,6 +3,8 @@
 //! The kernel takes bytes back in the order in which it gave them. So a segment is given back
 //! when nobody holds it and every one before it has been given back.
 
+use core::num::NonZeroU32;
+
 use crate::front_queue::FrontQueue;
 use crate::received::Change;
 
@@ -11,15 +13,13 @@ pub(crate) struct ReceiveQueue {
     segments: FrontQueue<Segment>,
     /// Number of the first segment in the queue; numbers wrap.
     first: u32,
-    /// Holds on all segments together.
-    held: usize,
     /// Bytes that can be given back.
     done: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Segment {
-    bytes: u32,
+    bytes: NonZeroU32,
     holds: u32,
 }
 
@@ -31,17 +31,15 @@ impl ReceiveQueue {
         Self {
             segments: FrontQueue::new(),
             first: 0,
-            held: 0,
             done: 0,
         }
     }
 
     /// A segment arrived; it has one hold. Returns its number.
     #[inline]
-    pub fn arrived(&mut self, bytes: u32) -> u32 {
+    pub fn arrived(&mut self, bytes: NonZeroU32) -> u32 {
         let number = self.first.wrapping_add(self.segments.len() as u32);
         self.segments.push_back(Segment { bytes, holds: 1 });
-        self.held += 1;
         number
     }
 
@@ -49,13 +47,13 @@ impl ReceiveQueue {
     #[inline]
     pub fn released(&mut self, number: u32) {
         // One segment with one hold, the usual case: it is the one.
-        if self.held == 1
-            && self.segments.len() == 1
-            && let Some(segment) = self.segments.take_only()
+        if self.segments.len() == 1
+            && let Some(&segment) = self.segments.front()
+            && segment.holds == 1
         {
-            self.held = 0;
+            self.segments.take_only();
             self.first = number.wrapping_add(1);
-            self.done += u64::from(segment.bytes);
+            self.done += u64::from(segment.bytes.get());
         } else {
             self.change(number, Change::Less);
         }
@@ -71,24 +69,22 @@ impl ReceiveQueue {
         };
         if change == Change::More {
             segment.holds += 1;
-            self.held += 1;
             return;
         }
         segment.holds -= 1;
-        self.held -= 1;
         while let Some(segment) = self.segments.front()
             && segment.holds == 0
         {
-            self.done += u64::from(segment.bytes);
+            self.done += u64::from(segment.bytes.get());
             self.segments.pop_front();
             self.first = self.first.wrapping_add(1);
         }
     }
 
     /// Holds on all segments together.
-    #[inline]
     pub fn held(&self) -> usize {
-        self.held
+        let holds = |segment: &Segment| segment.holds as usize;
+        self.segments.iter().map(holds).sum()
     }
 
     /// Whether there are bytes to give back.
@@ -105,9 +101,11 @@ impl ReceiveQueue {
 
     /// Starts over for the next connection. Nothing may be held any more.
     pub fn clear(&mut self) {
-        debug_assert!(self.held == 0 && self.segments.is_empty());
+        debug_assert!(
+            self.segments.is_empty(),
+            "a slot is released before its bytes"
+        );
         self.segments.clear(KEPT_CAPACITY);
-        self.held = 0;
         self.done = 0;
     }
 }
@@ -116,10 +114,14 @@ impl ReceiveQueue {
 mod tests {
     use super::*;
 
+    fn count(bytes: u32) -> NonZeroU32 {
+        NonZeroU32::new(bytes).expect("not zero")
+    }
+
     #[test]
     fn segments_go_back_in_order() {
         let mut queue = ReceiveQueue::new();
-        let numbers = [10, 20, 30].map(|bytes| queue.arrived(bytes));
+        let numbers = [10, 20, 30].map(|bytes| queue.arrived(count(bytes)));
         queue.change(numbers[1], Change::Less);
         assert_eq!(queue.take_done(), 0);
         queue.change(numbers[0], Change::Less);
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn a_shared_segment_waits_for_its_last_hold() {
         let mut queue = ReceiveQueue::new();
-        let number = queue.arrived(7);
+        let number = queue.arrived(count(7));
         queue.change(number, Change::More);
         queue.change(number, Change::Less);
         assert_eq!(queue.take_done(), 0);
@@ -145,7 +147,7 @@ mod tests {
     fn numbers_wrap() {
         let mut queue = ReceiveQueue::new();
         queue.first = u32::MAX;
-        let numbers = [1, 2, 4].map(|bytes| queue.arrived(bytes));
+        let numbers = [1, 2, 4].map(|bytes| queue.arrived(count(bytes)));
         assert_eq!(numbers, [u32::MAX, 0, 1]);
         for number in numbers.into_iter().rev() {
             queue.change(number, Change::Less);

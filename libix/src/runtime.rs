@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::num::NonZeroU32;
 
 use ix_abi::area::{NOW_NS, WAKE_NS};
 use ix_abi::{DeadReason, Error, EventKind, event, ipv4_from_words};
@@ -11,7 +12,7 @@ use crate::area::{Area, Kernel};
 use crate::context::{Connection, Context};
 use crate::service::{CloseReason, Knock, Service};
 use crate::slot::Phase;
-use crate::table::Outcome;
+use crate::table::{Heard, Outcome};
 
 /// A service on a kernel.
 pub struct Runtime<S: Service, K: Kernel> {
@@ -126,14 +127,14 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
         let is_heard = table.slot(index).is_heard();
-        if bytes == 0 {
+        let Some(bytes) = NonZeroU32::new(bytes as u32) else {
             if is_heard {
                 let (service, mut connection) = self.parts(index)?;
                 service.on_end_of_stream(&mut connection);
             }
             return Some(());
-        }
-        let data = table.arrived(index, address, bytes as u32);
+        };
+        let data = table.arrived(index, address, bytes);
         if is_heard {
             let (service, mut connection) = self.parts(index)?;
             service.on_data(&mut connection, data);
@@ -145,10 +146,12 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     fn sent(&mut self, cookie: u64, bytes: u64, window: u64) -> Option<()> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
-        let (is_heard, is_writable) = table.acknowledged(index, bytes as usize, window as usize);
-        if is_heard && let Some((service, mut connection)) = self.parts(index) {
+        let heard = table.acknowledged(index, bytes as usize, window as usize);
+        if heard != Heard::Nothing
+            && let Some((service, mut connection)) = self.parts(index)
+        {
             service.on_sent(&mut connection, bytes as usize);
-            if is_writable {
+            if heard == Heard::SentAndWritable {
                 service.on_writable(&mut connection);
             }
         }

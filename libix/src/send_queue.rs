@@ -81,28 +81,24 @@ impl SendQueue {
         self.pieces.push_back(payload);
     }
 
-    /// Writes entries for what waits, as far as window and entries go.
+    /// Writes the entry for what waits, if that is one piece that nothing was accepted of, the
+    /// usual case; else nothing is done, and [`SendQueue::offer_pieces`] has to be called.
     #[inline]
-    pub fn offer(&mut self, entries: &mut Entries<'_>) -> Offer {
-        // One piece that nothing was accepted of, the usual case.
-        if self.waiting <= self.window
-            && self.pieces.len() == 1
+    pub fn offer_whole(&mut self, entries: &mut Entries<'_>) -> bool {
+        let is_usual = self.waiting <= self.window && self.pieces.len() == 1 && entries.room() != 0;
+        if is_usual
             && let Some(piece) = self.pieces.front()
             && self.waiting == piece.len()
-            && entries.room() != 0
         {
             entries.push(piece.address(), self.waiting as u64);
             self.offered = self.waiting;
-            return Offer {
-                entries: 1,
-                is_cut: false,
-            };
+            return true;
         }
-        self.offer_pieces(entries)
+        false
     }
 
-    #[inline(never)]
-    fn offer_pieces(&mut self, entries: &mut Entries<'_>) -> Offer {
+    /// Writes entries for what waits, as far as window and entries go.
+    pub fn offer_pieces(&mut self, entries: &mut Entries<'_>) -> Offer {
         let goal = self.waiting.min(self.window);
         let room = entries.room().min(SENDV_MAX);
         let mut offer = Offer::default();

@@ -6,7 +6,7 @@ use ix_abi::{CALL_CAPACITY, CallNumber, Error};
 use crate::batch::Batch;
 use crate::receive_queue::ReceiveQueue;
 use crate::received::Ledger;
-use crate::send_queue::{Offer, SendQueue};
+use crate::send_queue::SendQueue;
 
 /// See the module.
 #[repr(align(64))]
@@ -183,23 +183,39 @@ impl Slot {
         if done != 0 {
             batch.call(CallNumber::RecvDone, 0, [self.handle, done, 0]);
         }
-        let mut offer = Offer::default();
+        let mut progress = Progress::Done;
         if !self.send.is_accepted() {
             let first = batch.next_entry();
-            offer = self.send.offer(&mut batch.entries());
-            if offer.entries != 0 {
-                let words = [self.handle, first as u64, 0];
-                self.sendv_call = batch.calls() as u16;
-                batch.call(CallNumber::Sendv, offer.entries as u32, words);
+            if self.send.offer_whole(&mut batch.entries()) {
+                self.call_sendv(first, 1, batch);
+            } else {
+                progress = self.flush_pieces(batch);
             }
         }
         if self.ending != Ending::None {
-            return self.flush_ending(index, ledger, batch);
+            progress = self.flush_ending(index, ledger, batch);
+        }
+        progress
+    }
+
+    #[inline(never)]
+    fn flush_pieces(&mut self, batch: &mut Batch) -> Progress {
+        let first = batch.next_entry();
+        let offer = self.send.offer_pieces(&mut batch.entries());
+        if offer.entries != 0 {
+            self.call_sendv(first, offer.entries, batch);
         }
         match offer.is_cut {
             true => Progress::More,
             false => Progress::Done,
         }
+    }
+
+    #[inline]
+    fn call_sendv(&mut self, first: usize, entries: usize, batch: &mut Batch) {
+        self.sendv_call = batch.calls() as u16;
+        let words = [self.handle, first as u64, 0];
+        batch.call(CallNumber::Sendv, entries as u32, words);
     }
 
     /// Tells the kernel of the end, as far as it can be told now.

@@ -9,13 +9,14 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddrV4;
+use core::num::NonZeroU32;
 
 use ix_abi::{CallNumber, Error, ipv4_to_words};
 
 use crate::area::Area;
 use crate::batch::{Awaited, Batch};
 use crate::payload::{Payload, Unsent};
-use crate::received::{Change, Entry, Hold, Ledger, Received};
+use crate::received::{Entry, Hold, Ledger, Received};
 use crate::service::ConnectionId;
 use crate::slot::{CALLS_PER_FLUSH, Ending, Phase, Progress, Slot};
 
@@ -56,6 +57,14 @@ pub(crate) enum Outcome {
     Listen(u16, Result<(), Error>),
     /// An `accept` or `connect` was refused: the connection in that slot never was.
     NotOpened(u32, Error),
+}
+
+/// What the application is to hear of an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    Sent,
+    SentAndWritable,
 }
 
 /// What a thread's event loop has done so far.
@@ -132,23 +141,29 @@ impl Table {
         }
     }
 
-    /// The peer acknowledged something. Returns whether the application wants to hear of it, and
-    /// whether `on_writable` is due.
+    /// The peer acknowledged something. Returns what the application is to hear.
     #[inline]
-    pub fn acknowledged(&mut self, index: u32, bytes: usize, window: usize) -> (bool, bool) {
+    pub fn acknowledged(&mut self, index: u32, bytes: usize, window: usize) -> Heard {
         let ledger = self.ledger;
         let slot = &mut self.slots[index as usize];
         slot.acknowledged(index, ledger, bytes, window);
-        let is_heard = slot.is_heard();
-        let is_writable = slot.starved && slot.send.pending() <= self.send_limit / 2;
-        if is_writable {
-            slot.starved = false;
+        let mut heard = Heard::Sent;
+        let mut matters = slot.receive.has_done() || !slot.send.is_accepted();
+        if slot.starved || slot.ending != Ending::None {
+            matters = true;
+            heard = match slot.is_heard() {
+                true if slot.starved && slot.send.pending() <= self.send_limit / 2 => {
+                    slot.starved = false;
+                    Heard::SentAndWritable
+                }
+                true => Heard::Sent,
+                false => Heard::Nothing,
+            };
         }
-        let matters = slot.receive.has_done() || !slot.send.is_accepted();
-        if matters || slot.ending != Ending::None {
+        if matters {
             self.mark(index);
         }
-        (is_heard, is_writable)
+        heard
     }
 
     /// Takes a payload for a connection.
@@ -211,13 +226,13 @@ impl Table {
 
     /// Wraps the bytes of a `recv` event.
     #[inline]
-    pub fn arrived(&mut self, index: u32, address: u64, bytes: u32) -> Received {
+    pub fn arrived(&mut self, index: u32, address: u64, bytes: NonZeroU32) -> Received {
         let segment = self.slots[index as usize].receive.arrived(bytes);
         let hold = Hold::new(self.ledger, index, segment);
         // SAFETY: address and length come from a `recv` event, and by `Kernel`'s contract the
         // bytes are good until given back or the handle is released; the slot does neither before
         // it has settled the drop of every hold on the segment.
-        unsafe { Received::new(address, bytes, hold) }
+        unsafe { Received::new(address, bytes.get(), hold) }
     }
 
     /// Writes the calls of the round. Returns whether some have to wait for the next one.
@@ -245,8 +260,8 @@ impl Table {
         {
             let slot = &mut self.slots[index as usize];
             slot.receive.change(segment, change);
-            let matters = slot.receive.has_done() || slot.receive.held() == 0;
-            if change == Change::Less && matters {
+            let is_ending = slot.phase == Phase::Dead || slot.ending != Ending::None;
+            if slot.receive.has_done() || is_ending {
                 self.mark(index);
             }
         }
