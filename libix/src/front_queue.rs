@@ -7,17 +7,17 @@ use alloc::collections::VecDeque;
 /// See the module.
 pub(crate) struct FrontQueue<T> {
     len: usize,
-    /// The first element; `None` if and only if the queue is empty.
-    front: Option<T>,
+    /// The first element; the default if the queue is empty.
+    front: T,
     /// The others.
     rest: VecDeque<T>,
 }
 
-impl<T> FrontQueue<T> {
+impl<T: Default> FrontQueue<T> {
     pub fn new() -> Self {
         Self {
             len: 0,
-            front: None,
+            front: T::default(),
             rest: VecDeque::new(),
         }
     }
@@ -28,64 +28,63 @@ impl<T> FrontQueue<T> {
     }
 
     #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    #[inline]
     pub fn push_back(&mut self, value: T) {
         if self.len == 0 {
-            // What it replaces is `None`; to forget that spares the code that would drop it.
-            core::mem::forget(self.front.replace(value));
+            // What it replaces is the default, which owns nothing; to forget that spares the code
+            // that would drop it.
+            core::mem::forget(core::mem::replace(&mut self.front, value));
         } else {
             self.rest.push_back(value);
         }
         self.len += 1;
     }
 
+    /// The element of a queue that has just one.
     #[inline]
-    pub fn front(&self) -> Option<&T> {
-        self.front.as_ref()
+    pub fn only(&self) -> Option<&T> {
+        (self.len == 1).then_some(&self.front)
     }
 
+    /// Takes the element of a queue that has just one.
     #[inline]
+    pub fn take_only(&mut self) -> Option<T> {
+        if self.len != 1 {
+            return None;
+        }
+        self.len = 0;
+        Some(core::mem::take(&mut self.front))
+    }
+
     pub fn get(&self, index: usize) -> Option<&T> {
         match index {
-            0 => self.front.as_ref(),
+            0 if self.len == 0 => None,
+            0 => Some(&self.front),
             _ => self.rest.get(index - 1),
         }
     }
 
-    #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         match index {
-            0 => self.front.as_mut(),
+            0 if self.len == 0 => None,
+            0 => Some(&mut self.front),
             _ => self.rest.get_mut(index - 1),
         }
     }
 
-    /// Takes the element of a queue that has just one; what is left is empty.
-    #[inline]
-    pub fn take_only(&mut self) -> Option<T> {
-        debug_assert!(self.len == 1);
-        self.len = 0;
-        self.front.take()
-    }
-
     pub fn pop_front(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
-        let next = self.rest.pop_front();
-        core::mem::replace(&mut self.front, next)
+        let next = self.rest.pop_front().unwrap_or_default();
+        Some(core::mem::replace(&mut self.front, next))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.front.iter().chain(&self.rest)
+        self.get(0).into_iter().chain(&self.rest)
     }
 
     /// Drops all elements. Room for `kept` of them stays allocated, if there is so much.
     pub fn clear(&mut self, kept: usize) {
         self.len = 0;
-        self.front = None;
+        self.front = T::default();
         self.rest.clear();
         self.rest.shrink_to(kept);
     }
@@ -108,8 +107,8 @@ mod tests {
                 assert_eq!(queue.pop_front(), model.pop_front());
             }
             assert_eq!(queue.len(), model.len());
-            assert_eq!(queue.is_empty(), model.is_empty());
-            assert_eq!(queue.front(), model.front());
+            let only = model.front().filter(|_| model.len() == 1);
+            assert_eq!(queue.only(), only);
             assert!(queue.iter().eq(&model));
             for index in 0..=model.len() {
                 assert_eq!(queue.get(index), model.get(index));
@@ -120,6 +119,7 @@ mod tests {
         assert_eq!(queue.pop_front(), None);
         queue.push_back(5);
         assert_eq!(queue.take_only(), Some(5));
-        assert!(queue.is_empty() && queue.front().is_none());
+        assert_eq!(queue.take_only(), None);
+        assert_eq!((queue.len(), queue.get(0)), (0, None));
     }
 }

@@ -95,6 +95,14 @@ impl Payload {
     }
 }
 
+impl Default for Payload {
+    /// Nothing.
+    #[inline]
+    fn default() -> Self {
+        b"".into()
+    }
+}
+
 impl From<&'static [u8]> for Payload {
     #[inline]
     fn from(bytes: &'static [u8]) -> Self {

@@ -3,8 +3,6 @@
 //! The kernel takes bytes back in the order in which it gave them. So a segment is given back
 //! when nobody holds it and every one before it has been given back.
 
-use core::num::NonZeroU32;
-
 use crate::front_queue::FrontQueue;
 use crate::received::Change;
 
@@ -17,9 +15,9 @@ pub(crate) struct ReceiveQueue {
     done: u64,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Segment {
-    bytes: NonZeroU32,
+    bytes: u32,
     holds: u32,
 }
 
@@ -37,7 +35,7 @@ impl ReceiveQueue {
 
     /// A segment arrived; it has one hold. Returns its number.
     #[inline]
-    pub fn arrived(&mut self, bytes: NonZeroU32) -> u32 {
+    pub fn arrived(&mut self, bytes: u32) -> u32 {
         let number = self.first.wrapping_add(self.segments.len() as u32);
         self.segments.push_back(Segment { bytes, holds: 1 });
         number
@@ -47,13 +45,12 @@ impl ReceiveQueue {
     #[inline]
     pub fn released(&mut self, number: u32) {
         // One segment with one hold, the usual case: it is the one.
-        if self.segments.len() == 1
-            && let Some(&segment) = self.segments.front()
+        if let Some(&segment) = self.segments.only()
             && segment.holds == 1
         {
             self.segments.take_only();
             self.first = number.wrapping_add(1);
-            self.done += u64::from(segment.bytes.get());
+            self.done += u64::from(segment.bytes);
         } else {
             self.change(number, Change::Less);
         }
@@ -72,10 +69,10 @@ impl ReceiveQueue {
             return;
         }
         segment.holds -= 1;
-        while let Some(segment) = self.segments.front()
+        while let Some(segment) = self.segments.get(0)
             && segment.holds == 0
         {
-            self.done += u64::from(segment.bytes.get());
+            self.done += u64::from(segment.bytes);
             self.segments.pop_front();
             self.first = self.first.wrapping_add(1);
         }
@@ -102,7 +99,7 @@ impl ReceiveQueue {
     /// Starts over for the next connection. Nothing may be held any more.
     pub fn clear(&mut self) {
         debug_assert!(
-            self.segments.is_empty(),
+            self.segments.len() == 0,
             "a slot is released before its bytes"
         );
         self.segments.clear(KEPT_CAPACITY);
@@ -114,14 +111,10 @@ impl ReceiveQueue {
 mod tests {
     use super::*;
 
-    fn count(bytes: u32) -> NonZeroU32 {
-        NonZeroU32::new(bytes).expect("not zero")
-    }
-
     #[test]
     fn segments_go_back_in_order() {
         let mut queue = ReceiveQueue::new();
-        let numbers = [10, 20, 30].map(|bytes| queue.arrived(count(bytes)));
+        let numbers = [10, 20, 30].map(|bytes| queue.arrived(bytes));
         queue.change(numbers[1], Change::Less);
         assert_eq!(queue.take_done(), 0);
         queue.change(numbers[0], Change::Less);
@@ -135,7 +128,7 @@ mod tests {
     #[test]
     fn a_shared_segment_waits_for_its_last_hold() {
         let mut queue = ReceiveQueue::new();
-        let number = queue.arrived(count(7));
+        let number = queue.arrived(7);
         queue.change(number, Change::More);
         queue.change(number, Change::Less);
         assert_eq!(queue.take_done(), 0);
@@ -147,7 +140,7 @@ mod tests {
     fn numbers_wrap() {
         let mut queue = ReceiveQueue::new();
         queue.first = u32::MAX;
-        let numbers = [1, 2, 4].map(|bytes| queue.arrived(count(bytes)));
+        let numbers = [1, 2, 4].map(|bytes| queue.arrived(bytes));
         assert_eq!(numbers, [u32::MAX, 0, 1]);
         for number in numbers.into_iter().rev() {
             queue.change(number, Change::Less);

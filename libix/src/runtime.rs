@@ -3,7 +3,6 @@
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
-use core::num::NonZeroU32;
 
 use ix_abi::area::{NOW_NS, WAKE_NS};
 use ix_abi::{DeadReason, Error, EventKind, event, ipv4_from_words};
@@ -127,14 +126,14 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         let table = &mut self.context.table;
         let index = table.find(cookie)?;
         let is_heard = table.slot(index).is_heard();
-        let Some(bytes) = NonZeroU32::new(bytes as u32) else {
+        if bytes == 0 {
             if is_heard {
                 let (service, mut connection) = self.parts(index)?;
                 service.on_end_of_stream(&mut connection);
             }
             return Some(());
-        };
-        let data = table.arrived(index, address, bytes);
+        }
+        let data = table.arrived(index, address, bytes as u32);
         if is_heard {
             let (service, mut connection) = self.parts(index)?;
             service.on_data(&mut connection, data);

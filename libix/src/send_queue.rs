@@ -85,10 +85,10 @@ impl SendQueue {
     /// usual case; else nothing is done, and [`SendQueue::offer_pieces`] has to be called.
     #[inline]
     pub fn offer_whole(&mut self, entries: &mut Entries<'_>) -> bool {
-        let is_usual = self.waiting <= self.window && self.pieces.len() == 1 && entries.room() != 0;
-        if is_usual
-            && let Some(piece) = self.pieces.front()
+        if self.waiting <= self.window
+            && let Some(piece) = self.pieces.only()
             && self.waiting == piece.len()
+            && entries.room() != 0
         {
             entries.push(piece.address(), self.waiting as u64);
             self.offered = self.waiting;
@@ -174,10 +174,8 @@ impl SendQueue {
     /// through [`SendQueue::acknowledged_in_part`].
     #[inline]
     pub fn whole(&self, bytes: usize) -> Option<&Payload> {
-        if bytes == self.pending && self.next == 1 && self.pieces.len() == 1 {
-            return self.pieces.front();
-        }
-        None
+        let is_whole = bytes == self.pending && self.next == 1;
+        self.pieces.only().filter(|_| is_whole)
     }
 
     /// Takes the piece that [`SendQueue::whole`] showed.
@@ -195,7 +193,7 @@ impl SendQueue {
         self.pending = self.pending.saturating_sub(bytes);
         self.acknowledged += bytes;
         while self.next > 0
-            && let Some(front) = self.pieces.front()
+            && let Some(front) = self.pieces.get(0)
             && front.len() <= self.acknowledged
             && let Some(front) = self.pieces.pop_front()
         {

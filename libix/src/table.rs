@@ -9,7 +9,6 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddrV4;
-use core::num::NonZeroU32;
 
 use ix_abi::{CallNumber, Error, ipv4_to_words};
 
@@ -226,13 +225,13 @@ impl Table {
 
     /// Wraps the bytes of a `recv` event.
     #[inline]
-    pub fn arrived(&mut self, index: u32, address: u64, bytes: NonZeroU32) -> Received {
+    pub fn arrived(&mut self, index: u32, address: u64, bytes: u32) -> Received {
         let segment = self.slots[index as usize].receive.arrived(bytes);
         let hold = Hold::new(self.ledger, index, segment);
         // SAFETY: address and length come from a `recv` event, and by `Kernel`'s contract the
         // bytes are good until given back or the handle is released; the slot does neither before
         // it has settled the drop of every hold on the segment.
-        unsafe { Received::new(address, bytes.get(), hold) }
+        unsafe { Received::new(address, bytes, hold) }
     }
 
     /// Writes the calls of the round. Returns whether some have to wait for the next one.
