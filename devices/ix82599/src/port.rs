@@ -44,6 +44,13 @@ impl Wire for Port {
         }
     }
 
+    fn link_up(&self) -> bool {
+        match self {
+            Self::Tap(tap) => tap.link_up(),
+            Self::Loopback(plug) => plug.link_up(),
+        }
+    }
+
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tap(tap) => tap.readiness(),

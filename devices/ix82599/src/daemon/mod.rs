@@ -12,7 +12,7 @@ mod interrupts;
 pub use endpoint::Endpoint;
 pub use interrupts::EventFds;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
@@ -93,7 +93,8 @@ pub fn serve<W: Wire>(
             schedule.last_active_ns = now_ns;
         }
         let model = endpoint.model();
-        events.follow_wire(model.wire(), model.wants_frames())?;
+        let wanted = model.wants_frames() && model.wire().link_up();
+        events.follow_wire(model.wire(), wanted)?;
     }
 }
 
@@ -156,15 +157,15 @@ struct Ready {
 /// The event queue.
 struct Events {
     epoll: OwnedFd,
-    /// Whether frames on the wire wake the loop; `None` before the first time.
-    wire: Option<bool>,
+    /// Whether frames on the wire wake the loop.
+    wire: bool,
 }
 
 impl Events {
     fn new() -> Result<Self, Errno> {
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            wire: None,
+            wire: false,
         })
     }
 
@@ -178,19 +179,17 @@ impl Events {
         let Some(fd) = wire.readiness() else {
             return Ok(());
         };
-        match self.wire {
-            Some(current) if current == wanted => return Ok(()),
-            None if wanted => self.add(fd, WIRE)?,
-            None | Some(_) => self.change_wire(fd, wanted)?,
+        if self.wire == wanted {
+            return Ok(());
         }
-        self.wire = Some(wanted);
+        // Removed, since a descriptor that waits for nothing still reports errors, again and again.
+        if wanted {
+            self.add(fd, WIRE)?;
+        } else {
+            epoll::delete(&self.epoll, fd)?;
+        }
+        self.wire = wanted;
         Ok(())
-    }
-
-    fn change_wire(&self, fd: BorrowedFd<'_>, wanted: bool) -> Result<(), Errno> {
-        let mut flags = epoll::EventFlags::empty();
-        flags.set(epoll::EventFlags::IN, wanted);
-        epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(WIRE), flags)
     }
 
     fn wait(&self, timeout_ns: Option<u64>) -> Result<Ready, Errno> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `register` | which register lies at which offset |
 //! | `access` | what reading and writing each of them does |
+//! | `state` | everything that a reset resets, and its reset values |
 //! | `ring` | head, tail and base of a descriptor ring |
 //! | `receive`, `filters`, `rss`, `parse`, `packet_buffer` | the way in |
 //! | `transmit`, `offload` | the way out |
@@ -28,6 +29,7 @@ mod receive;
 mod register;
 mod ring;
 mod rss;
+mod state;
 mod statistics;
 #[cfg(test)]
 mod testing;
@@ -42,9 +44,16 @@ use ixgbe_spec::QUEUES;
 
 use crate::memory::{GuestMemory, HostMemory};
 use crate::wire::{MAX_FRAME_BYTES, Wire};
-use access::State;
 use config_space::ConfigSpace;
 use eeprom::Eeprom;
+use state::State;
+
+/// Bytes of the frame check sequence, which frames on the wire have and in this model have not.
+const FCS_BYTES: usize = 4;
+/// Shortest frame without FCS.
+const MIN_FRAME_BYTES: usize = 60;
+/// Bytes of an Ethernet header.
+const HEADER_BYTES: usize = 14;
 
 /// Rounds of [`Model::step`] that [`Model::poll`] makes at most.
 const POLL_ROUNDS: usize = 64;

@@ -3,24 +3,20 @@
 use ixgbe_spec::register::{Eicr, Hlreg0, Rxcsum, Rxdctl, Srrctl, maxfrs_mfs};
 use ixgbe_spec::{PacketType, RssType, RxError, RxRead, RxStatus, RxWriteBack};
 
-use super::access::State;
 use super::checksum;
 use super::counters::Counters;
 use super::interrupts::InterruptSink;
 use super::parse::Parsed;
 use super::ring::Ring;
 use super::rss::Steering;
+use super::state::State;
 use super::statistics::{Counter, Destination};
-use super::{MAX_FRAME_BYTES, Model};
+use super::{FCS_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, Model};
 use crate::memory::{DmaError, GuestMemory};
 use crate::wire::Wire;
 
 /// Frames taken from the wire, and from the packet buffer, in one step.
 const BATCH: usize = 64;
-const FCS_BYTES: usize = 4;
-/// Shortest frame without FCS.
-const MIN_FRAME_BYTES: usize = 60;
-const HEADER_BYTES: usize = 14;
 /// Longest frame with FCS while HLREG0.JUMBOEN is clear; a tag may make it longer.
 const STANDARD_FRAME_BYTES: usize = 1518;
 const TAG_BYTES: usize = 4;

@@ -12,16 +12,14 @@ use super::offload::{self, Fault, FlagMasks, Segmenter};
 use super::receive::ring_fault;
 use super::ring::Ring;
 use super::statistics::{Destination, Statistics};
-use super::{MAX_FRAME_BYTES, Model};
+use super::{FCS_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, Model};
 use crate::memory::GuestMemory;
 use crate::wire::Wire;
 
 /// Descriptors taken from one queue in one step.
 const BATCH: usize = 1024;
-const FCS_BYTES: usize = 4;
-/// Shortest frame without FCS.
-const MIN_FRAME_BYTES: usize = 60;
-const HEADER_BYTES: usize = 14;
+/// Frames sent from one queue in one step; the segments of the last large frame may come on top.
+const FRAME_BATCH: usize = 1024;
 /// Most bytes that the descriptors of one frame may name: PAYLEN of a large frame and headers.
 const MAX_GATHER_BYTES: usize = (1 << 18) + 1024;
 
@@ -95,7 +93,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             ready &= ready - 1;
             let taken = self.transmit_queue(queue);
             result.descriptors += taken;
-            if taken == BATCH && self.state.tx[queue].ring.available() > 0 {
+            if taken > 0 && self.state.tx[queue].ring.available() > 0 {
                 self.state.tx_ready |= 1 << queue;
                 result.more = true;
             }
@@ -117,10 +115,11 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 high: state.dtxtcpflgh,
             },
             segment: &mut state.tx_segment,
+            frames: 0,
         };
         let mut reported = false;
         let mut taken = 0;
-        while taken < BATCH && queue.ring.available() > 0 {
+        while taken < BATCH && port.frames < FRAME_BATCH && queue.ring.available() > 0 {
             let at = queue.ring.head_address();
             let words = match self.memory.load_descriptor(at) {
                 Ok(words) => words,
@@ -286,6 +285,8 @@ struct Port<'a, W> {
     masks: FlagMasks,
     /// Room for a segment.
     segment: &'a mut Vec<u8>,
+    /// Frames sent so far, or refused by the wire.
+    frames: usize,
 }
 
 impl<W: Wire> Port<'_, W> {
@@ -296,6 +297,7 @@ impl<W: Wire> Port<'_, W> {
         if self.pad && frame.len() < MIN_FRAME_BYTES {
             frame.resize(MIN_FRAME_BYTES, 0);
         }
+        self.frames += 1;
         if let Err(error) = self.wire.send(frame) {
             self.counters.tx_refused += 1;
             log::debug!("sending a frame: {error}");

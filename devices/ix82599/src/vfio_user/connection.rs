@@ -5,6 +5,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -15,6 +16,12 @@ use super::framing::{Framing, Message};
 use super::message::BadSize;
 use super::server::{MAX_FDS, Replies};
 
+/// How long a client may leave its replies unread while there is no room for more.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -24,6 +31,9 @@ pub enum ConnectionError {
     /// The stream cannot be followed.
     #[error("the client sent a {0}")]
     BadSize(#[from] BadSize),
+    /// The client does not take its replies.
+    #[error("the client does not read its replies")]
+    Stuck,
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(#[from] Errno),
@@ -82,7 +92,7 @@ impl Connection {
     }
 
     /// Sends all replies and empties them. Waits while the client does not read, which a client
-    /// that waits for its replies does not do for long.
+    /// that waits for its replies does not do for long, and not for ever.
     ///
     /// # Errors
     /// [`ConnectionError`].
@@ -124,8 +134,11 @@ impl Connection {
     }
 
     fn wait_until_writable(&self) -> Result<(), ConnectionError> {
-        use rustix::event::{PollFd, PollFlags, poll};
-        match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], None) {
+        match poll(
+            &mut [PollFd::new(&self.socket, PollFlags::OUT)],
+            Some(&PATIENCE),
+        ) {
+            Ok(0) => Err(ConnectionError::Stuck),
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -62,6 +62,8 @@ pub enum TapError {
 #[derive(Debug)]
 pub struct Tap {
     file: OwnedFd,
+    /// The interface was deleted under us.
+    gone: bool,
 }
 
 impl Tap {
@@ -110,7 +112,7 @@ impl Tap {
             ioctls::set_mtu(&control, name, mtu).map_err(io("setting the MTU"))?;
             ioctls::bring_up(&control, name).map_err(io("bringing up"))?;
         }
-        Ok(Self { file })
+        Ok(Self { file, gone: false })
     }
 }
 
@@ -129,8 +131,18 @@ impl Wire for Tap {
         match rustix::io::read(&self.file, frame) {
             Ok(length) => Ok(Some(length)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(Errno::BADFD) => {
+                if !std::mem::replace(&mut self.gone, true) {
+                    log::warn!("the TAP interface was deleted: the link is down from now on");
+                }
+                Err(WireError::Down)
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn link_up(&self) -> bool {
+        !self.gone
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
