@@ -48,17 +48,9 @@ pub enum LoadError {
     Memory(#[from] MemoryError),
 }
 
-/// Loads the one boot module among `modules`.
-pub fn load(
-    memory: &mut Memory,
-    plan: &MemoryPlan,
-    modules: &[Range],
-) -> Result<Application, LoadError> {
-    let file = match modules {
-        [] => return Err(LoadError::NoModule),
-        [module] => memory.module(*module),
-        more => return Err(LoadError::Modules(more.len())),
-    };
+/// Loads the boot module, of which there must be one.
+pub fn load(memory: &mut Memory, plan: &MemoryPlan) -> Result<Application, LoadError> {
+    let file = only_module(memory)?;
     let image = Image::parse(file)?;
     let (image_address, loaded) = load_image(memory, &image, file)?;
     let area = memory.allocate(area::BYTES as u64, "the thread area")?;
@@ -86,6 +78,15 @@ pub fn load(
         frames: Frames { words: parts[2].1 },
         memory: UserMemory { parts },
     })
+}
+
+fn only_module(memory: &Memory) -> Result<&'static [u8], LoadError> {
+    let mut modules = memory.modules();
+    match (modules.len(), modules.next()) {
+        (1, Some(file)) => Ok(file),
+        (0, _) | (_, None) => Err(LoadError::NoModule),
+        (more, _) => Err(LoadError::Modules(more)),
+    }
 }
 
 /// Copies the segments to a region as long as their span, and maps each with its own rights.

@@ -12,7 +12,8 @@ use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
-use kernel_dp::boot_info::{BootInfo, MemoryKind, Range};
+use kernel_dp::boot_info::{BootInfo, MODULES_MAX, MemoryKind, Range};
+use kernel_dp::list::List;
 use kernel_dp::page_table::{Access, MapError, PageTables, TableMemory};
 use kernel_dp::regions::Regions;
 use kernel_dp::{LARGE_PAGE, PAGE, PhysicalRead};
@@ -123,6 +124,7 @@ impl PhysicalRead for BootMemory {
 
 /// All memory of the machine.
 pub struct Memory {
+    modules: List<Range, MODULES_MAX>,
     ram: Regions,
     free: Regions,
     tables: PageTables<TableArena>,
@@ -161,6 +163,7 @@ impl Memory {
         // that this runs on, and all memory that is reachable through references.
         unsafe { asm!("mov cr3, {}", in(reg) tables.root(), options(nostack, preserves_flags)) };
         Ok(Self {
+            modules: info.modules,
             ram,
             free,
             tables,
@@ -191,11 +194,13 @@ impl Memory {
         Ok(Region { range })
     }
 
-    /// A boot module's contents.
-    pub fn module(&self, module: Range) -> &'static [u8] {
-        // SAFETY: `take_over` checked that modules lie in RAM that the direct map covers, and took
-        // them from free memory, so that nothing writes to them.
-        unsafe { core::slice::from_raw_parts(direct(module.start), module.bytes() as usize) }
+    /// The boot modules' contents, in order.
+    pub fn modules(&self) -> impl ExactSizeIterator<Item = &'static [u8]> {
+        self.modules.iter().map(|module| {
+            // SAFETY: `take_over` checked that modules lie in RAM that the direct map covers, and
+            // took them from free memory, so that nothing ever writes to them.
+            unsafe { core::slice::from_raw_parts(direct(module.start), module.bytes() as usize) }
+        })
     }
 
     /// Maps part of a region for the application.

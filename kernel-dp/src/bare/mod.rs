@@ -69,7 +69,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         "kernel up, {} MiB free, {} CPUs, TSC {} MHz by {}, {features}",
         free >> 20,
         firmware.cpus.len(),
-        clock.hz / 1_000_000,
+        (clock.hz + 500_000) / 1_000_000,
         clock.source,
     );
 
@@ -78,7 +78,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     heap::init(or_refuse(
         memory.allocate_dirty(plan.kernel_heap, "the kernel's heap"),
     ));
-    let application = or_refuse(load::load(&mut memory, &plan, &info.modules));
+    let application = or_refuse(load::load(&mut memory, &plan));
     application.write_boot_block(&options, &clock);
     let machine = Machine { features, clock };
     match options.nic {

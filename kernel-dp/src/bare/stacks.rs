@@ -37,7 +37,6 @@ pub struct StackMemory(UnsafeCell<Stacks>);
 unsafe impl Sync for StackMemory {}
 
 /// The stacks of the boot CPU.
-// SAFETY of the zeroes: a stack is plain bytes.
 pub static STACKS: StackMemory = StackMemory(UnsafeCell::new(Stacks {
     guard_main: [0; PAGE_BYTES],
     main: [0; Stacks::MAIN_BYTES],
