@@ -99,6 +99,9 @@ impl Peer {
             SocketBuffer::new(vec![0; buffer]),
             SocketBuffer::new(vec![0; buffer]),
         );
+        // smoltcp 0.14 can forget to repeat a lost FIN (duplicate acknowledgements put its timer to
+        // idle). Then it resets the connection after this time, with all data through.
+        socket.set_timeout(Some(smoltcp::time::Duration::from_secs(300)));
         if has_timestamps {
             socket.set_tsval_generator(Some(|| 77));
         }

@@ -50,31 +50,36 @@ impl Link {
 
     /// Puts a frame on the wire. ARP is spared: three lost requests rightly end a connection
     /// before it begins, and that has tests of its own.
-    pub fn send(&mut self, now: Instant, frame: Vec<u8>) {
+    ///
+    /// Returns what became of it, for a trace.
+    pub fn send(&mut self, now: Instant, frame: Vec<u8>) -> &'static str {
         if self.faults.loss < 1000 && frame.get(12..14) == Some(&[0x08, 0x06]) {
             self.serial += 1;
             self.flying
                 .push((now.0 + self.faults.delay, self.serial, frame));
-            return;
+            return "";
         }
         if self.random.chance(self.faults.loss) {
             self.lost += 1;
-            return;
+            return "LOST ";
         }
         if self.random.chance(self.faults.duplication) {
             self.launch(now, frame.clone());
         }
-        self.launch(now, frame);
+        self.launch(now, frame)
     }
 
-    fn launch(&mut self, now: Instant, mut frame: Vec<u8>) {
+    fn launch(&mut self, now: Instant, mut frame: Vec<u8>) -> &'static str {
+        let mut fate = "";
         if self.random.chance(self.faults.corruption) {
             let bit = self.random.below(frame.len() as u64 * 8) as usize;
             frame[bit / 8] ^= 1 << (bit % 8);
+            fate = "CORRUPTED ";
         }
         let mut arrival = now.0 + self.faults.delay + self.random.below(self.faults.jitter + 1);
         if self.random.chance(self.faults.reordering) {
             arrival += self.random.below(self.faults.reorder_delay + 1);
+            fate = "DELAYED ";
         } else {
             // Jitter alone does not reorder.
             arrival = arrival.max(self.last_arrival);
@@ -82,6 +87,7 @@ impl Link {
         }
         self.serial += 1;
         self.flying.push((arrival, self.serial, frame));
+        fate
     }
 
     /// When the next frame arrives.

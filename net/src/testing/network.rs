@@ -143,17 +143,31 @@ impl<A: Station, B: Station> Network<A, B> {
         }
         self.first.turn(self.now);
         while let Some(frame) = self.first.take_sent() {
-            note(&mut self.trace, self.now, ">", &frame);
-            self.there.send(self.now, frame);
+            let text = frame_text(&frame);
+            let fate = self.there.send(self.now, frame);
+            self.note(">", fate, &text);
         }
         while let Some(frame) = self.there.receive(self.now) {
             self.second.receive(self.now, &frame);
         }
         self.second.turn(self.now);
         while let Some(frame) = self.second.take_sent() {
-            note(&mut self.trace, self.now, "<", &frame);
-            self.back.send(self.now, frame);
+            let text = frame_text(&frame);
+            let fate = self.back.send(self.now, frame);
+            self.note("<", fate, &text);
         }
+    }
+
+    fn note(&mut self, direction: &str, fate: &str, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if self.trace.len() == TRACE_LEN {
+            self.trace.remove(0);
+        }
+        let at = self.now.0 / 1000;
+        self.trace
+            .push(format!("{at:>12} {direction} {fate}{text}"));
     }
 
     /// Goes on to when something happens next.
@@ -173,20 +187,12 @@ impl<A: Station, B: Station> Network<A, B> {
     }
 }
 
-fn note(trace: &mut Vec<String>, now: Instant, direction: &str, frame: &[u8]) {
-    if trace.len() == TRACE_LEN {
-        trace.remove(0);
-    }
-    trace.push(format!(
-        "{:>12} {direction} {}",
-        now.0 / 1000,
-        frame_text(frame)
-    ));
-}
-
-/// A frame in one readable line.
+/// A frame in one readable line; nothing for ARP.
 pub fn frame_text(frame: &[u8]) -> String {
-    use crate::wire::{Ipv4Packet, Segment, control};
+    use crate::wire::{ETHERTYPE_ARP, Ipv4Packet, Segment, be16, control};
+    if frame.len() >= 14 && be16(frame, 12) == ETHERTYPE_ARP {
+        return String::new();
+    }
     let Some(packet) = Ipv4Packet::parse(frame) else {
         return format!("{} bytes, not IPv4", frame.len());
     };
