@@ -36,13 +36,28 @@ pub struct Machine {
     pub interrupts: InterruptCounts,
 }
 
+/// Shared memory is never freed, so the machines that a thread makes one after the other, of which
+/// property tests make thousands, use the same, cleared.
+fn memory() -> SharedMemory {
+    thread_local! {
+        static MEMORY: SharedMemory = SharedMemory::new(MEMORY_BYTES, BUS);
+    }
+    let memory = MEMORY.with(|memory| *memory);
+    for at in (0..MEMORY_BYTES).step_by(ZEROES.len()) {
+        memory.write(at, &ZEROES);
+    }
+    memory
+}
+
+const ZEROES: [u8; 4096] = [0; 4096];
+
 impl Machine {
     pub fn new() -> Self {
         Self::with_config(ModelConfig::default())
     }
 
     pub fn with_config(config: ModelConfig) -> Self {
-        let memory = SharedMemory::new(MEMORY_BYTES, BUS);
+        let memory = memory();
         let (near, far) = Cable::pair(4096);
         let interrupts = InterruptCounts::new();
         let mut model = Model::new(config, memory.memory(), near, interrupts.clone());
