@@ -1,9 +1,17 @@
-//! `connect`: opens a connection to an echo server, sends a message, awaits it back, and closes.
+//! `connect`: opens a connection to an echo server, sends a message, awaits it back, and closes. A
+//! server that is not up yet is tried again for a while.
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
 
-use libix::{CloseReason, Connection, ConnectionId, Context, Received, Service, println};
+use libix::{CloseReason, Connection, ConnectionId, Context, Error, Received, Service, println};
+
+/// Time between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Attempts before the server is given up: ten seconds.
+const ATTEMPTS: u32 = 100;
 
 /// Talks to the server at that address; returns the exit code.
 pub fn run(address: Ipv4Addr, port: u16, message: &str) -> i32 {
@@ -11,6 +19,7 @@ pub fn run(address: Ipv4Addr, port: u16, message: &str) -> i32 {
         server: SocketAddrV4::new(address, port),
         message: message.as_bytes().to_vec(),
         echoed: Vec::new(),
+        attempts: 0,
     })
 }
 
@@ -18,13 +27,19 @@ struct Talk {
     server: SocketAddrV4,
     message: Vec<u8>,
     echoed: Vec<u8>,
+    attempts: u32,
 }
 
 impl Service for Talk {
     type State = ();
 
     fn on_start(&mut self, cx: &mut Context<()>) {
+        self.attempts += 1;
         cx.connect(self.server, ());
+    }
+
+    fn on_wake(&mut self, cx: &mut Context<()>) {
+        self.on_start(cx);
     }
 
     fn on_connected(&mut self, connection: &mut Connection<'_, ()>) {
@@ -43,6 +58,10 @@ impl Service for Talk {
     }
 
     fn on_close(&mut self, cx: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
+        if reason == CloseReason::Failed(Error::Refused) && self.attempts < ATTEMPTS {
+            cx.wake_at(cx.now() + RETRY_INTERVAL);
+            return;
+        }
         let is_echo = self.echoed == self.message;
         if is_echo && reason.is_orderly() {
             println!("probe: ok");
