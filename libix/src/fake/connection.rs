@@ -107,6 +107,11 @@ impl FakeConnection {
         self.phase == Phase::Dead
     }
 
+    /// Whether it was reset, by either side.
+    pub fn was_reset(&self) -> bool {
+        self.reset.is_some()
+    }
+
     /// Bytes that the application holds.
     pub fn owed_bytes(&self) -> u64 {
         self.owed.iter().map(|&(_, bytes)| bytes).sum()
