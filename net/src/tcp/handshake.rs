@@ -56,6 +56,10 @@ impl Engine {
         }
         connection.take_syn(segment, &options, cx.now);
         self.finish_options(index);
+        if let Some(addresses) = segment.frame.first_chunk::<12>() {
+            // A refusal goes back to where the SYN came from, without a neighbour lookup.
+            self.connections[index].template[..6].copy_from_slice(&addresses[6..]);
+        }
         let deadline = cx.now + self.config.handshake_timeout;
         self.connections[index].state_deadline = deadline.0;
         self.arm_timer(index, deadline.0);

@@ -43,9 +43,11 @@ impl Engine {
         } else {
             end
         };
-        self.counters.tcp_trimmed_bytes += u64::from(end - stop);
-        if stop.le(start) {
+        if stop != end {
+            self.counters.tcp_trimmed_bytes += u64::from(end - stop);
             connection.flags.insert(Flags::ACK_NOW);
+        }
+        if stop.le(start) {
             return false;
         }
         let piece = RxRecord {
@@ -120,15 +122,26 @@ impl Engine {
         self.leave_delivering(index);
         let connection = &mut self.connections[index];
         connection.flags.insert(Flags::ACK_NOW);
-        if connection.flags.contains(Flags::FIN_WAITS) {
-            let fin_at = connection.fin_at;
-            self.fin_arrives(cx, index, fin_at);
-            self.check_closed(cx, index);
-        }
+        self.waiting_fin_may_be_due(cx, index);
+        self.check_closed(cx, index);
         if self.connections[index].state > State::SynReceived {
             self.connections[index].update_out_of_order();
             self.mark_dirty(index);
         }
+    }
+
+    /// If a FIN came before the data in front of it, its time may be now.
+    pub(crate) fn waiting_fin_may_be_due<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) {
+        let connection = &mut self.connections[index];
+        let fin_at = connection.fin_at;
+        if connection.flags.contains(Flags::FIN_WAITS) && fin_at == connection.rcv_nxt {
+            self.fin_arrives(cx, index, fin_at);
+        }
+        self.connections[index].update_out_of_order();
     }
 
     /// Takes a connection off the list of those with deliverable data.

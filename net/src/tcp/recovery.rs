@@ -220,9 +220,7 @@ impl Engine {
         let mut at = self.connections[index].send_head;
         loop {
             let connection = &self.connections[index];
-            let may_send = connection.pipe() < connection.cwnd
-                || connection.flags.contains(Flags::RETRANSMIT_NOW);
-            if connection.lost_bytes == 0 || !may_send {
+            if connection.lost_bytes == 0 {
                 return true;
             }
             while at != connection.send_cursor
@@ -231,6 +229,12 @@ impl Engine {
                 at = self.send_records.get(at).next;
             }
             if at == connection.send_cursor {
+                return true;
+            }
+            let len = self.send_records.get(at).len.min(u32::from(connection.mss));
+            let may_send = connection.pipe() + len <= connection.cwnd
+                || connection.flags.contains(Flags::RETRANSMIT_NOW);
+            if !may_send {
                 return true;
             }
             match self.retransmit_from(cx, index, at) {

@@ -139,6 +139,7 @@ impl Engine {
             if segment.has(control::FIN) {
                 self.fin_arrives(cx, index, segment.seq + u32::from(segment.len));
             }
+            self.waiting_fin_may_be_due(cx, index);
             self.after_segment(cx, index);
         }
         is_kept

@@ -92,17 +92,19 @@ impl Engine {
         let user_timeout = self.config.user_timeout.0;
         let connection = &mut self.connections[index];
         connection.rto_deadline = NEVER;
-        if connection.silence_since == NEVER {
-            connection.silence_since = cx.now.0.saturating_sub(connection.rto);
-        }
+        let is_persist = connection.slow.contains(Slow::PERSIST);
         // A peer that answers probes may keep its window shut for as long as it likes (RFC 9293
-        // 3.8.6.1).
-        let silence_since = match connection.slow.contains(Slow::PERSIST) {
-            true => connection.heard_at.max(connection.silence_since),
-            false => connection.silence_since,
-        };
+        // 3.8.6.1): only a series of unanswered ones counts.
+        if is_persist && connection.heard_at >= connection.silence_since {
+            connection.silence_since = NEVER;
+        }
+        if connection.silence_since == NEVER {
+            let waited = if is_persist { 0 } else { connection.rto };
+            connection.silence_since = cx.now.0.saturating_sub(waited);
+        }
+        let silence = cx.now.0.saturating_sub(connection.silence_since);
         let is_handshake = connection.state <= State::SynReceived;
-        if !is_handshake && cx.now.0.saturating_sub(silence_since) > user_timeout {
+        if !is_handshake && silence > user_timeout {
             self.give_up(cx, index);
             return;
         }
@@ -111,7 +113,7 @@ impl Engine {
         if is_handshake {
             connection.snd_nxt = connection.iss;
             self.counters.tcp_retransmits += 1;
-        } else if connection.slow.contains(Slow::PERSIST) {
+        } else if is_persist {
             self.probe_window(cx, index);
             return;
         } else if connection.in_flight() != 0 {

@@ -10,7 +10,7 @@ mod network;
 mod random;
 
 pub use app::{App, Role, Script, stream_byte};
-pub use host::{Host, Queue, Wire, checked_frame};
+pub use host::{APP_BUS, Host, Queue, Wire, checked_frame};
 pub use link::{Faults, Link};
 pub use network::{EngineStation, Network, Station, frame_text};
 pub use random::Random;
