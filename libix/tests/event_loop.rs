@@ -485,6 +485,24 @@ fn an_abort_waits_for_the_bytes_that_are_held() {
 }
 
 #[test]
+fn an_abort_waits_for_held_bytes_but_not_for_those_on_their_way_back() {
+    let (mut runtime, peer, id) = open(Habit::Hold);
+    runtime.kernel().segment_bytes = 4;
+    runtime.kernel().peer(peer).ack_bytes = 0;
+    runtime.kernel().peer(peer).send_bytes(b"echoheld");
+    runtime.settle();
+    let echo = runtime.service().held.remove(0);
+    runtime.context().send(id, echo).unwrap();
+    runtime.context().abort(id);
+    runtime.settle();
+    assert!(!runtime.kernel().peer(peer).is_over());
+    runtime.service().held.clear();
+    runtime.settle();
+    assert!(runtime.kernel().peer(peer).is_over());
+    assert_eq!(runtime.kernel().open_handles(), 0);
+}
+
+#[test]
 fn bytes_sent_on_another_connection_hold_their_own() {
     let mut runtime = start(Habit::Hold);
     let from = runtime.kernel().knock(7);
