@@ -184,9 +184,6 @@ impl Engine {
 
     /// Sends what became sendable: data, acknowledgements, ARP. Once at the end of a half-cycle.
     pub fn output<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
-        if self.neighbors.requests_due {
-            self.send_neighbor_requests(cx);
-        }
         while let Some(index) = self.dirty.pop() {
             if !self.send_single(cx, index) && !self.transmit(cx, index) {
                 // The TX ring is full; this one comes first next time.
@@ -196,6 +193,9 @@ impl Engine {
                     .insert(Flags::LISTED | Flags::DIRTY);
                 return;
             }
+        }
+        if self.neighbors.requests_due {
+            self.send_neighbor_requests(cx);
         }
     }
 
