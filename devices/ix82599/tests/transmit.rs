@@ -196,6 +196,25 @@ fn frames_wait_while_transmission_is_off() {
 }
 
 #[test]
+fn a_reset_ends_the_master_disable_that_precedes_it() {
+    let mut machine = Machine::started(1);
+    machine.write(reg::CTRL, reg::Ctrl::PCIE_MASTER_DISABLE.bits());
+    let status = reg::Status::PCIE_MASTER_ENABLE.bits();
+    assert_eq!(machine.read(reg::STATUS) & status, 0);
+    load(&machine, TX_DATA, &frame(64));
+    machine.put_descriptor(tx_ring(0), 0, data(TX_DATA, 64, WHOLE).encode());
+    ring_doorbell(&mut machine, 1);
+    assert_eq!(machine.far.take(), None);
+    let both = reg::Ctrl::PCIE_MASTER_DISABLE | reg::Ctrl::RST;
+    machine.write(reg::CTRL, both.bits());
+    assert_ne!(machine.read(reg::STATUS) & status, 0);
+    machine.start_tx(0);
+    machine.write(reg::DMATXCTL, reg::Dmatxctl::TE.bits());
+    ring_doorbell(&mut machine, 1);
+    assert_eq!(machine.far.take(), Some(frame(64)));
+}
+
+#[test]
 fn completion_interrupts_once_a_batch() {
     let mut machine = Machine::started(1);
     machine.write(reg::GPIE, Gpie::MULTIPLE_MSIX.bits());

@@ -6,7 +6,8 @@
 //! director, five-tuple filters, pools), of which none ever matches.
 
 use ixgbe_spec::register::{
-    Autoc, Ctrl, Eec, Eemngctl, Eerd, Eicr, Rdrxctl, Rxdctl, SecurityStatus, Status, Swsm, Txdctl,
+    Autoc, Ctrl, Eec, Eemngctl, Eerd, Eicr, Fwsm, Rdrxctl, Rxdctl, SecurityStatus, Status, Swsm,
+    Txdctl,
 };
 
 use super::Model;
@@ -21,6 +22,8 @@ use crate::wire::Wire;
 const FDIRCTRL_INIT_DONE: u32 = 1 << 3;
 /// MSCA.MDICMD: starts an access to a PHY, clears itself; there is no PHY (8.2.3.22.11).
 const MSCA_COMMAND: u32 = 1 << 30;
+/// ESDP.SDP2_DATA: wired to the SFP+ cage, which has a module (8.2.3.1.4).
+const ESDP_MODULE_PRESENT: u32 = 1 << 2;
 /// I2CCTL: outputs of the device, and the same lines as inputs (8.2.3.1.5).
 const I2C_OUTPUTS: u32 = 0b1010;
 /// RXMEMWRAP: all packet buffers are empty (8.2.3.8.11).
@@ -51,6 +54,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 status.set(Status::PCIE_MASTER_ENABLE, !state.master_disabled());
                 status.bits()
             }
+            Register::Esdp => state.stored(offset) | ESDP_MODULE_PRESENT,
             // Nothing hangs on the bus: its lines follow our outputs, and nobody acknowledges.
             Register::I2cctl => {
                 let outputs = state.stored(offset) & I2C_OUTPUTS;
@@ -69,9 +73,10 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 state.swsm |= Swsm::SMBI.bits();
                 swsm
             }
-            // No firmware, no DCA requester, no congestion, no partner, no PHY.
-            Register::Fwsm
-            | Register::Factps
+            // Firmware that is well and does nothing: mode "none", no error.
+            Register::Fwsm => Fwsm::FW_VAL.bits(),
+            // No DCA requester, no congestion, no partner, no PHY; and registers only written.
+            Register::Factps
             | Register::DcaId
             | Register::Links2
             | Register::Hlreg1
@@ -127,7 +132,6 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             Register::Rqsmr(n) => *state.statistics.rqsmr(n),
             Register::Tqsm(n) => *state.statistics.tqsm(n),
             Register::CtrlExt
-            | Register::Esdp
             | Register::Ledctl
             | Register::Tcptimer
             | Register::Fla
@@ -306,15 +310,18 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         }
     }
 
-    /// CTRL (8.2.3.1.1): both resets are over at once, and read as such.
+    /// CTRL (8.2.3.1.1): both resets are over at once, and read as such. A device reset takes the
+    /// other bits of the same write with it, above all the master disable that precedes it.
     fn write_ctrl(&mut self, value: u32) {
         let ctrl = Ctrl::from_bits_retain(value);
         if ctrl.contains(Ctrl::RST) {
             self.reset();
-        } else if ctrl.contains(Ctrl::LRST) {
+            return;
+        }
+        if ctrl.contains(Ctrl::LRST) {
             self.restart_link();
         }
-        self.state.ctrl = (ctrl - Ctrl::RST - Ctrl::LRST).bits();
+        self.state.ctrl = (ctrl - Ctrl::LRST).bits();
         self.state.retry_transmit();
     }
 

@@ -1,5 +1,5 @@
-//! The EEPROM (6.1, 6.4): a signature, a checksum that adds up, and otherwise nothing. Pointers to
-//! sections are 0xffff, which means that there is no such section. What silicon loads from the
+//! The EEPROM (6.1, 6.4): a signature, a checksum that adds up, the version of the firmware, and
+//! otherwise nothing. Pointers to other sections are 0xffff, which means that there is no such section. What silicon loads from the
 //! sections after a reset (the MAC address, AUTOC) the model takes from its configuration.
 
 use ixgbe_spec::{EEPROM_CHECKSUM, EEPROM_CHECKSUM_WORD};
@@ -8,6 +8,16 @@ use ixgbe_spec::{EEPROM_CHECKSUM, EEPROM_CHECKSUM_WORD};
 const WORDS: usize = 1024;
 /// EEC.EE_Size for [`WORDS`].
 pub(super) const EE_SIZE: u32 = 4;
+/// Word that points at the firmware module (6.2), and where that is here.
+const FIRMWARE_POINTER: usize = 0x0f;
+const FIRMWARE: usize = 0x80;
+/// Word of the firmware module that points at its pass-through patch configuration, where that is
+/// here, and the word of it that holds the version of the patch.
+const PATCH_POINTER: usize = 0x04;
+const PATCH: usize = 0x90;
+const PATCH_VERSION: usize = 0x07;
+/// Drivers take a device whose patch version is 5 or less for a prototype.
+const PRODUCTION_VERSION: u16 = 6;
 /// Words 0x03 to 0x0e point at sections (6.2).
 const POINTERS: std::ops::RangeInclusive<usize> = 0x03..=0x0e;
 
@@ -23,6 +33,9 @@ impl Eeprom {
         // EEPROM control word 1: the signature 01b in bits 7:6 and EE_Size in bits 11:8 (6.3.1.1).
         words[0] = 0x0040 | (EE_SIZE as u16) << 8;
         words[POINTERS].fill(0xffff);
+        words[FIRMWARE_POINTER] = FIRMWARE as u16;
+        words[FIRMWARE + PATCH_POINTER] = PATCH as u16;
+        words[PATCH + PATCH_VERSION] = PRODUCTION_VERSION;
         let checksum_word = usize::from(EEPROM_CHECKSUM_WORD);
         let sum = words[..checksum_word]
             .iter()
