@@ -72,14 +72,32 @@ fn sendv<N: Nic>(
     if entries == 0 || entries > SENDV_MAX || first > SCATTER_GATHER_CAPACITY - entries {
         return Err(Error::Invalid);
     }
-    let mut fragments = [Fragment::default(); SENDV_MAX];
-    for (index, fragment) in fragments[..entries].iter_mut().enumerate() {
+    let handle = Handle(call.handle);
+    let accepted = if entries == 1 {
+        let (address, len) = area.scatter_gather(first);
+        let fragment = sendable.translate(address, len).ok_or(Error::BadAddress)?;
+        engine.send(cx, handle, &[fragment])
+    } else {
+        let mut fragments = [Fragment::default(); SENDV_MAX];
+        let fragments = gather(area, sendable, first, &mut fragments[..entries])?;
+        engine.send(cx, handle, fragments)
+    };
+    accepted.map(i64::from)
+}
+
+/// Apart, because filling the array costs more than all else about a call with one entry.
+#[inline(never)]
+fn gather<'a>(
+    area: Area,
+    sendable: &Sendable,
+    first: usize,
+    fragments: &'a mut [Fragment],
+) -> Result<&'a [Fragment], Error> {
+    for (index, fragment) in fragments.iter_mut().enumerate() {
         let (address, len) = area.scatter_gather(first + index);
         *fragment = sendable.translate(address, len).ok_or(Error::BadAddress)?;
     }
-    engine
-        .send(cx, Handle(call.handle), &fragments[..entries])
-        .map(i64::from)
+    Ok(fragments)
 }
 
 fn connect<N: Nic>(
