@@ -11,7 +11,10 @@ use crate::area::{Area, Kernel};
 use crate::context::{Connection, Context};
 use crate::service::{CloseReason, Knock, Service};
 use crate::slot::Phase;
-use crate::table::{Heard, Outcome};
+use crate::table::{Heard, Outcome, Return};
+
+/// How long calls wait that failed for want of room in the kernel's tables: about a round trip.
+const RETRY_INTERVAL_NS: u64 = 1_000_000;
 
 /// A service on a kernel.
 pub struct Runtime<S: Service, K: Kernel> {
@@ -54,12 +57,11 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         for (index, state) in self.context.opened.drain(..) {
             set_state(&mut self.states, index, state);
         }
-        let has_more = self.context.table.flush();
-        // 1 is a time that has passed: the kernel returns at once.
-        let wake_ns = if has_more {
-            1
-        } else {
-            self.context.wake_ns.unwrap_or(0)
+        let wake_ns = match self.context.table.flush() {
+            // A time that has passed.
+            Return::AtOnce => 1,
+            Return::Soon => self.wake_ns_for_retries(),
+            Return::WithEvents => self.context.wake_ns.unwrap_or(0),
         };
         self.area.store(WAKE_NS, wake_ns);
 
@@ -87,6 +89,12 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     /// The context that the service sees.
     pub fn context(&mut self) -> &mut Context<S::State> {
         &mut self.context
+    }
+
+    #[inline(never)]
+    fn wake_ns_for_retries(&self) -> u64 {
+        let retry_ns = self.area.load(NOW_NS) + RETRY_INTERVAL_NS;
+        self.context.wake_ns.unwrap_or(u64::MAX).min(retry_ns)
     }
 
     fn deliver_events(&mut self) {
@@ -225,7 +233,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
                 }
                 Outcome::NotOpened(index, error) => {
                     self.close(index, CloseReason::Failed(error));
-                    self.context.table.forget(index);
+                    self.context.table.forget(index, error);
                 }
             }
         }

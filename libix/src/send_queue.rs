@@ -121,9 +121,9 @@ impl SendQueue {
     }
 
     /// The kernel accepted that many bytes of the offer. If those were not all, it takes no more
-    /// until it says so.
+    /// until it says so, and `false` is returned.
     #[inline]
-    pub fn accepted(&mut self, bytes: usize) {
+    pub fn accepted(&mut self, bytes: usize) -> bool {
         if bytes == self.waiting && bytes == self.offered {
             // No more was offered than the window.
             self.window = self.window.wrapping_sub(bytes);
@@ -131,18 +131,19 @@ impl SendQueue {
             self.waiting = 0;
             self.next = self.pieces.len();
             self.next_offset = 0;
+            true
         } else {
-            self.accepted_in_part(bytes);
+            self.accepted_in_part(bytes)
         }
     }
 
     #[inline(never)]
-    fn accepted_in_part(&mut self, bytes: usize) {
+    fn accepted_in_part(&mut self, bytes: usize) -> bool {
+        let is_all = bytes >= self.offered;
         let mut bytes = bytes.min(self.offered);
-        self.window = if bytes < self.offered {
-            0
-        } else {
-            self.window - bytes
+        self.window = match is_all {
+            true => self.window - bytes,
+            false => 0,
         };
         self.offered = 0;
         self.waiting -= bytes;
@@ -150,17 +151,29 @@ impl SendQueue {
             let left = piece.len() - self.next_offset;
             if bytes < left {
                 self.next_offset += bytes;
-                return;
+                break;
             }
             bytes -= left;
             self.next += 1;
             self.next_offset = 0;
         }
+        is_all
     }
 
-    /// The kernel refused the offer for a reason that may pass: it will be repeated.
+    /// The kernel refused the offer.
     pub fn refused(&mut self) {
         self.offered = 0;
+    }
+
+    /// Whether no `sent` event is going to tell that the kernel takes more, since it has nothing:
+    /// its tables were full. What waits is then to be offered again after a while.
+    #[inline(never)]
+    pub fn retries(&mut self) -> bool {
+        let is_stuck = self.waiting != 0 && self.waiting == self.pending;
+        if is_stuck {
+            self.window = usize::MAX;
+        }
+        is_stuck
     }
 
     /// The kernel would accept so much more.

@@ -27,8 +27,10 @@ pub(crate) struct Table {
     dirty: Vec<u32>,
     /// Those that were on that list when the round's calls were written.
     flushed: Vec<u32>,
-    /// `sendv` calls of the round that were refused.
-    refused: Vec<(u32, Error)>,
+    /// `sendv` calls of the round that were not accepted as a whole, with their results.
+    refused: Vec<(u32, i64)>,
+    /// Whether some of them are to be made again, although no event will say when.
+    retries: bool,
     requests: VecDeque<Request>,
     batch: Batch,
     ledger: &'static Ledger,
@@ -56,6 +58,17 @@ pub(crate) enum Outcome {
     Listen(u16, Result<(), Error>),
     /// An `accept` or `connect` was refused: the connection in that slot never was.
     NotOpened(u32, Error),
+}
+
+/// When the kernel must be back from a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// Calls did not fit.
+    AtOnce,
+    /// Calls are made again that failed for want of room in the kernel's tables.
+    Soon,
+    /// There is nothing to do before the next event.
+    WithEvents,
 }
 
 /// What the application is to hear of an acknowledgement.
@@ -95,6 +108,7 @@ impl Table {
             dirty: Vec::new(),
             flushed: Vec::new(),
             refused: Vec::new(),
+            retries: false,
             requests: VecDeque::new(),
             batch: Batch::new(area),
             // One for each thread, for good: received bytes refer to it without counting.
@@ -234,8 +248,8 @@ impl Table {
         unsafe { Received::new(address, bytes, hold) }
     }
 
-    /// Writes the calls of the round. Returns whether some have to wait for the next one.
-    pub fn flush(&mut self) -> bool {
+    /// Writes the calls of the round, and says when the kernel must be back for the next one.
+    pub fn flush(&mut self) -> Return {
         self.settle();
         self.batch.begin();
         self.flush_requests();
@@ -243,7 +257,11 @@ impl Table {
         self.batch.publish();
         self.statistics.calls += self.batch.calls() as u64;
         self.statistics.rounds_overflowed += u64::from(!is_complete);
-        !is_complete
+        match core::mem::take(&mut self.retries) {
+            _ if !is_complete => Return::AtOnce,
+            true => Return::Soon,
+            false => Return::WithEvents,
+        }
     }
 
     /// Books what became of the received bytes that are out.
@@ -341,16 +359,41 @@ impl Table {
             let Some(call) = slot.sendv_call() else {
                 continue;
             };
-            match self.batch.result(call) {
-                accepted @ 0.. => slot.send.accepted(accepted as usize),
-                error => self.refused.push((index, error_of(error))),
+            let result = self.batch.result(call);
+            if result < 0 || !slot.send.accepted(result as usize) {
+                self.refused.push((index, result));
             }
         }
         if !self.batch.awaited().is_empty() {
             self.examine_awaited(outcomes);
         }
-        while let Some((index, error)) = self.refused.pop() {
-            self.send_refused(index, error);
+        while let Some((index, result)) = self.refused.pop() {
+            self.examine_refused(index, result);
+        }
+    }
+
+    /// A `sendv` call was not accepted as a whole.
+    #[inline(never)]
+    fn examine_refused(&mut self, index: u32, result: i64) {
+        let slot = &mut self.slots[index as usize];
+        if result < 0 {
+            self.statistics.calls_refused += 1;
+            slot.send.refused();
+        }
+        match result {
+            0.. => {}
+            _ if error_of(result) == Error::Exhausted => {}
+            // Over already; `dead` is on its way.
+            _ if matches!(error_of(result), Error::BadHandle | Error::BadState) => return,
+            // The payload is not in memory that can be sent from; the stream cannot go on.
+            _ => {
+                slot.failure = Some(error_of(result));
+                return self.end(index, Ending::Abort);
+            }
+        }
+        if slot.send.retries() {
+            self.retries = true;
+            self.mark(index);
         }
     }
 
@@ -385,24 +428,14 @@ impl Table {
         }
     }
 
-    fn send_refused(&mut self, index: u32, error: Error) {
-        self.statistics.calls_refused += 1;
-        let slot = &mut self.slots[index as usize];
-        slot.send.refused();
-        match error {
-            // Over already; `dead` is on its way.
-            Error::BadHandle | Error::BadState => {}
-            Error::Exhausted => self.mark(index),
-            // The payload is not in memory that can be sent from; the stream cannot go on.
-            error => {
-                slot.failure = Some(error);
-                self.end(index, Ending::Abort);
-            }
-        }
-    }
-
     /// Frees the slot of a connection that was never opened.
-    pub fn forget(&mut self, index: u32) {
+    pub fn forget(&mut self, index: u32, error: Error) {
+        let slot = self.slot(index);
+        if slot.phase == Phase::Opening && error != Error::BadHandle {
+            // The knock still waits for an answer.
+            let handle = slot.handle;
+            self.refuse(handle);
+        }
         self.slot(index).release();
         self.free.push(index);
     }

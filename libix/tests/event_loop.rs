@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ix_abi::area::WAKE_NS;
 use ix_abi::{CALL_CAPACITY, CallNumber, DeadReason, Error, SCATTER_GATHER_CAPACITY, SENDV_MAX};
 use libix::fake::{FakeKernel, POISON, PeerId};
 use libix::{
-    CloseReason, Connection, ConnectionId, Context, Knock, Payload, Received, Runtime, Service,
-    Unsent,
+    CloseReason, Connection, ConnectionId, Context, Kernel, Knock, Payload, Received, Runtime,
+    Service, Unsent,
 };
 
 /// What the application does with data.
@@ -248,6 +249,42 @@ fn a_small_window_gets_the_rest_later() {
         assert!(runtime.kernel().peer(peer).received() == bytes);
         assert_nothing_refused(&mut runtime);
     }
+}
+
+#[test]
+fn what_the_kernel_had_no_room_for_is_offered_again_in_time() {
+    for result in [Ok(0), Err(Error::Exhausted)] {
+        let (mut runtime, peer, id) = open(Habit::Drop);
+        runtime.kernel().sendv_result = Some(result);
+        runtime.context().send(id, "patience").unwrap();
+        for _ in 0..5 {
+            runtime.round();
+            runtime.round();
+            // No event is going to come, so the kernel must be back by itself.
+            let wake = Duration::from_nanos(runtime.kernel().area().load(WAKE_NS));
+            let wait = wake - runtime.context().now();
+            assert!(
+                wait > Duration::ZERO && wait <= Duration::from_millis(1),
+                "{wait:?}"
+            );
+        }
+        runtime.kernel().sendv_result = None;
+        runtime.settle();
+        assert_eq!(runtime.kernel().peer(peer).received(), b"patience");
+        assert_eq!(runtime.kernel().area().load(WAKE_NS), 0);
+    }
+}
+
+#[test]
+fn memory_that_cannot_be_sent_from_ends_the_connection() {
+    let (mut runtime, peer, id) = open(Habit::Drop);
+    runtime.kernel().sendv_result = Some(Err(Error::BadAddress));
+    runtime.context().send(id, "nowhere").unwrap();
+    runtime.settle();
+    assert!(runtime.kernel().peer(peer).is_over());
+    let failed = CloseReason::Failed(Error::BadAddress);
+    assert_eq!(runtime.service().closed, [(id, failed)]);
+    assert_eq!(runtime.kernel().open_handles(), 0);
 }
 
 // Memory that is being sent.
@@ -674,6 +711,20 @@ fn a_withdrawn_knock_gives_its_state_back() {
     let peer = runtime.kernel().knock(7);
     runtime.settle();
     assert!(!runtime.kernel().peer(peer).is_over());
+}
+
+#[test]
+fn a_knock_that_the_kernel_cannot_accept_is_refused() {
+    let mut runtime = start(Habit::Drop);
+    runtime.kernel().accept_error = Some(Error::Exhausted);
+    let peer = runtime.kernel().knock(7);
+    runtime.settle();
+    assert!(runtime.kernel().peer(peer).is_over());
+    let closed = &runtime.service().closed;
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].1, CloseReason::Failed(Error::Exhausted));
+    assert_eq!(runtime.context().connections(), 0);
+    assert_eq!(runtime.kernel().open_handles(), 0);
 }
 
 #[test]

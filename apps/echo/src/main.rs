@@ -6,7 +6,10 @@
 #![cfg_attr(bare, no_std, no_main)]
 #![deny(unsafe_code)]
 
-use libix::{Connection, Context, Knock, Received, Service, println};
+#[cfg(test)]
+mod tests;
+
+use libix::{Connection, Context, EXIT_USAGE, Knock, Received, Service, println};
 
 /// The service; connections need no state.
 struct Echo {
@@ -47,7 +50,7 @@ fn start(arguments: &[&str]) -> i32 {
     };
     let Some(port) = port else {
         println!("usage: echo [PORT], with a port between 1 and 65535");
-        return 2;
+        return EXIT_USAGE;
     };
     libix::run(Echo { port })
 }

@@ -8,14 +8,17 @@ pub fn run(port: u16, echo_bytes: usize) -> i32 {
     libix::run(HalfClose { port, echo_bytes })
 }
 
-struct HalfClose {
-    port: u16,
-    echo_bytes: usize,
+/// The service.
+pub struct HalfClose {
+    /// Port that it serves.
+    pub port: u16,
+    /// Bytes echoed on each connection.
+    pub echo_bytes: usize,
 }
 
 /// What a connection has received.
 #[derive(Default)]
-struct Count {
+pub struct Count {
     received: usize,
 }
 

@@ -14,6 +14,8 @@ mod half_close;
 #[expect(unsafe_code, reason = "to do what safe code cannot do is the purpose")]
 mod misdeeds;
 mod talk;
+#[cfg(test)]
+mod tests;
 
 use libix::{EXIT_USAGE, println};
 

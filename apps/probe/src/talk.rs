@@ -15,19 +15,27 @@ const ATTEMPTS: u32 = 100;
 
 /// Talks to the server at that address; returns the exit code.
 pub fn run(address: Ipv4Addr, port: u16, message: &str) -> i32 {
-    libix::run(Talk {
-        server: SocketAddrV4::new(address, port),
-        message: message.as_bytes().to_vec(),
-        echoed: Vec::new(),
-        attempts: 0,
-    })
+    libix::run(Talk::new(SocketAddrV4::new(address, port), message))
 }
 
-struct Talk {
+/// The service.
+pub struct Talk {
     server: SocketAddrV4,
     message: Vec<u8>,
     echoed: Vec<u8>,
     attempts: u32,
+}
+
+impl Talk {
+    /// Talks to that server.
+    pub fn new(server: SocketAddrV4, message: &str) -> Self {
+        Self {
+            server,
+            message: message.as_bytes().to_vec(),
+            echoed: Vec::new(),
+            attempts: 0,
+        }
+    }
 }
 
 impl Service for Talk {

@@ -47,12 +47,18 @@ impl FakeKernel {
             CallNumber::Connect => self.execute_connect(handle),
             CallNumber::Accept => {
                 let rounds = self.handshake_rounds;
-                self.find(handle)?.accept(argument, rounds)
+                match self.accept_error {
+                    Some(error) => Err(error),
+                    None => self.find(handle)?.accept(argument, rounds),
+                }
             }
             CallNumber::Sendv => {
                 let entries = self.entries(argument, small)?;
                 let window = self.send_window;
-                self.find(handle)?.send(&entries, window)
+                match self.sendv_result {
+                    Some(result) => result,
+                    None => self.find(handle)?.send(&entries, window),
+                }
             }
             CallNumber::RecvDone => self.find(handle)?.recv_done(argument),
             CallNumber::Shutdown => self.find(handle)?.shutdown_by_application(),

@@ -59,6 +59,10 @@ pub struct FakeKernel {
     pub receive_window: usize,
     /// Most unacknowledged bytes of a connection.
     pub send_window: usize,
+    /// Answer to every `sendv` in place of the right one, as if the kernel's tables were full.
+    pub sendv_result: Option<Result<i64, Error>>,
+    /// Answer to every `accept` in place of the right one.
+    pub accept_error: Option<Error>,
     /// Most events in one round.
     pub event_batch: usize,
     /// Rounds between `accept` or `connect` and `connected`.
@@ -101,6 +105,8 @@ impl FakeKernel {
             segment_bytes: 1460,
             receive_window: 64 << 10,
             send_window: 64 << 10,
+            sendv_result: None,
+            accept_error: None,
             event_batch: 256,
             handshake_rounds: 0,
             connect_outcome: Ok(()),
