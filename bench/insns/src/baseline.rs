@@ -14,7 +14,7 @@ pub const TOLERANCE: f64 = 0.03;
 #[serde(deny_unknown_fields)]
 pub struct Point {
     /// Open connections, each with one request under way.
-    pub connections: usize,
+    pub connections: u64,
     /// Instructions in kernel mode.
     pub kernel: f64,
     /// Instructions in user mode.
@@ -86,7 +86,7 @@ impl Baseline {
 mod tests {
     use super::*;
 
-    fn point(connections: usize, kernel: f64) -> Point {
+    fn point(connections: u64, kernel: f64) -> Point {
         Point {
             connections,
             kernel,

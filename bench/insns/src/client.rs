@@ -1,5 +1,5 @@
-//! The client of a measurement: a closed loop over many connections that knows exactly how many
-//! requests are complete, because between two calls of [`ClosedLoop::run`] none is under way.
+//! The client of a measurement. It works in rounds: one request on each connection, then all
+//! replies. So between rounds nothing is under way, and what is complete is exactly known.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,12 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub type Check = fn() -> Result<()>;
 
 /// Open connections to an echo service.
-pub struct ClosedLoop {
+pub struct Client {
     connections: Vec<Connection>,
     epoll: OwnedFd,
 }
 
-impl ClosedLoop {
+impl Client {
     /// Opens `count` connections to `server`.
     pub fn connect(server: SocketAddr, count: usize) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -40,24 +40,22 @@ impl ClosedLoop {
         Ok(Self { connections, epoll })
     }
 
-    /// Sends `requests` requests, each connection its next one as soon as its last one is answered,
-    /// and returns when all are answered and every byte is verified, or when `check` fails.
-    pub fn run(&mut self, requests: u64, check: Check) -> Result<()> {
-        let mut unsent = requests;
-        let mut unanswered = requests;
-        let mut ready = Vec::with_capacity(self.connections.len());
-        for connection in &mut self.connections {
-            connection.send_one_of(&mut unsent)?;
-        }
+    /// Sends one request on each connection.
+    pub fn send_all(&mut self) -> Result<()> {
+        self.connections.iter_mut().try_for_each(Connection::send)
+    }
+
+    /// Waits for the reply on each connection, and verifies every byte. An error of `check` ends
+    /// the wait.
+    pub fn receive_all(&mut self, check: Check) -> Result<()> {
+        let mut unanswered = self.connections.len();
+        let mut ready = Vec::with_capacity(unanswered);
         while unanswered > 0 {
             check()?;
             self.wait(&mut ready)?;
             for event in ready.drain(..) {
                 let connection = &mut self.connections[event.data.u64() as usize];
-                if connection.receive()? {
-                    unanswered -= 1;
-                    connection.send_one_of(&mut unsent)?;
-                }
+                unanswered -= usize::from(connection.receive()?);
             }
         }
         Ok(())
@@ -98,15 +96,10 @@ impl Connection {
         })
     }
 
-    /// Sends the next request, if any is left to be sent. The socket has room for it, because the
-    /// one before it is answered.
-    fn send_one_of(&mut self, unsent: &mut u64) -> Result<()> {
-        if *unsent > 0 {
-            *unsent -= 1;
-            self.requests += 1;
-            self.stream.write_all(&self.message())?;
-        }
-        Ok(())
+    /// Sends the next request. The socket has room for it, because the one before it is answered.
+    fn send(&mut self) -> Result<()> {
+        self.requests += 1;
+        Ok(self.stream.write_all(&self.message())?)
     }
 
     /// Reads what has come; true if that completes the reply.
@@ -173,26 +166,31 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_exactly_as_many_requests_as_asked_for() {
+    fn a_round_is_one_request_on_each_connection() {
         let (address, total) = server(|_| {});
-        let mut client = ClosedLoop::connect(address, 5).unwrap();
-        for requests in [1, 3, 500] {
-            total.store(0, Ordering::SeqCst);
-            client.run(requests, || Ok(())).unwrap();
-            assert_eq!(
-                total.load(Ordering::SeqCst),
-                requests * MESSAGE_BYTES as u64
-            );
+        let mut client = Client::connect(address, 5).unwrap();
+        for round in 1..200 {
+            client.send_all().unwrap();
+            client.receive_all(|| Ok(())).unwrap();
+            let expected = 5 * round * MESSAGE_BYTES as u64;
+            assert_eq!(total.load(Ordering::SeqCst), expected);
         }
     }
 
     #[test]
     fn a_corrupted_reply_is_noticed() {
         let (address, _) = server(|bytes| bytes[0] ^= 1);
-        let error = ClosedLoop::connect(address, 1)
-            .unwrap()
-            .run(1, || Ok(()))
-            .unwrap_err();
+        let mut client = Client::connect(address, 1).unwrap();
+        client.send_all().unwrap();
+        let error = client.receive_all(|| Ok(())).unwrap_err();
         assert!(error.to_string().contains("wrong reply"), "{error}");
+    }
+
+    #[test]
+    fn an_interruption_ends_the_wait() {
+        let (address, _) = server(|_| {});
+        let mut client = Client::connect(address, 1).unwrap();
+        let error = client.receive_all(|| bail!("interrupted")).unwrap_err();
+        assert_eq!(error.to_string(), "interrupted");
     }
 }

@@ -22,10 +22,15 @@ struct Image {
 /// Where an instruction comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frame {
-    /// Demangled name.
+    /// Name without type parameters. Line tables have no paths in it, so it says little without the
+    /// file.
     pub function: String,
-    /// `file:line`, where debug information has it.
-    pub line: String,
+    /// Source file, relative to the workspace, the standard library or the registry.
+    pub file: String,
+    /// Line; 0 where the compiler made the instruction up, or nothing is known.
+    pub line: u32,
+    /// Whether it belongs to the standard library.
+    pub is_library: bool,
 }
 
 impl Code {
@@ -86,46 +91,55 @@ impl Image {
         if let Ok(mut inlined) = self.loader.find_frames(address) {
             while let Ok(Some(frame)) = inlined.next() {
                 let Some(name) = frame.function else { continue };
-                let name = name.raw_name().unwrap_or_default();
+                let name = demangle_auto(name.raw_name().unwrap_or_default(), None);
+                let location = frame.location;
+                let path = location
+                    .as_ref()
+                    .and_then(|location| location.file)
+                    .unwrap_or("?");
                 frames.push(Frame {
-                    function: demangle_auto(name, None).into_owned(),
-                    line: frame
-                        .location
-                        .map(|location| line(&location))
-                        .unwrap_or_default(),
+                    function: without_parameters(&name).to_owned(),
+                    file: short_path(path),
+                    line: location.and_then(|location| location.line).unwrap_or(0),
+                    is_library: path.contains(STANDARD_LIBRARY),
                 });
             }
         }
         if frames.is_empty() {
             // Assembly has symbols, but no debug information.
             let symbol = self.loader.find_symbol(address).unwrap_or("(no symbol)");
-            let function = demangle_auto(symbol.into(), None).into_owned();
+            let name = demangle_auto(symbol.into(), None);
             frames.push(Frame {
-                function,
-                line: String::new(),
+                function: without_parameters(&name).to_owned(),
+                file: "assembly".to_owned(),
+                line: 0,
+                is_library: false,
             });
-        }
-        for frame in &mut frames {
-            frame.function = without_hash(&frame.function).to_owned();
         }
         frames
     }
 }
 
-/// The last two parts of the path name the file well enough.
-fn line(location: &addr2line::Location<'_>) -> String {
-    let file = location.file.unwrap_or("?");
-    let parts = file.rsplit('/').take(3).collect::<Vec<_>>();
-    let file = parts.into_iter().rev().collect::<Vec<_>>().join("/");
-    format!("{file}:{}", location.line.unwrap_or(0))
+/// In the path of every source file of the standard library.
+const STANDARD_LIBRARY: &str = "/library/";
+
+fn short_path(path: &str) -> String {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    if let Some(Ok(path)) = workspace.map(|root| Path::new(path).strip_prefix(root)) {
+        return path.display().to_string();
+    }
+    let marked = [STANDARD_LIBRARY, "/registry/src/"].into_iter();
+    let after = marked
+        .filter_map(|mark| path.split_once(mark))
+        .map(|(_, rest)| rest)
+        .next();
+    after.unwrap_or(path).to_owned()
 }
 
-/// The name without the hash that the older mangling scheme appends (`::h` and 16 digits).
-fn without_hash(name: &str) -> &str {
-    match name.rsplit_once("::h") {
-        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            path
-        }
+/// The name without type parameters, and without the hash that the older mangling scheme appends.
+fn without_parameters(name: &str) -> &str {
+    match name.find(['<', ':']) {
+        Some(at) if name[at..].starts_with('<') && at > 0 => &name[..at],
         _ => name,
     }
 }
@@ -133,6 +147,7 @@ fn without_hash(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object::ObjectSymbol;
 
     #[inline(never)]
     extern "C" fn landmark() {
@@ -148,28 +163,24 @@ mod tests {
         landmark();
         let bytes = fs::read(&path).unwrap();
         let file = object::File::parse(bytes.as_slice()).unwrap();
-        let symbol = object::Object::symbols(&file)
-            .find(|symbol| object::ObjectSymbol::name(symbol).is_ok_and(|n| n.contains("landmark")))
-            .unwrap();
-        (code, object::ObjectSymbol::address(&symbol))
+        let is_landmark =
+            |symbol: &object::Symbol<'_, '_>| symbol.name().is_ok_and(|n| n.contains("landmark"));
+        (code, file.symbols().find(is_landmark).unwrap().address())
     }
 
     #[test]
     fn addresses_have_functions_and_inlined_ones() {
         let (code, address) = own_landmark();
         let outermost = code.frames(address).pop().unwrap();
-        assert_eq!(outermost.function, "ix_insns::code::tests::landmark");
-        assert!(
-            outermost.line.contains("src/code.rs:"),
-            "{}",
-            outermost.line
-        );
+        assert!(outermost.function.ends_with("landmark"), "{outermost:?}");
+        assert_eq!(outermost.file, "bench/insns/src/code.rs");
+        assert!(!outermost.is_library && outermost.line > 0);
         let pause = (address..address + 64)
             .find(|&at| code.is_pause(at))
             .unwrap();
         let frames = code.frames(pause);
         assert!(frames.len() > 1, "the inlined spin_loop: {frames:?}");
-        assert!(frames[0].function.contains("pause") || frames[0].function.contains("spin_loop"));
+        assert!(frames[0].is_library, "{frames:?}");
     }
 
     #[test]
@@ -180,8 +191,27 @@ mod tests {
     }
 
     #[test]
-    fn hashes_are_cut_off() {
-        assert_eq!(without_hash("a::b::h0123456789abcdef"), "a::b");
-        assert_eq!(without_hash("a::h1"), "a::h1");
+    fn paths_are_cut_to_what_tells_files_apart() {
+        assert_eq!(
+            short_path("/rustc/59807616/library/core/src/cmp.rs"),
+            "core/src/cmp.rs"
+        );
+        let crates = "/home/user/.cargo/registry/src/index/bitflags-2.1/src/lib.rs";
+        assert_eq!(short_path(crates), "index/bitflags-2.1/src/lib.rs");
+        assert_eq!(short_path("relative.rs"), "relative.rs");
+    }
+
+    #[test]
+    fn type_parameters_are_cut_off() {
+        assert_eq!(without_parameters("cycle<ixgbe::QueuePair<R>, M>"), "cycle");
+        assert_eq!(without_parameters("{closure#0}"), "{closure#0}");
+        assert_eq!(
+            without_parameters("<u32 as Step>::forward"),
+            "<u32 as Step>::forward"
+        );
+        assert_eq!(
+            without_parameters("ix_net::Engine<T>::poll"),
+            "ix_net::Engine<T>::poll"
+        );
     }
 }

@@ -3,12 +3,12 @@
 //! Time under emulation says little; instruction counts under `-icount` are repeatable to a percent,
 //! so they carry the regression gate and the optimisation of the packet path. A measurement boots
 //! the echo machine with a QEMU plugin (folder `plugin/`) that counts each guest instruction by its
-//! address, runs a closed loop of 64-byte requests against it, and compares two samples.
+//! address, sends rounds of 64-byte requests, and compares samples taken between rounds.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`run`] | one boot: machine, client, samples |
-//! | [`client`] | the closed loop, which knows exactly what is complete |
+//! | [`client`] | the client, which knows exactly what is complete; [`hold`] saturates the guest |
 //! | [`sample`] | the plugin's counters; [`work`] takes the empty polls out |
 //! | [`report`], [`baseline`] | the table, and the comparison with the checked-in figures |
 //! | [`code`], [`profile`], [`annotate`] | which functions, lines and instructions it was |
@@ -19,6 +19,7 @@ pub mod annotate;
 pub mod baseline;
 pub mod client;
 pub mod code;
+pub mod hold;
 pub mod profile;
 pub mod report;
 pub mod run;

@@ -7,7 +7,7 @@ use crate::run::Measured;
 
 /// Linux 6.12 with its igb driver in the same emulator, tuned, measured in the same way:
 /// connections, instructions per request, those of them in user mode.
-const LINUX: [(usize, f64, f64); 4] = [
+const LINUX: [(u64, f64, f64); 4] = [
     (1, 21_300.0, 140.0),
     (16, 13_650.0, 100.0),
     (64, 12_970.0, 95.0),
@@ -33,7 +33,7 @@ pub struct Row {
     pub total: f64,
     /// Instructions of empty polls, per request; not in the total.
     pub idle: f64,
-    /// Requests in the window of each boot.
+    /// Requests in each window.
     pub requests: u64,
     /// Distance between the highest and the lowest total, relative to the median.
     pub spread: f64,
@@ -138,7 +138,7 @@ impl Row {
     }
 }
 
-fn linux(connections: usize) -> Option<(f64, f64)> {
+fn linux(connections: u64) -> Option<(f64, f64)> {
     LINUX
         .iter()
         .find(|row| row.0 == connections)

@@ -13,7 +13,8 @@ use ix_machine::qemu::{Qemu, Version};
 use ix_machine::{Artifacts, Machine, MachineConfig};
 
 use crate::baseline::Point;
-use crate::client::{Check, ClosedLoop};
+use crate::client::{Check, Client};
+use crate::hold::Held;
 use crate::sample::Sampler;
 use crate::work::{Window, Work};
 
@@ -25,23 +26,42 @@ const PORT: u16 = 7;
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests in the measured window, for each connection and at least. At 64 connections the ends of
-/// the window, where fewer requests are under way, are then below half a percent of it.
-const REQUESTS_PER_CONNECTION: u64 = 400;
-const REQUESTS_AT_LEAST: u64 = 4_000;
+/// Windows at each number of connections; the median one counts, so that what the host does to a
+/// single one, such as a delayed client and so an acknowledgement of its own, does not.
+const WINDOWS: usize = 3;
+
+/// Rounds in a window, by number of connections.
+const fn rounds(connections: u64) -> u64 {
+    if connections == 1 { 1_000 } else { 60 }
+}
 
 /// Rounds of the slow window, and the time between them: far more polling than work.
-const SLOW_ROUNDS: u64 = 40;
-const SLOW_PAUSE: Duration = Duration::from_millis(5);
+const SLOW_ROUNDS: u64 = 25;
+const SLOW_PAUSE: Duration = Duration::from_millis(20);
 
 /// The result at one number of connections.
 pub struct Measured {
     /// Instructions per request.
     pub point: Point,
-    /// Requests in the window.
+    /// Requests in each window.
     pub requests: u64,
-    /// The same by address, and the empty polls.
+    /// The median window by address, and its empty polls.
     pub work: Work,
+}
+
+impl Measured {
+    fn new(connections: u64, requests: u64, work: Work) -> Self {
+        let point = Point {
+            connections,
+            kernel: work.kernel(),
+            user: work.user(),
+        };
+        Self {
+            point,
+            requests,
+            work,
+        }
+    }
 }
 
 /// Boots once and measures at each of `connections`.
@@ -137,47 +157,60 @@ fn option_value(path: &Path) -> Result<String> {
 }
 
 fn measure_at(
-    connections: usize,
+    connections: u64,
     machine: &Machine,
     server: SocketAddr,
     sampler: &mut Sampler,
     check: Check,
 ) -> Result<Measured> {
-    let requests = (REQUESTS_PER_CONNECTION * connections as u64).max(REQUESTS_AT_LEAST);
     let namespace = machine.netns().context("the machine has no wire")?;
-    let mut client = namespace.run(|| ClosedLoop::connect(server, connections))??;
-    client
-        .run(requests / 4, check)
-        .context("while warming up")?;
-
-    let start = sampler.sample()?;
-    client.run(requests, check)?;
-    let middle = sampler.sample()?;
+    let mut client = namespace.run(|| Client::connect(server, connections as usize))??;
+    let requests = rounds(connections) * connections;
+    let mut window = || {
+        (0..rounds(connections)).try_for_each(|_| round(&mut client, connections, machine, check))
+    };
+    window().context("while warming up")?;
+    let mut samples = vec![sampler.sample()?];
+    for _ in 0..WINDOWS {
+        window()?;
+        samples.push(sampler.sample()?);
+    }
     for _ in 0..SLOW_ROUNDS {
-        client.run(connections as u64, check)?;
+        client.send_all()?;
+        client.receive_all(check)?;
         thread::sleep(SLOW_PAUSE);
     }
-    let end = sampler.sample()?;
-
-    let busy = Window {
-        counts: middle.since(&start),
-        requests,
-    };
-    let slow_requests = SLOW_ROUNDS * connections as u64;
     let slow = Window {
-        counts: end.since(&middle),
-        requests: slow_requests,
+        counts: sampler.sample()?.since(&samples[WINDOWS]),
+        requests: SLOW_ROUNDS * connections,
     };
+
     let code = crate::images()?;
-    let work = Work::extract(&busy, &slow, |address| code.is_pause(address))?;
-    let point = Point {
-        connections,
-        kernel: work.kernel(),
-        user: work.user(),
-    };
-    Ok(Measured {
-        point,
-        requests,
-        work,
-    })
+    let works = samples.windows(2).map(|pair| {
+        let counts = pair[1].since(&pair[0]);
+        Work::extract(&Window { counts, requests }, &slow, |address| {
+            code.is_pause(address)
+        })
+    });
+    let work = median(works.collect::<Result<_>>()?);
+    Ok(Measured::new(connections, requests, work))
+}
+
+/// One request on each connection. A single one takes its way undisturbed; of several, the guest
+/// finds all at once.
+fn round(client: &mut Client, connections: u64, machine: &Machine, check: Check) -> Result<()> {
+    if connections == 1 {
+        client.send_all()?;
+    } else {
+        let held = Held::stop(machine)?;
+        client.send_all()?;
+        held.release_after(connections)?;
+    }
+    client.receive_all(check)
+}
+
+/// The one with the middle total.
+fn median(mut works: Vec<Work>) -> Work {
+    works.sort_by(|one, other| one.total().total_cmp(&other.total()));
+    works.swap_remove(works.len() / 2)
 }

@@ -74,7 +74,7 @@ impl Work {
             idle: 0.0,
         };
         let executed = busy.counts.total() as f64 / busy.requests as f64;
-        work.idle = executed - work.kernel() - work.user();
+        work.idle = executed - work.total();
         Ok(work)
     }
 
@@ -86,6 +86,11 @@ impl Work {
     /// Instructions per request in user mode.
     pub fn user(&self) -> f64 {
         self.sum(|address| address < KERNEL_HALF)
+    }
+
+    /// Instructions per request.
+    pub fn total(&self) -> f64 {
+        self.sum(|_| true)
     }
 
     fn sum(&self, wanted: impl Fn(u64) -> bool) -> f64 {
