@@ -1,23 +1,28 @@
-//! All connections of a thread, and the calls that they and the application want of the kernel.
+//! All connections of a thread, and what they and the application want of the kernel.
 //!
 //! Nothing is called while events are delivered: a connection that has something to tell the
-//! kernel is put on a list, and [`Table::flush`] writes the calls of the whole round at its end,
-//! so that several sends become one `sendv` and several returns one `recv_done`. What does not
-//! fit into the arrays stays on its list for the next round.
+//! kernel is put on a list, and [`calls`] writes the calls of the whole round at its end, so that
+//! several sends become one `sendv` and several returns one `recv_done`. What does not fit into
+//! the arrays stays on its list for the next round.
+
+mod calls;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddrV4;
 
-use ix_abi::{CallNumber, Error, ipv4_to_words};
+use ix_abi::Error;
 
 use crate::area::Area;
-use crate::batch::{Awaited, Batch};
+use crate::batch::Batch;
 use crate::payload::{Payload, Unsent};
 use crate::received::{Entry, Hold, Ledger, Received};
 use crate::service::ConnectionId;
-use crate::slot::{CALLS_PER_FLUSH, Ending, Phase, Progress, Slot};
+use crate::slot::{Ending, Phase, Slot};
+use calls::Request;
+pub use calls::Statistics;
+pub(crate) use calls::{Outcome, Return};
 
 /// See the module.
 pub(crate) struct Table {
@@ -41,60 +46,12 @@ pub(crate) struct Table {
     pub statistics: Statistics,
 }
 
-/// A call that does not belong to an open connection.
-#[derive(Clone, Copy)]
-enum Request {
-    Listen(u16),
-    Unlisten(u16),
-    Refuse(u64),
-    Accept(u32),
-    Connect(u32, SocketAddrV4),
-}
-
-/// A result that the application must hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// A listen call was answered.
-    Listen(u16, Result<(), Error>),
-    /// An `accept` or `connect` was refused: the connection in that slot never was.
-    NotOpened(u32, Error),
-}
-
-/// When the kernel must be back from a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Return {
-    /// Calls did not fit.
-    AtOnce,
-    /// Calls are made again that failed for want of room in the kernel's tables.
-    Soon,
-    /// There is nothing to do before the next event.
-    WithEvents,
-}
-
 /// What the application is to hear of an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Nothing,
     Sent,
     SentAndWritable,
-}
-
-/// What a thread's event loop has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Rounds, that is returns from the kernel.
-    pub rounds: u64,
-    /// Events delivered.
-    pub events: u64,
-    /// Events that were of no known kind or named no connection.
-    pub events_stray: u64,
-    /// Batched calls made.
-    pub calls: u64,
-    /// Calls that would have begun something, or sent something, and that the kernel refused. Some
-    /// are in the nature of things: the connection ended in the same cycle.
-    pub calls_refused: u64,
-    /// Rounds whose calls did not all fit into the arrays.
-    pub rounds_overflowed: u64,
 }
 
 /// Send limit unless the application sets another.
@@ -248,186 +205,6 @@ impl Table {
         unsafe { Received::new(address, bytes, hold) }
     }
 
-    /// Writes the calls of the round, and says when the kernel must be back for the next one.
-    pub fn flush(&mut self) -> Return {
-        self.settle();
-        self.batch.begin();
-        self.flush_requests();
-        let is_complete = self.flush_connections() && self.requests.is_empty();
-        self.batch.publish();
-        self.statistics.calls += self.batch.calls() as u64;
-        self.statistics.rounds_overflowed += u64::from(!is_complete);
-        match core::mem::take(&mut self.retries) {
-            _ if !is_complete => Return::AtOnce,
-            true => Return::Soon,
-            false => Return::WithEvents,
-        }
-    }
-
-    /// Books what became of the received bytes that are out.
-    #[inline]
-    fn settle(&mut self) {
-        let empty = core::mem::take(&mut self.settled);
-        let mut entries = self.ledger.exchange(empty);
-        for &Entry {
-            slot: index,
-            segment,
-            change,
-        } in &entries
-        {
-            let slot = &mut self.slots[index as usize];
-            slot.receive.change(segment, change);
-            let is_ending = slot.phase == Phase::Dead || slot.ending != Ending::None;
-            if slot.receive.has_done() || is_ending {
-                self.mark(index);
-            }
-        }
-        entries.clear();
-        self.settled = entries;
-    }
-
-    fn flush_requests(&mut self) {
-        while self.batch.room() > 0
-            && let Some(request) = self.requests.pop_front()
-        {
-            self.issue(request);
-        }
-    }
-
-    fn issue(&mut self, request: Request) {
-        match request {
-            Request::Listen(port) => {
-                let port = u32::from(port);
-                self.batch
-                    .awaited_call(CallNumber::Listen, port, [0; 3], port);
-            }
-            Request::Unlisten(port) => {
-                self.batch
-                    .call(CallNumber::Unlisten, u32::from(port), [0; 3]);
-            }
-            Request::Refuse(handle) => self.batch.call_on(CallNumber::Close, handle),
-            Request::Accept(index) => {
-                let words = [self.slot(index).handle, self.id_of(index).cookie(), 0];
-                self.batch.awaited_call(CallNumber::Accept, 0, words, index);
-            }
-            Request::Connect(index, remote) => {
-                let (first, last) = ipv4_to_words(remote.ip().to_bits());
-                let words = [self.id_of(index).cookie(), first, last];
-                let port = u32::from(remote.port());
-                self.batch
-                    .awaited_call(CallNumber::Connect, port, words, index);
-            }
-        }
-    }
-
-    #[inline]
-    fn flush_connections(&mut self) -> bool {
-        core::mem::swap(&mut self.dirty, &mut self.flushed);
-        self.dirty.clear();
-        let mut position = 0;
-        while position < self.flushed.len() {
-            // So many are sure to find room for their calls.
-            let sure = self.batch.room() / CALLS_PER_FLUSH;
-            if sure == 0 {
-                // The others stay marked.
-                self.dirty.extend(self.flushed.drain(position..));
-                break;
-            }
-            let end = self.flushed.len().min(position + sure);
-            for &index in &self.flushed[position..end] {
-                let slot = &mut self.slots[index as usize];
-                match slot.flush(index, self.ledger, &mut self.batch) {
-                    Progress::Done => slot.dirty = false,
-                    Progress::More => self.dirty.push(index),
-                    Progress::Released => {
-                        slot.dirty = false;
-                        slot.release();
-                        self.free.push(index);
-                    }
-                }
-            }
-            position = end;
-        }
-        self.dirty.is_empty()
-    }
-
-    /// Reads the results of the round. What the application must hear of goes to `outcomes`.
-    #[inline]
-    pub fn examine(&mut self, outcomes: &mut Vec<Outcome>) {
-        for &index in &self.flushed {
-            let slot = &mut self.slots[index as usize];
-            let Some(call) = slot.sendv_call() else {
-                continue;
-            };
-            let result = self.batch.result(call);
-            if result < 0 || !slot.send.accepted(result as usize) {
-                self.refused.push((index, result));
-            }
-        }
-        if !self.batch.awaited().is_empty() {
-            self.examine_awaited(outcomes);
-        }
-        while let Some((index, result)) = self.refused.pop() {
-            self.examine_refused(index, result);
-        }
-    }
-
-    /// A `sendv` call was not accepted as a whole.
-    #[inline(never)]
-    fn examine_refused(&mut self, index: u32, result: i64) {
-        let slot = &mut self.slots[index as usize];
-        if result < 0 {
-            self.statistics.calls_refused += 1;
-            slot.send.refused();
-        }
-        match result {
-            0.. => {}
-            _ if error_of(result) == Error::Exhausted => {}
-            // Over already; `dead` is on its way.
-            _ if matches!(error_of(result), Error::BadHandle | Error::BadState) => return,
-            // The payload is not in memory that can be sent from; the stream cannot go on.
-            _ => {
-                slot.failure = Some(error_of(result));
-                return self.end(index, Ending::Abort);
-            }
-        }
-        if slot.send.retries() {
-            self.retries = true;
-            self.mark(index);
-        }
-    }
-
-    #[inline(never)]
-    fn examine_awaited(&mut self, outcomes: &mut Vec<Outcome>) {
-        for &Awaited {
-            number,
-            call,
-            subject,
-        } in self.batch.awaited()
-        {
-            let result = self.batch.result(call);
-            self.statistics.calls_refused += u64::from(result < 0);
-            match number {
-                CallNumber::Listen if result < 0 => {
-                    outcomes.push(Outcome::Listen(subject as u16, Err(error_of(result))));
-                }
-                CallNumber::Listen => outcomes.push(Outcome::Listen(subject as u16, Ok(()))),
-                _ if result < 0 => outcomes.push(Outcome::NotOpened(subject, error_of(result))),
-                CallNumber::Connect => {
-                    let slot = &mut self.slots[subject as usize];
-                    slot.handle = result as u64;
-                    slot.phase = Phase::Opening;
-                    // What was asked of it meanwhile.
-                    if slot.ending != Ending::None && !slot.dirty {
-                        slot.dirty = true;
-                        self.dirty.push(subject);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// Frees the slot of a connection that was never opened.
     pub fn forget(&mut self, index: u32, error: Error) {
         let slot = self.slot(index);
@@ -449,9 +226,4 @@ impl Table {
         self.slot(index).phase = Phase::Connecting;
         index
     }
-}
-
-/// The error of a negative result; one of a later version counts as invalid.
-fn error_of(result: i64) -> Error {
-    Error::from_result(result).unwrap_or(Error::Invalid)
 }
