@@ -196,6 +196,12 @@ impl Ledger {
         });
     }
 
+    /// Whether nothing happened.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.entries.borrow().is_empty()
+    }
+
     /// Exchanges the entries for an empty list, whose capacity is used for those to come.
     #[inline]
     pub fn exchange(&self, empty: Vec<Entry>) -> Vec<Entry> {

@@ -54,7 +54,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
 
     /// One round.
     pub fn round(&mut self) {
-        for (index, state) in self.context.opened.drain(..) {
+        while let Some((index, state)) = self.context.opened.pop() {
             set_state(&mut self.states, index, state);
         }
         let wake_ns = match self.context.table.flush() {

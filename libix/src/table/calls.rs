@@ -61,9 +61,13 @@ pub struct Statistics {
 impl Table {
     /// Writes the calls of the round, and says when the kernel must be back for the next one.
     pub fn flush(&mut self) -> Return {
-        self.settle();
+        if !self.ledger.is_empty() {
+            self.settle();
+        }
         self.batch.begin();
-        self.flush_requests();
+        if !self.requests.is_empty() {
+            self.flush_requests();
+        }
         let is_complete = self.flush_connections() && self.requests.is_empty();
         self.batch.publish();
         self.statistics.calls += self.batch.calls() as u64;
@@ -76,7 +80,7 @@ impl Table {
     }
 
     /// Books what became of the received bytes that are out.
-    #[inline]
+    #[inline(never)]
     fn settle(&mut self) {
         let empty = core::mem::take(&mut self.settled);
         let mut entries = self.ledger.exchange(empty);
@@ -97,6 +101,7 @@ impl Table {
         self.settled = entries;
     }
 
+    #[inline(never)]
     fn flush_requests(&mut self) {
         while self.batch.room() > 0
             && let Some(request) = self.requests.pop_front()
