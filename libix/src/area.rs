@@ -97,12 +97,21 @@ impl Area {
         self.words[index].load(Relaxed)
     }
 
-    /// Stores a word.
+    /// Stores a word, for those who make calls by hand.
+    ///
+    /// # Safety
+    /// The calls and events that the words come to must be true to the contract in `ix_abi`: for
+    /// example, bytes that somebody still reads must not be given back.
     ///
     /// # Panics
     /// If the index is not below [`area::WORDS`].
+    pub unsafe fn write(&self, index: usize, value: u64) {
+        self.store(index, value);
+    }
+
+    /// Stores a word.
     #[inline]
-    pub fn store(&self, index: usize, value: u64) {
+    pub(crate) fn store(&self, index: usize, value: u64) {
         self.words[index].store(value, Relaxed);
     }
 

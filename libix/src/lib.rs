@@ -92,26 +92,34 @@ pub fn run<S: Service>(service: S) -> i32 {
 /// Exit code for bad arguments, and for a program in the wrong place.
 pub const EXIT_USAGE: i32 = 2;
 
-/// There is no dataplane kernel below: the program runs in an ordinary process.
+/// Why there is no kernel to run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this program is an application of the dataplane and has no kernel here: \
-     build the images with `cargo xtask image`, start one with `cargo xtask run --app NAME`"
-)]
-pub struct NoKernel;
+pub enum KernelError {
+    /// The program runs in an ordinary process.
+    #[error(
+        "this program is an application of the dataplane and has no kernel here: \
+         build the images with `cargo xtask image`, start one with `cargo xtask run --app NAME`"
+    )]
+    NoKernel,
+    /// The thread has handed its kernel out already. A second event loop would get the events of
+    /// the first one's connections.
+    #[error("an elastic thread runs one event loop: start one service that does everything")]
+    Taken,
+}
 
-/// The kernel that this thread runs on. [`run`] uses it; to make calls by hand is for tests of
-/// the kernel.
+/// The kernel that this thread runs on, once. [`run`] uses it; to make calls by hand is for tests
+/// of the kernel.
 #[cfg(bare)]
-pub fn kernel() -> Result<impl Kernel, NoKernel> {
-    Ok::<_, NoKernel>(bare::Syscalls { area: bare::area() })
+pub fn kernel() -> Result<impl Kernel, KernelError> {
+    let area = bare::take_area().ok_or(KernelError::Taken)?;
+    Ok(bare::Syscalls { area })
 }
 
 /// The kernel that this thread runs on; a process on a host has none. Tests give [`Runtime`] a
 /// kernel of their own.
 #[cfg(not(bare))]
-pub fn kernel() -> Result<impl Kernel, NoKernel> {
-    Err::<area::NeverKernel, _>(NoKernel)
+pub fn kernel() -> Result<impl Kernel, KernelError> {
+    Err::<area::NeverKernel, _>(KernelError::NoKernel)
 }
 
 /// Makes a program of a start function `fn(arguments: &[&str]) -> i32`: in an image for the
@@ -136,7 +144,7 @@ macro_rules! main {
             // Named, so that the host build checks all that the image is made of.
             const START: fn(&[&str]) -> i32 = $start;
             let _ = START;
-            ::std::eprintln!("{}", $crate::NoKernel);
+            ::std::eprintln!("{}", $crate::KernelError::NoKernel);
             ::std::process::ExitCode::from($crate::EXIT_USAGE as u8)
         }
     };

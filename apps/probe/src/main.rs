@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+#[expect(unsafe_code, reason = "calls are made by hand")]
 mod bad_calls;
 mod half_close;
 #[expect(unsafe_code, reason = "to do what safe code cannot do is the purpose")]

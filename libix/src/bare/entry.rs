@@ -10,7 +10,7 @@ use crate::area::Area;
 use crate::boot::BootBlock;
 use crate::log::Line;
 
-/// Address of the thread area, once the thread has started.
+/// Address of the thread area, until somebody takes it.
 static AREA: AtomicU64 = AtomicU64::new(0);
 
 /// The note by which the kernel knows an application image and its ABI version.
@@ -83,10 +83,13 @@ extern "sysv64" fn enter(address: u64) -> ! {
     exit(ix_image_main(&arguments))
 }
 
-/// The thread area, which exists from the first instruction on.
-pub(crate) fn area() -> Area {
-    // SAFETY: `enter` stored the address that the kernel gave and that it checked.
-    unsafe { Area::from_address(AREA.load(Ordering::Relaxed)) }.expect("the thread has started")
+/// The thread area, the first time.
+pub(crate) fn take_area() -> Option<Area> {
+    match AREA.swap(0, Ordering::Relaxed) {
+        0 => None,
+        // SAFETY: `enter` stored the address that the kernel gave.
+        address => unsafe { Area::from_address(address) }.ok(),
+    }
 }
 
 /// Exit code when the kernel's side of the start is not as this ABI version has it.
