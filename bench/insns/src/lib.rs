@@ -34,6 +34,7 @@ use clap::Args;
 use ix_machine::Artifacts;
 use ix_machine::qemu::Qemu;
 
+use crate::annotate::annotate;
 use crate::baseline::Baseline;
 use crate::client::Check;
 use crate::code::Code;
@@ -121,10 +122,17 @@ fn print_details(options: &Options, boot: &[Measured]) -> Result<()> {
             );
         }
         if let Some(name) = &options.annotate {
-            println!("Executions per request at {connections} connections");
-            for image in [artifacts.kernel(), artifacts.app(run::APPLICATION)] {
-                print!("{}", annotate::annotate(&image, name, &measured.work)?);
-            }
+            let images = [artifacts.kernel(), artifacts.app(run::APPLICATION)];
+            let listings = images
+                .iter()
+                .map(|image| annotate(image, name, &measured.work));
+            let listing = listings.collect::<Result<String>>()?;
+            ensure!(
+                !listing.is_empty(),
+                "no function that was executed has {name:?} in its name; what is inlined everywhere \
+                 has no code of its own: look for the function around it"
+            );
+            println!("Executions per request at {connections} connections\n{listing}");
         }
     }
     Ok(())
