@@ -3,6 +3,7 @@
 //! The host's own interfaces, routes and names stay as they are, so machines can run beside each
 //! other with the same addresses, and nothing is reachable from outside.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -30,17 +31,20 @@ impl Netns {
         &self.name
     }
 
-    /// A command that will run inside.
+    /// A command that will run inside. Not by `ip netns exec`, which remounts `/sys` and cannot do so
+    /// where the root folder is no mount point.
     pub fn command(&self, program: &Path) -> Result<Command> {
-        let mut command = Command::new(find_tool("ip", "iproute2")?);
-        command.args(["netns", "exec", &self.name]).arg(program);
+        let mut command = Command::new(find_tool("nsenter", "util-linux")?);
+        let mut file = OsString::from("--net=");
+        file.push(self.file());
+        command.arg(file).arg("--").arg(program);
         Ok(command)
     }
 
     /// Runs `work` on a thread that lives inside: sockets that it opens belong to the namespace, also
     /// after it has returned them.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = Path::new(NAMES).join(&self.name);
+        let path = self.file();
         let file = File::open(&path).map_err(Error::io(format!("open {}", path.display())))?;
         thread::scope(|scope| {
             let worker = scope.spawn(move || {
@@ -54,6 +58,10 @@ impl Netns {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    fn file(&self) -> PathBuf {
+        Path::new(NAMES).join(&self.name)
     }
 }
 
@@ -80,7 +88,6 @@ impl OwnedNetns {
         let owned = OwnedNetns(Netns {
             name: name.to_owned(),
         });
-        owned.0.run(silence_ipv6)?;
         let batch = format!(
             "link set lo up\n\
              tuntap add dev {tap} mode tap\n\
@@ -88,7 +95,11 @@ impl OwnedNetns {
              link set {tap} mtu {} up\n",
             network.host, network.prefix_len, network.mtu
         );
-        ip("setting up a TAP", &["-n", name, "-batch", "-"], &batch)?;
+        // Programs start in the namespace of the thread that starts them.
+        owned.0.run(|| {
+            silence_ipv6();
+            ip("setting up a TAP", &["-batch", "-"], &batch)
+        })??;
         Ok(owned)
     }
 

@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::error::{Error, Result};
 use crate::exit::words;
+use crate::netns::Netns;
 
 /// How long a tool of the host may take.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -41,23 +42,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program`, in network namespace `netns` if one is named. With `echo`, what it writes to
+    /// Starts `program`, in network namespace `netns` if there is one. With `echo`, what it writes to
     /// stderr is also printed, with `name` before each line.
     pub fn spawn<I: AsRef<OsStr>>(
         name: &'static str,
-        netns: Option<&str>,
+        netns: Option<&Netns>,
         program: &Path,
         args: &[I],
         echo: bool,
     ) -> Result<Process> {
+        let setpriv = find_tool("setpriv", "util-linux")?;
         let mut command = match netns {
-            Some(netns) => {
-                let mut command = Command::new(find_tool("ip", "iproute2")?);
-                command.args(["netns", "exec", netns]);
-                command.arg(find_tool("setpriv", "util-linux")?);
-                command
-            }
-            None => Command::new(find_tool("setpriv", "util-linux")?),
+            Some(netns) => netns.command(&setpriv)?,
+            None => Command::new(setpriv),
         };
         command
             .args(["--pdeathsig", "KILL", "--"])

@@ -232,7 +232,7 @@ fn start_nic(config: &MachineConfig, netns: &Netns, socket: &Path) -> Result<Pro
     let args = command::nic_args(config, socket);
     let mut nic = Process::spawn(
         "ixnicd",
-        Some(netns.name()),
+        Some(netns),
         &config.nic_program,
         &args,
         config.echo_console,

@@ -16,6 +16,8 @@ use ix_machine::{
     NicKind,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Set in the process of [`owner_that_is_killed`].
 const OWNER_VARIABLE: &str = "IX_TEST_OWNER";
@@ -41,6 +43,11 @@ fn frozen_machine(folder: &Path) -> MachineConfig {
 
 fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
+}
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
 }
 
 fn run_folder(name: &str) -> PathBuf {
@@ -118,10 +125,7 @@ fn a_stop_from_another_thread_ends_a_wait() {
 fn a_killed_qemu_is_reported_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let machine = Machine::start(&frozen_machine(folder.path())).unwrap();
-    let killed = Command::new("kill")
-        .args(["-KILL", &machine.pids().0.to_string()])
-        .status();
-    assert!(killed.unwrap().success());
+    kill(machine.pids().0);
     let report = machine.wait(TIMEOUT).expect("the machine ends");
     assert_eq!(report.to_string(), "QEMU ended with signal 9 (SIGKILL)");
 }
@@ -170,10 +174,7 @@ fn a_killed_nic_model_ends_the_machine_and_is_named() {
     let machine = Machine::start(&wired_machine(folder.path())).unwrap();
     let (qemu, nic) = machine.pids();
     let name = machine.name().to_owned();
-    let killed = Command::new("kill")
-        .args(["-KILL", &nic.unwrap().to_string()])
-        .status();
-    assert!(killed.unwrap().success());
+    kill(nic.unwrap());
     let report = machine.wait(TIMEOUT).expect("the machine ends");
     assert!(matches!(report.cause, Cause::NicModel(_)), "{report}");
     assert!(

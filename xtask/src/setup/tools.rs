@@ -1,4 +1,4 @@
-//! The host's tools that put up a wire: `ip` and `setpriv`.
+//! The host's tools that put up a wire and start its programs: `ip`, `nsenter`, `setpriv`.
 
 use std::process::Command;
 
@@ -10,7 +10,11 @@ use crate::failure::bad_input;
 use crate::setup::debian;
 use crate::step::Step;
 
-const TOOLS: [(&str, &str); 2] = [("ip", "iproute2"), ("setpriv", "util-linux")];
+const TOOLS: [(&str, &str); 3] = [
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+];
 
 /// Installs the packages of missing tools from the host's own sources.
 pub fn install() -> Result<()> {
