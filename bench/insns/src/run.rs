@@ -176,8 +176,7 @@ fn measure_at(
         samples.push(sampler.sample()?);
     }
     for _ in 0..SLOW_ROUNDS {
-        client.send_all()?;
-        client.receive_all(check)?;
+        round(&mut client, connections, machine, check)?;
         thread::sleep(SLOW_PAUSE);
     }
     let slow = Window {
