@@ -1,10 +1,11 @@
 //! One machine under test.
 
 use std::fmt::Debug;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Output;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ix_machine::exit::{Cause, GuestExit};
 use ix_machine::{Artifacts, Machine, MachineConfig};
@@ -65,6 +66,20 @@ impl Booted {
     /// A connection to the echo port.
     pub fn connect(&self) -> TcpStream {
         expect(self.try_connect(ECHO_PORT), "connect to the echo port")
+    }
+
+    /// A connection to a port that the application may not listen on yet.
+    pub fn connect_when_up(&self, port: u16) -> TcpStream {
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        loop {
+            match self.try_connect(port) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    assert!(Instant::now() < deadline, "nobody listens on port {port}");
+                    thread::sleep(Duration::from_millis(20));
+                }
+                result => return expect(result, "connect"),
+            }
+        }
     }
 
     /// Exchanges one message on a connection of its own.

@@ -1,9 +1,10 @@
 //! Linux's TCP and ICMP at the other end of the wire.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener};
 use std::thread;
 
+use ix_machine::exit::GuestExit;
 use ix_tests::{Booted, EXCHANGE_TIMEOUT, Pinger, pattern};
 use socket2::SockRef;
 
@@ -106,6 +107,59 @@ fn a_client_that_half_closes_gets_the_rest_and_then_the_end() {
         bytes.len()
     );
     booted.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_server_that_half_closes_still_receives_everything() {
+    const ECHOED: usize = 10_000;
+    let booted = Booted::start("probe", &["half-close", "9", "10000"], |_| {});
+    booted.line("ix: serving");
+    let mut stream = booted.connect_when_up(9);
+    let bytes = pattern(6, 300_000);
+    stream
+        .write_all(&bytes[..ECHOED])
+        .expect("send what is echoed");
+    let mut echo = Vec::new();
+    stream
+        .read_to_end(&mut echo)
+        .expect("read until the server's FIN");
+    assert!(
+        echo == bytes[..ECHOED],
+        "{} bytes, or other ones",
+        echo.len()
+    );
+    stream
+        .write_all(&bytes[ECHOED..])
+        .expect("send to a server that has closed its side");
+    stream.shutdown(Shutdown::Write).expect("send FIN");
+    booted.line("probe: half-close received 300000 Dead(Closed)");
+    booted.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn an_application_opens_a_connection_to_a_linux_server() {
+    let booted = Booted::start("probe", &["connect", "10.9.0.1", "4000", "hello"], |_| {});
+    let server = booted
+        .inside(|| TcpListener::bind("10.9.0.1:4000"))
+        .expect("a listening socket");
+    let (mut stream, peer) = server.accept().expect("the application connects");
+    assert_eq!(peer.ip().to_string(), "10.9.0.2");
+    let mut message = [0; 5];
+    stream.read_exact(&mut message).expect("its message");
+    stream.write_all(&message).expect("echo it");
+    drop(stream);
+    booted.line("ix: app: probe: ok");
+    booted.expect_end(GuestExit::AppSucceeded);
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn an_application_is_told_that_nobody_listens() {
+    let booted = Booted::start("probe", &["connect", "10.9.0.1", "4001", "hello"], |_| {});
+    booted.line("Refused");
+    booted.expect_end(GuestExit::AppFailed);
 }
 
 #[test]

@@ -75,6 +75,18 @@ fn bad_calls_are_answered() {
 
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
+fn bad_texts_for_the_log_are_answered() {
+    is_answered("bad-log");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn unknown_system_calls_are_answered() {
+    is_answered("bad-syscall");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
 fn its_exit_code_is_reported() {
     let booted = Booted::start("probe", &["exit", "3"], |_| {});
     booted.line("ix: application exited with code 3");
