@@ -123,7 +123,7 @@ impl Default for Config {
             congestion: CongestionControl::default(),
             initial_window: 10,
             nagle: false,
-            rto_min_us: 60_000,
+            rto_min_us: 100_000,
             rto_initial: Duration::from_secs(1),
             rto_max: Duration::from_secs(60),
             delayed_ack_us: 1_000,

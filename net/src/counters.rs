@@ -99,9 +99,15 @@ counters! {
     /// Retransmission timeouts.
     tcp_timeouts "TcpExtTCPTimeouts",
     /// Fast recoveries entered.
-    tcp_fast_recoveries "TcpExtTCPRenoRecovery",
+    tcp_fast_recoveries "IxTcpFastRecoveries",
     /// Segments retransmitted in fast recovery.
     tcp_fast_retransmits "TcpExtTCPFastRetrans",
+    /// Tail probes sent.
+    tcp_loss_probes "TcpExtTCPLossProbes",
+    /// Losses that a tail probe repaired.
+    tcp_loss_probe_recoveries "TcpExtTCPLossProbeRecovery",
+    /// Duplicates that the peer reported.
+    tcp_dsack_received "TcpExtTCPDSACKRecv",
     /// Duplicate acknowledgements that came in.
     tcp_duplicate_acks "IxTcpDuplicateAcks",
     /// Pure acknowledgements that came in.

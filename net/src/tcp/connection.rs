@@ -54,6 +54,8 @@ bitflags::bitflags! {
         const CLOSED = 4;
         /// The send window is shut and is being probed.
         const PERSIST = 8;
+        /// A duplicate is to be reported (RFC 2883).
+        const REPORT = 0x10;
     }
 }
 
@@ -99,6 +101,14 @@ bitflags::bitflags! {
         const UNLISTED = 0x2_0000;
         /// The first retransmission of a recovery goes out whatever the window says.
         const RETRANSMIT_NOW = 0x4_0000;
+        /// The RACK timer stands for the reordering window, not for a tail probe.
+        const REORDER_TIMER = 0x10_0000;
+        /// Reordering was seen.
+        const REORDERING_SEEN = 0x20_0000;
+        /// A tail probe was sent.
+        const PROBED = 0x40_0000;
+        /// The probe repeated a segment.
+        const PROBE_REPEATS = 0x80_0000;
         /// Has an entry in the output queue. Survives the connection: the entry is the slot's.
         const LISTED = 0x8_0000;
     }
@@ -244,6 +254,26 @@ pub(crate) struct Connection {
     pub recovery: Recovery,
     /// Where the peer's FIN is, if it waits.
     pub fin_at: Seq,
+    /// The duplicate to be reported.
+    pub dsack: (Seq, Seq),
+    /// When the reordering window is over, or a tail probe due.
+    pub rack_deadline: u64,
+    /// Send time of the latest record delivered, in units of 1.024 us.
+    pub rack_sent_at: u32,
+    /// Its end.
+    pub rack_end: Seq,
+    /// Its round-trip time.
+    pub rack_rtt: u32,
+    /// Highest sequence number delivered.
+    pub rack_fack: Seq,
+    /// A duplicate report counts once until this is acknowledged.
+    pub dsack_round: Seq,
+    /// The probe is answered when this is acknowledged.
+    pub tlp_end: Seq,
+    /// Quarters of a round trip in the reordering window.
+    pub reo_wnd_mult: u8,
+    /// Recoveries until it shrinks back.
+    pub reo_wnd_persist: u8,
     /// Entry of the neighbour cache that it waits for.
     pub awaited_neighbor: u16,
 }
@@ -261,7 +291,7 @@ pub(crate) enum Recovery {
 }
 
 const _: () = assert!(core::mem::offset_of!(Connection, ts_recent_at) <= 5 * 64);
-const _: () = assert!(core::mem::size_of::<Connection>() <= 448);
+const _: () = assert!(core::mem::size_of::<Connection>() <= 512);
 
 impl Connection {
     /// An unused slot.
@@ -332,6 +362,16 @@ impl Connection {
             duplicate_acks: 0,
             recovery: Recovery::Open,
             fin_at: Seq(0),
+            dsack: (Seq(0), Seq(0)),
+            rack_deadline: NEVER,
+            rack_sent_at: 0,
+            rack_end: Seq(0),
+            rack_rtt: 0,
+            rack_fack: Seq(0),
+            dsack_round: Seq(0),
+            tlp_end: Seq(0),
+            reo_wnd_mult: 1,
+            reo_wnd_persist: 0,
             awaited_neighbor: 0,
         }
     }

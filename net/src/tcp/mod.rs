@@ -1,6 +1,6 @@
 //! TCP (RFC 9293). In the order of a segment's way: `fast` predicts the common case; `input` finds
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
-//! `recovery` and `close` are its parts; `output` makes segments; `timers` acts on silence;
+//! `recovery`, `rack` and `close` are its parts; `output` makes segments; `timers` acts on silence;
 //! `calls` is what the application asks for. Stateless answers are in `reply`.
 
 mod calls;
@@ -12,6 +12,7 @@ mod handshake;
 mod input;
 mod options;
 mod output;
+mod rack;
 mod receive;
 mod recovery;
 mod reply;

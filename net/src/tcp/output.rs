@@ -238,6 +238,7 @@ impl Engine {
         if connection.rto_deadline == NEVER {
             self.arm_rto(now, index);
         }
+        self.schedule_probe(now, index);
     }
 
     /// Starts the retransmission timer.
@@ -341,7 +342,7 @@ impl Engine {
         connection.open_window(&self.local);
         let payload = pieces.iter().map(|piece| piece.len).sum();
         let mut header_len = connection.fill_header(room, cx.now, seq, control, payload);
-        if connection.ofo_count != 0 && connection.flags.contains(Flags::SACK) {
+        if connection.ofo_count != 0 || connection.slow.contains(Slow::REPORT) {
             let grown = self.add_sack_blocks(room, index, header_len.into(), payload as usize);
             header_len = grown as u16;
         }

@@ -27,6 +27,7 @@ impl Engine {
         let end = segment.seq + u32::from(segment.len);
         if !connection.may_receive() || end.le(connection.rcv_nxt) {
             self.counters.tcp_duplicates += 1;
+            connection.report_duplicate(segment.seq, end);
             connection.flags.insert(Flags::ACK_NOW);
             return false;
         }
@@ -171,6 +172,7 @@ impl Engine {
         let is_covered = before != NONE && self.rx.get(before).end().ge(piece.end())
             || at != NONE && self.rx.get(at).seq == piece.seq && self.rx.get(at).len >= piece.len;
         if is_covered {
+            connection.report_duplicate(piece.seq, piece.end());
             self.counters.tcp_ofo_duplicates += 1;
             return false;
         }
@@ -267,12 +269,16 @@ impl Engine {
     /// 2018 4). Returns the header's new length.
     #[cold]
     pub(crate) fn add_sack_blocks(
-        &self,
+        &mut self,
         room: &mut [u8],
         index: u32,
         header_len: usize,
         payload: usize,
     ) -> usize {
+        if !self.connections[index].flags.contains(Flags::SACK) {
+            return header_len;
+        }
+        let duplicate = self.connections[index].take_report();
         let connection = &self.connections[index];
         let used = header_len - crate::wire::TCP_HEADERS;
         let most = (OPTIONS_MAX - used - 4) / 8;
@@ -283,10 +289,17 @@ impl Engine {
         let most = most.min((usize::from(connection.mss) - payload - 4) / 8);
         let at = header_len + 4;
         let mut count = 0;
-        if let Some((left, right)) = self.block_around(connection, connection.ofo_latest) {
+        if let Some((left, right)) = duplicate {
             put32(room, at, left.0);
             put32(room, at + 4, right.0);
             count = 1;
+        }
+        if count < most
+            && let Some((left, right)) = self.block_around(connection, connection.ofo_latest)
+        {
+            put32(room, at + count * 8, left.0);
+            put32(room, at + count * 8 + 4, right.0);
+            count += 1;
         }
         let mut from = connection.ofo_head;
         while from != NONE && count < most {
@@ -343,6 +356,20 @@ fn grow_options(room: &mut [u8], bytes: u16) {
 }
 
 impl Connection {
+    /// The next acknowledgement is to say that this came twice (RFC 2883).
+    pub(crate) fn report_duplicate(&mut self, left: Seq, right: Seq) {
+        if self.flags.contains(Flags::SACK) && left.lt(right) {
+            self.dsack = (left, right);
+            self.slow.insert(Slow::REPORT);
+        }
+    }
+
+    fn take_report(&mut self) -> Option<(Seq, Seq)> {
+        let is_due = self.slow.contains(Slow::REPORT);
+        self.slow.remove(Slow::REPORT);
+        is_due.then_some(self.dsack)
+    }
+
     /// The fast path is open only while nothing waits behind a gap.
     fn update_out_of_order(&mut self) {
         let waits = self.ofo_head != NONE || self.flags.contains(Flags::FIN_WAITS);

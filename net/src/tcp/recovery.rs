@@ -1,4 +1,5 @@
-//! Loss: what acknowledgements say about it, and sending again (RFC 5681, 6582, 6675).
+//! Loss: what acknowledgements say about it, and sending again (RFC 5681, 6582). With SACK, `rack`
+//! decides what is lost.
 //!
 //! The send records are the scoreboard. A record is in flight, or `SACKED`, or `LOST`; a lost one
 //! that is sent again is in flight once more and `RETRANSMITTED`. `sacked_bytes` and `lost_bytes`
@@ -16,8 +17,8 @@ use crate::wheel::NEVER;
 use crate::wire::control;
 use ix_hal::{Fragment, MAX_FRAGMENTS, Transmit};
 
-/// Duplicate acknowledgements, or segments sacked beyond a hole, that make it a loss.
-const DUP_THRESH: u32 = 3;
+/// Duplicate acknowledgements that make a loss (RFC 5681 3.2).
+const DUP_THRESH: u8 = 3;
 
 impl Engine {
     /// Takes in an acceptable acknowledgement of a connection in a synchronized state.
@@ -30,9 +31,18 @@ impl Engine {
         options: &Options,
     ) {
         let has_sack = self.connections[index].flags.contains(Flags::SACK);
-        let newly_sacked = has_sack && self.mark_sacked(index, options.sack());
-        let connection = &self.connections[index];
-        let acked = ack - connection.snd_una;
+        let mut newly_sacked = false;
+        let mut has_duplicate = false;
+        if has_sack {
+            has_duplicate = reports_duplicate(options.sack(), ack);
+            if has_duplicate {
+                self.counters.tcp_dsack_received += 1;
+                self.connections[index].rack_duplicate_reported(ack);
+            }
+            newly_sacked = self.mark_sacked(index, options.sack(), micros(cx.now));
+            self.rack_acknowledged(index, ack, micros(cx.now));
+        }
+        let acked = ack - self.connections[index].snd_una;
         if acked != 0 {
             self.new_data_acknowledged(cx, index, ack);
             self.connections[index].after_progress(acked);
@@ -46,29 +56,46 @@ impl Engine {
                 connection.sacked_bytes = more.min(most);
             }
         }
-        self.look_for_loss(index, ack, acked != 0, has_sack);
+        self.leave_recovery_if_over(index, ack);
+        if has_sack {
+            self.rack_check_probe(index, ack, has_duplicate);
+            self.rack_detect_loss(cx.now, index);
+            self.recover_if_lost(index);
+        } else {
+            self.look_for_loss(index, ack, acked != 0);
+        }
     }
 
-    /// Enters, continues or leaves recovery as the scoreboard says.
-    fn look_for_loss(&mut self, index: u32, ack: Seq, is_progress: bool, has_sack: bool) {
+    fn leave_recovery_if_over(&mut self, index: u32, ack: Seq) {
         let connection = &self.connections[index];
         if connection.recovery != Recovery::Open && ack.ge(connection.recover) {
             self.leave_recovery(index);
-        } else if connection.recovery == Recovery::Fast && is_progress && !has_sack {
+        }
+    }
+
+    /// With SACK: enters fast recovery if something is lost.
+    pub(crate) fn recover_if_lost(&mut self, index: u32) {
+        let connection = &self.connections[index];
+        if connection.recovery == Recovery::Open && connection.lost_bytes != 0 {
+            self.enter_fast_recovery(index);
+        }
+    }
+
+    /// Without SACK: enters or continues recovery by counting duplicates.
+    fn look_for_loss(&mut self, index: u32, ack: Seq, is_progress: bool) {
+        let connection = &self.connections[index];
+        if connection.recovery == Recovery::Fast && is_progress {
             // A partial acknowledgement: the next hole (RFC 6582 3.2 step 3).
             self.mark_first_lost(index);
             self.connections[index].flags.insert(Flags::RETRANSMIT_NOW);
         }
-        if has_sack && self.connections[index].sacked_bytes != 0 {
-            self.mark_lost_by_sack(index);
-        }
         let connection = &self.connections[index];
-        let is_loss = u32::from(connection.duplicate_acks) >= DUP_THRESH
-            || has_sack && connection.lost_bytes != 0;
         // Duplicates of what a timeout already resent must not start another recovery (RFC 6582
         // 4.1).
-        let is_new = ack.gt(connection.recover) || has_sack && ack.ge(connection.recover);
-        if connection.recovery == Recovery::Open && is_loss && is_new && connection.in_flight() != 0
+        if connection.recovery == Recovery::Open
+            && connection.duplicate_acks >= DUP_THRESH
+            && ack.gt(connection.recover)
+            && connection.in_flight() != 0
         {
             self.enter_fast_recovery(index);
         }
@@ -95,6 +122,7 @@ impl Engine {
         if connection.recovery == Recovery::Fast {
             connection.cwnd = connection.ssthresh;
         }
+        connection.rack_recovered();
         connection.recovery = Recovery::Open;
         connection.duplicate_acks = 0;
         connection.flags.remove(Flags::RETRANSMIT_NOW);
@@ -104,7 +132,7 @@ impl Engine {
     }
 
     /// Marks the records that SACK blocks cover; returns whether any was news.
-    fn mark_sacked(&mut self, index: u32, blocks: &[(Seq, Seq)]) -> bool {
+    fn mark_sacked(&mut self, index: u32, blocks: &[(Seq, Seq)], now: u32) -> bool {
         let connection = &mut self.connections[index];
         let mut is_news = false;
         for &(left, right) in blocks {
@@ -130,30 +158,13 @@ impl Engine {
                     record.flags.remove(SendFlags::LOST);
                     connection.lost_bytes -= record.len;
                 }
+                connection.rack_delivered(record, now);
                 record.flags.insert(SendFlags::SACKED);
                 connection.sacked_bytes += record.len;
                 is_news = true;
             }
         }
         is_news
-    }
-
-    /// Marks what has enough sacked bytes beyond it (RFC 6675 4, `IsLost`).
-    fn mark_lost_by_sack(&mut self, index: u32) {
-        let connection = &mut self.connections[index];
-        let enough = (DUP_THRESH - 1) * u32::from(connection.mss);
-        let mut beyond = connection.sacked_bytes;
-        let mut at = connection.send_head;
-        while at != connection.send_cursor && beyond > enough {
-            let record = self.send_records.get_mut(at);
-            if record.flags.contains(SendFlags::SACKED) {
-                beyond -= record.len;
-            } else if record.flags.is_empty() {
-                record.flags.insert(SendFlags::LOST);
-                connection.lost_bytes += record.len;
-            }
-            at = record.next;
-        }
     }
 
     /// Marks the first record that the peer is not known to hold.
@@ -295,6 +306,29 @@ impl Engine {
         Some(at)
     }
 
+    /// Sends one record again as a tail probe, although it is not taken for lost.
+    pub(crate) fn retransmit_probe<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        record: u32,
+    ) -> bool {
+        let (bus, len, seq) = {
+            let record = self.send_records.get(record);
+            (record.bus, record.len, record.seq)
+        };
+        let is_one_segment = len <= u32::from(self.connections[index].mss);
+        let control = control::ACK | control::PSH;
+        if !is_one_segment || !self.send_segment(cx, index, seq, control, &[Fragment { bus, len }])
+        {
+            return false;
+        }
+        let next = self.send_records.get(record).next;
+        self.mark_retransmitted(index, record, next, micros(cx.now));
+        self.counters.tcp_retransmits += 1;
+        true
+    }
+
     fn mark_retransmitted(&mut self, index: u32, first: u32, behind: u32, now: u32) {
         let mut at = first;
         while at != behind && at != NONE {
@@ -305,6 +339,18 @@ impl Engine {
             at = record.next;
         }
         self.connections[index].flags.remove(Flags::RETRANSMIT_NOW);
+    }
+}
+
+/// Whether the first SACK block reports a duplicate: it lies below the acknowledgement, or within
+/// the second block (RFC 2883 4).
+fn reports_duplicate(blocks: &[(Seq, Seq)], ack: Seq) -> bool {
+    match *blocks {
+        [(left, right), ..] if right.le(ack) && left.lt(right) => true,
+        [(left, right), (outer_left, outer_right), ..] => {
+            left.lt(right) && outer_left.le(left) && right.le(outer_right)
+        }
+        _ => false,
     }
 }
 

@@ -193,6 +193,8 @@ impl Engine {
         }
         if end.le(start) {
             self.counters.tcp_duplicates += 1;
+            let payload_end = segment.seq + u32::from(segment.len);
+            self.connections[index].report_duplicate(segment.seq, payload_end);
         } else {
             self.counters.tcp_out_of_window += 1;
         }
@@ -304,8 +306,9 @@ impl Engine {
         self.check_closed(cx, index);
         let connection = &mut self.connections[index];
         if connection.state > State::SynReceived {
-            let is_recovering =
-                connection.recovery != Recovery::Open || connection.sacked_bytes != 0;
+            let is_recovering = connection.recovery != Recovery::Open
+                || connection.sacked_bytes != 0
+                || connection.flags.contains(Flags::PROBED);
             connection.slow.set(Slow::RECOVERY, is_recovering);
             self.mark_dirty(index);
         }

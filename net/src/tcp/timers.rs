@@ -42,6 +42,9 @@ impl Engine {
             connection.flags.insert(Flags::ACK_NOW);
             self.mark_dirty(index);
         }
+        if self.is_same(index, generation) && self.connections[index].rack_deadline <= now {
+            self.rack_timeout(cx, index);
+        }
         if self.is_same(index, generation) && self.connections[index].rto_deadline <= now {
             self.retransmission_timeout(cx, index);
         }
@@ -63,6 +66,7 @@ impl Engine {
         let connection = &self.connections[index];
         let deadline = connection
             .ack_deadline
+            .min(connection.rack_deadline)
             .min(connection.rto_deadline)
             .min(connection.state_deadline);
         if deadline < connection.timer_at {
@@ -137,6 +141,10 @@ impl Engine {
         connection.recover = connection.snd_nxt;
         connection.recovery = Recovery::Timeout;
         connection.duplicate_acks = 0;
+        connection.rack_deadline = NEVER;
+        connection
+            .flags
+            .remove(Flags::REORDER_TIMER | Flags::PROBED | Flags::PROBE_REPEATS);
         connection.sent_at = now.0;
         connection.slow.insert(Slow::RECOVERY);
         connection.flags.insert(Flags::RETRANSMIT_NOW);

@@ -36,6 +36,7 @@ pub fn run(text: &str) -> Result<(), String> {
         mbufs_held: 400,
         rx_window: 60_000,
         initial_window: 10,
+        rto_min_us: 60_000,
         ..Config::default()
     };
     let mut lines = text.lines().enumerate().peekable();
@@ -168,8 +169,13 @@ impl Run {
         }
     }
 
-    /// A passive open whose SYN carries these options.
+    /// A passive open whose SYN carries these options; `rtt MS` first is how long it takes.
     fn establish(&mut self, options: &str) -> Result<(), String> {
+        let words: Vec<&str> = options.split_whitespace().collect();
+        let (rtt, options) = match words[..] {
+            ["rtt", rtt, ref options @ ..] => (rtt, options.join(" ")),
+            _ => ("0", words.join(" ")),
+        };
         let stamp = if options.contains("ts ") {
             "ts 101 *"
         } else {
@@ -181,7 +187,7 @@ impl Run {
             "! knock",
             "call accept",
             "> S. seq 0 ack 1",
-            &format!("< . seq 1 ack 1 win 50000 {stamp}"),
+            &format!("+{rtt} < . seq 1 ack 1 win 50000 {stamp}"),
             "! connected",
         ] {
             self.line(line)
