@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! cargo build -p ix-net --profile bare --example request_response
-//! valgrind --tool=callgrind --toggle-collect='*::one_exchange' \
-//!     target/bare/examples/request_response CONNECTIONS EXCHANGES [plain]
+//! valgrind --tool=callgrind --toggle-collect='*::one_cycle*' \
+//!     target/bare/examples/request_response CONNECTIONS CYCLES BATCH [plain]
 //! ```
 //!
-//! One exchange is a 64-byte request in, the events `Sent` and `Recv`, `recv_done`, a 64-byte
-//! `send`, and the response out. `plain` does without timestamps. Divide the count by EXCHANGES.
+//! One cycle is BATCH exchanges on as many connections, in the order in which a dataplane works:
+//! the 64-byte requests come in with the events `Sent` and `Recv`; each gets `recv_done` and a
+//! 64-byte `send`; then timers, then output. `plain` does without timestamps. Divide the count by
+//! CYCLES times BATCH.
 
 use ix_hal::{
-    Fragment, HEADER_ROOM, Instant, MbufGeometry, MbufPool, RxChecksum, RxFrame, Transmit, TxFrame,
+    Fragment, HEADER_ROOM, Instant, MbufGeometry, MbufId, MbufPool, RxChecksum, RxFrame, Transmit,
+    TxFrame,
 };
 use ix_net::{Config, Context, Engine, Event, Events};
 use std::hint::black_box;
@@ -78,34 +81,40 @@ struct Bench {
 }
 
 /// What one exchange needs; made outside of the counted part.
-struct Prepared<'a> {
-    bytes: &'a [u8],
+struct Prepared {
+    mbuf: MbufId,
+    bytes: Vec<u8>,
     handle: ix_abi::Handle,
     response: Fragment,
 }
 
 /// The counted part.
 #[inline(never)]
-fn one_exchange(bench: &mut Bench, prepared: &Prepared<'_>) {
+fn one_cycle(bench: &mut Bench, batch: &[Prepared]) {
     let mut cx = Context {
         now: bench.now,
         tx: &mut bench.sink,
         events: &mut bench.events,
         pool: &mut bench.pool,
     };
-    let frame = RxFrame {
-        mbuf: cx.pool.take().expect("a free mbuf"),
-        len: prepared.bytes.len() as u16,
-        checksum: RxChecksum::Good,
-        rss_hash: 0,
-    };
     let engine = &mut bench.engine;
-    engine.ingress(&mut cx, frame, prepared.bytes);
-    let done = engine.recv_done(&mut cx, prepared.handle, REQUEST as u64);
-    let sent = engine.send(&mut cx, prepared.handle, &[prepared.response]);
+    for prepared in batch {
+        let frame = RxFrame {
+            mbuf: prepared.mbuf,
+            len: prepared.bytes.len() as u16,
+            checksum: RxChecksum::Good,
+            rss_hash: 0,
+        };
+        engine.ingress(&mut cx, frame, &prepared.bytes);
+        cx.events.count = 0;
+    }
+    for prepared in batch {
+        let done = engine.recv_done(&mut cx, prepared.handle, REQUEST as u64);
+        let sent = engine.send(&mut cx, prepared.handle, &[prepared.response]);
+        black_box((done.is_ok(), sent.is_ok()));
+    }
     engine.timers(&mut cx);
     engine.output(&mut cx);
-    let _ = black_box((done, sent));
 }
 
 impl Bench {
@@ -174,6 +183,26 @@ impl Bench {
         self.put(&bytes);
     }
 
+    /// The next request on a connection.
+    fn prepare(&mut self, (peer, handle): &mut (Peer, ix_abi::Handle)) -> Prepared {
+        let options = match self.has_timestamps {
+            true => self.timestamps(peer.timestamp_echo),
+            false => Vec::new(),
+        };
+        let bytes = self.frame(peer, ACK | PSH, &options, REQUEST);
+        peer.seq = peer.seq.wrapping_add(REQUEST as u32);
+        peer.ack = peer.ack.wrapping_add(REQUEST as u32);
+        Prepared {
+            mbuf: self.pool.take().expect("a free mbuf"),
+            bytes,
+            handle: *handle,
+            response: Fragment {
+                bus: 0x1000 + (u64::from(peer.seq) << 7),
+                len: REQUEST as u32,
+            },
+        }
+    }
+
     fn open(&mut self, address: u32, port: u16) -> Peer {
         let mut peer = Peer {
             address,
@@ -211,7 +240,11 @@ fn main() {
             .get(at)
             .map_or(default, |text| text.parse().expect("a number"))
     };
-    let (connections, exchanges): (u32, u32) = (number(1, 1), number(2, 10_000));
+    let (connections, cycles, batch) = (number(1, 1), number(2, 10_000), number(3, 1));
+    assert!(
+        batch <= connections,
+        "a batch has at most one request of each connection"
+    );
     let config = Config {
         ipv4_prefix: 8,
         secret: *b"0123456789abcdef",
@@ -238,7 +271,7 @@ fn main() {
         },
         pool: MbufPool::new(geometry),
         now: Instant(1 << 40),
-        has_timestamps: arguments.get(3).is_none_or(|word| word != "plain"),
+        has_timestamps: arguments.get(4).is_none_or(|word| word != "plain"),
     };
     bench.engine.listen(80).expect("listen");
     let mut peers = Vec::new();
@@ -254,41 +287,23 @@ fn main() {
         };
         peers.push((peer, handle));
     }
-    let (mut events, frames) = (0, bench.sink.frames);
-    for turn in 0..exchanges {
-        bench.now = Instant(bench.now.0 + 3000);
-        // Far apart, so that at many connections nothing is in the cache.
-        let at = (turn as usize * 7919) % peers.len();
-        let (mut peer, handle) = peers[at];
-        let options = match bench.has_timestamps {
-            true => bench.timestamps(peer.timestamp_echo),
-            false => Vec::new(),
-        };
-        let bytes = bench.frame(&peer, ACK | PSH, &options, REQUEST);
-        bench.events.count = 0;
-        let prepared = Prepared {
-            bytes: &bytes,
-            handle,
-            response: Fragment {
-                bus: 0x1000 + u64::from(turn) * 128,
-                len: REQUEST as u32,
-            },
-        };
-        one_exchange(&mut bench, &prepared);
-        events += bench.events.count as u64;
-        peer.seq = peer.seq.wrapping_add(REQUEST as u32);
-        peer.ack = peer.ack.wrapping_add(REQUEST as u32);
-        peers[at].0 = peer;
+    let frames = bench.sink.frames;
+    let mut turn = 0;
+    for _ in 0..cycles {
+        bench.now = Instant(bench.now.0 + 3000 * u64::from(batch));
+        let mut prepared = Vec::new();
+        for _ in 0..batch {
+            // Far apart, so that at many connections nothing is in the cache.
+            turn = (turn + 7919) % peers.len();
+            prepared.push(bench.prepare(&mut peers[turn]));
+        }
+        one_cycle(&mut bench, &prepared);
     }
-    let counters = bench.engine.counters();
+    let exchanges = u64::from(cycles) * u64::from(batch);
     println!(
-        "{connections} connections, {exchanges} exchanges: {} frames out, {events} events, {} predicted",
+        "{connections} connections, {exchanges} exchanges: {} frames out, {} predicted",
         bench.sink.frames - frames,
-        counters.tcp_header_prediction,
+        bench.engine.counters().tcp_header_prediction,
     );
-    assert_eq!(
-        bench.sink.frames - frames,
-        u64::from(exchanges),
-        "one response each"
-    );
+    assert_eq!(bench.sink.frames - frames, exchanges, "one response each");
 }
