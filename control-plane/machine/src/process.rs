@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn dropping_leaves_no_process() {
-        let process = shell("sleep 1000");
+        let process = shell("exec sleep 1000");
         let path = PathBuf::from(format!("/proc/{}", process.pid()));
         assert!(path.exists());
         drop(process);
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn the_death_of_the_owning_thread_ends_the_process() {
         let owner = thread::spawn(|| {
-            let mut process = shell("echo ready; sleep 1000");
+            let mut process = shell("echo ready; exec sleep 1000");
             let mut ready = [0; 6];
             process
                 .take_stdout()
