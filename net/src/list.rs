@@ -2,7 +2,8 @@
 //! stores, and a connection that ends can leave from the middle.
 
 use crate::records::NONE;
-use crate::tcp::connection::{Connections, Link};
+use crate::tcp::connection::Link;
+use crate::tcp::connections::Connections;
 
 /// Which pair of links in a connection a list uses: those that wait for a neighbour's address.
 pub(crate) const WAITING: usize = 0;

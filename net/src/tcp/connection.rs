@@ -1,4 +1,4 @@
-//! The transmission control block and the table of them.
+//! The transmission control block.
 //!
 //! A [`Connection`] is laid out by use: the first four cache lines hold what a request and its
 //! response touch, in the order in which they touch it; what only set-up, loss and close need
@@ -8,8 +8,6 @@ use crate::flow::FlowKey;
 use crate::records::NONE;
 use crate::seq::Seq;
 use crate::wheel::NEVER;
-use alloc::vec::Vec;
-use ix_abi::Handle;
 
 /// Bytes of the prebuilt header: Ethernet, IPv4, TCP with the timestamps option, rounded up.
 pub(crate) const TEMPLATE_BYTES: usize = 72;
@@ -295,7 +293,7 @@ const _: () = assert!(core::mem::size_of::<Connection>() <= 512);
 
 impl Connection {
     /// An unused slot.
-    fn unused() -> Self {
+    pub(crate) fn unused() -> Self {
         Self {
             key: FlowKey::default(),
             generation: 1,
@@ -425,107 +423,5 @@ impl Connection {
             self.state,
             State::Established | State::FinWait1 | State::FinWait2
         )
-    }
-}
-
-/// All connections, and a stack of the free slots.
-pub(crate) struct Connections {
-    slots: Vec<Connection>,
-    free: Vec<u32>,
-}
-
-impl Connections {
-    /// `count` free slots.
-    pub fn new(count: u32) -> Self {
-        Self {
-            slots: (0..count).map(|_| Connection::unused()).collect(),
-            free: (0..count).rev().collect(),
-        }
-    }
-
-    /// Connections in use.
-    pub fn used(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    /// Whether every slot is in use.
-    pub fn is_full(&self) -> bool {
-        self.free.is_empty()
-    }
-
-    /// Takes a slot and resets it.
-    pub fn take(&mut self) -> Option<u32> {
-        let index = self.free.pop()?;
-        let slot = &mut self.slots[index as usize];
-        *slot = Connection {
-            generation: slot.generation,
-            flags: slot.flags & Flags::LISTED,
-            ..Connection::unused()
-        };
-        Some(index)
-    }
-
-    /// Gives a slot back; handles of its last user are no longer good.
-    pub fn release(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        slot.state = State::Free;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
-    }
-
-    /// The connection in a slot, if there is such a slot.
-    #[inline]
-    pub fn get_mut(&mut self, index: u32) -> Option<&mut Connection> {
-        self.slots.get_mut(index as usize)
-    }
-
-    /// The handle of a connection.
-    #[inline]
-    pub fn handle(&self, index: u32) -> Handle {
-        let generation = self.slots[index as usize].generation;
-        Handle(u64::from(generation) << 32 | u64::from(index))
-    }
-
-    /// The connection that a handle names.
-    #[inline]
-    pub fn find(&self, handle: Handle) -> Option<u32> {
-        let index = handle.0 as u32;
-        let slot = self.slots.get(index as usize)?;
-        (slot.generation == (handle.0 >> 32) as u32 && slot.state != State::Free).then_some(index)
-    }
-}
-
-impl core::ops::Index<u32> for Connections {
-    type Output = Connection;
-    #[inline]
-    fn index(&self, index: u32) -> &Connection {
-        &self.slots[index as usize]
-    }
-}
-
-impl core::ops::IndexMut<u32> for Connections {
-    #[inline]
-    fn index_mut(&mut self, index: u32) -> &mut Connection {
-        &mut self.slots[index as usize]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn handle_of_a_released_connection_is_no_longer_good() {
-        let mut connections = Connections::new(2);
-        let index = connections.take().unwrap();
-        connections[index].state = State::Knocking;
-        let handle = connections.handle(index);
-        assert_eq!(connections.find(handle), Some(index));
-        connections.release(index);
-        assert_eq!(connections.find(handle), None);
-        let again = connections.take().unwrap();
-        connections[again].state = State::Knocking;
-        assert_eq!(connections.find(handle), None);
-        assert_eq!(connections.find(Handle(u64::MAX)), None);
     }
 }

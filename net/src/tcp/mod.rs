@@ -1,14 +1,17 @@
 //! TCP (RFC 9293). In the order of a segment's way: `fast` predicts the common case; `input` finds
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
-//! `recovery`, `rack` and `close` are its parts; `output` makes segments; `timers` acts on silence;
+//! `recovery`, `rack` and `close` are its parts; `output` and
+//! `header` make segments; `timers` acts on silence;
 //! `calls` is what the application asks for. Stateless answers are in `reply`.
 
 mod calls;
 mod close;
 mod congestion;
 pub(crate) mod connection;
+pub(crate) mod connections;
 mod fast;
 mod handshake;
+mod header;
 mod input;
 mod options;
 mod output;

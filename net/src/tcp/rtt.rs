@@ -28,7 +28,7 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
-    use crate::tcp::connection::Connections;
+    use crate::tcp::connections::Connections;
 
     #[test]
     fn timeout_follows_the_measurements_within_its_bounds() {
