@@ -27,6 +27,10 @@ pub enum Error {
     TimedOut = 10,
     /// The connection was reset.
     Reset = 11,
+    /// Not now: no room in the TX ring, or the station address of the next hop is being asked for.
+    TryAgain = 12,
+    /// The datagram does not fit into one packet.
+    TooLong = 13,
 }
 
 impl Error {
@@ -45,6 +49,8 @@ impl Error {
             -9 => Self::Refused,
             -10 => Self::TimedOut,
             -11 => Self::Reset,
+            -12 => Self::TryAgain,
+            -13 => Self::TooLong,
             _ => return None,
         })
     }
@@ -100,7 +106,7 @@ mod tests {
             if let Some(error) = Error::from_result(raw) {
                 assert_eq!(error.to_result(), raw);
             } else {
-                assert!(!(-11..0).contains(&raw));
+                assert!(!(-13..0).contains(&raw));
             }
         }
     }

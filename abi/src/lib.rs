@@ -32,6 +32,18 @@
 //!   last event: nothing of the application's memory is referenced any more. The handle itself,
 //!   and the `recv` memory it still owes, is released when both `dead` has been delivered and
 //!   `close` or `abort` has been called, in either order.
+//!
+//! # Datagrams
+//! - `udp_bind(port)` asks for the datagrams to a local UDP port, `udp_unbind(port)` for no more.
+//! - `udp_recv(peer, port, address, length)`: a datagram, whole and read-only, in a buffer of its
+//!   own, which `udp_recv_done(address)` gives back. A port whose application holds too many of
+//!   them loses what comes beyond.
+//! - `udp_send` sends one datagram from a bound port and takes user memory by reference, whole or
+//!   not at all. The NIC may read that memory until [`area::UDP_SENT`] has counted the datagram:
+//!   the word counts accepted `udp_send` calls, in their order, whose datagram has left. No event
+//!   says so; who needs the memory back by a certain time sets [`area::WAKE_NS`].
+//!   [`Error::TryAgain`] means that the TX ring has no room, or that the next hop's station
+//!   address is being asked for.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -41,7 +53,7 @@ mod error;
 pub use error::{DeadReason, Error};
 
 /// Version of this contract; the kernel refuses an application image built for another.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
 ///
@@ -76,6 +88,9 @@ pub mod area {
     /// that the application can keep timers, or can have calls executed that did not fit into one
     /// round (1 = at once); 0 = only with events. Application to kernel, read in each cycle.
     pub const WAKE_NS: usize = 5;
+    /// Datagrams whose memory is free again, counted since the start in the order of the accepted
+    /// `udp_send` calls; kernel to application.
+    pub const UDP_SENT: usize = 6;
     /// First word of the boot block, see [`super::boot`].
     pub const BOOT: usize = 64;
     /// First word of the event array.
@@ -101,6 +116,8 @@ pub const EVENT_CAPACITY: usize = 4096;
 pub const SCATTER_GATHER_CAPACITY: usize = 4096;
 /// Most scatter-gather entries in one `sendv`.
 pub const SENDV_MAX: usize = 64;
+/// Most scatter-gather entries in one `udp_send`.
+pub const UDP_SEND_MAX: usize = 8;
 
 const _: () = assert!(area::WORDS * 8 <= area::BYTES);
 const _: () = assert!(area::CALLS == 16_896);
@@ -119,6 +136,9 @@ const _: () = assert!(EVENT_CAPACITY >= CALL_CAPACITY + 64 * 4);
 /// | sendv | number | entries | handle | first entry | 0 | bytes accepted |
 /// | recv_done | number | 0 | handle | bytes | 0 | 0 |
 /// | shutdown, close, abort | number | 0 | handle | 0 | 0 | 0 |
+/// | udp_bind, udp_unbind | number | port | 0 | 0 | 0 | 0 |
+/// | udp_send | number | [`udp_ports`] | [`udp_entries`] | address, first 8 bytes | last 8 bytes | 0 |
+/// | udp_recv_done | number | 0 | address in the event | 0 | 0 | 0 |
 ///
 /// The result (word 3) is an `i64`: a value >= 0, or the negative of an [`Error`]. Addresses are
 /// IPv6, IPv4 as `::ffff:a.b.c.d`, as two big-endian words.
@@ -127,7 +147,7 @@ pub mod call {
     pub const WORDS: usize = 4;
     /// Number (low half) and small argument (high half).
     pub const NUMBER: usize = 0;
-    /// Handle, or cookie for `connect`.
+    /// Handle; cookie for `connect`, entries for `udp_send`, address for `udp_recv_done`.
     pub const HANDLE: usize = 1;
     /// First argument.
     pub const ARGUMENT: usize = 2;
@@ -157,6 +177,14 @@ pub enum CallNumber {
     Close = 8,
     /// Send RST now.
     Abort = 9,
+    /// Ask for the datagrams to a local UDP port.
+    UdpBind = 10,
+    /// No longer ask for them.
+    UdpUnbind = 11,
+    /// Send a datagram by reference.
+    UdpSend = 12,
+    /// Give the buffer of a datagram back.
+    UdpRecvDone = 13,
 }
 
 impl CallNumber {
@@ -173,12 +201,17 @@ impl CallNumber {
             7 => Self::Shutdown,
             8 => Self::Close,
             9 => Self::Abort,
+            10 => Self::UdpBind,
+            11 => Self::UdpUnbind,
+            12 => Self::UdpSend,
+            13 => Self::UdpRecvDone,
             _ => return None,
         })
     }
 }
 
-/// An event condition: four words.
+/// An event condition: four words. Bits 48 to 63 of word 0 are 0, but for `udp_recv`: there they are
+/// the length of the datagram.
 ///
 /// | event | word 0 low 16 | bits 16..32 | bits 32..48 | word 1 | word 2 | word 3 |
 /// |---|---|---|---|---|---|---|
@@ -187,6 +220,7 @@ impl CallNumber {
 /// | recv | kind | 0 | 0 | cookie | address in user memory | bytes, 0 = end of stream |
 /// | sent | kind | 0 | 0 | cookie | bytes acknowledged | bytes that `sendv` would accept now |
 /// | dead | kind | 0 | 0 | cookie | [`DeadReason`] | handle |
+/// | udp_recv | kind | peer port | local port | address in user memory | peer address, first 8 bytes | last 8 bytes |
 pub mod event {
     /// Words in an event.
     pub const WORDS: usize = 4;
@@ -206,6 +240,8 @@ pub enum EventKind {
     Sent = 4,
     /// The connection is over.
     Dead = 5,
+    /// A datagram arrived.
+    UdpRecv = 6,
 }
 
 impl EventKind {
@@ -218,6 +254,7 @@ impl EventKind {
             3 => Self::Recv,
             4 => Self::Sent,
             5 => Self::Dead,
+            6 => Self::UdpRecv,
             _ => return None,
         })
     }
@@ -264,6 +301,19 @@ pub mod note {
 #[repr(transparent)]
 pub struct Handle(pub u64);
 
+/// The ports of a `udp_send` call: the small argument.
+#[inline]
+pub const fn udp_ports(local: u16, remote: u16) -> u32 {
+    local as u32 | (remote as u32) << 16
+}
+
+/// The scatter-gather entries of a `udp_send` call: their number, at most [`UDP_SEND_MAX`] and 0
+/// for an empty datagram, and the first of them.
+#[inline]
+pub const fn udp_entries(count: u32, first: u32) -> u64 {
+    count as u64 | (first as u64) << 32
+}
+
 /// The IPv4 address inside an IPv4-mapped IPv6 one, given as the two big-endian words of a call.
 #[inline]
 pub const fn ipv4_from_words(first: u64, last: u64) -> Option<u32> {
@@ -290,7 +340,7 @@ mod tests {
             if let Some(number) = CallNumber::from_raw(raw) {
                 assert_eq!(number as u32, raw);
             } else {
-                assert!(raw == 0 || raw > 9);
+                assert!(raw == 0 || raw > 13);
             }
         }
     }

@@ -60,6 +60,15 @@ pub enum TxChecksum {
     Ipv4Udp,
 }
 
+/// What goes back to its owner once a frame is sent, or was refused by the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// An mbuf that a fragment lies in; it goes back to the pool.
+    Mbuf(MbufId),
+    /// Memory of the application that fragments lie in; [`Nic::reclaim`] counts it.
+    User,
+}
+
 /// The frame to send from the header room just filled.
 #[derive(Clone, Copy, Debug)]
 pub struct TxFrame<'a> {
@@ -69,8 +78,8 @@ pub struct TxFrame<'a> {
     pub fragments: &'a [Fragment],
     /// What the NIC is to compute.
     pub checksum: TxChecksum,
-    /// An mbuf that a fragment lies in and that goes back to the pool once the frame is sent.
-    pub release: Option<MbufId>,
+    /// What goes back once the frame is sent.
+    pub release: Option<Release>,
 }
 
 /// The way out, as the protocol engine sees it.
@@ -120,8 +129,10 @@ pub trait Nic: Transmit {
     /// far as the pool has any.
     fn refill(&mut self, pool: &mut MbufPool);
 
-    /// Takes back completed TX descriptors and returns the mbufs they carried.
-    fn reclaim(&mut self, pool: &mut MbufPool);
+    /// Takes back completed TX descriptors and returns the mbufs they carried. Says how many
+    /// frames with [`Release::User`] are sent that were not counted before; they complete in the
+    /// order in which they were queued.
+    fn reclaim(&mut self, pool: &mut MbufPool) -> u32;
 
     /// Rings the TX doorbell once for all frames queued since the last time.
     fn flush(&mut self);

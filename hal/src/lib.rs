@@ -18,8 +18,8 @@ mod time;
 
 pub use dma::{DmaSlice, Mmio};
 pub use frame::{
-    Fragment, HEADER_ROOM, MAX_FRAGMENTS, Nic, NicStatistics, RxChecksum, RxFrame, Transmit,
-    TxChecksum, TxFrame,
+    Fragment, HEADER_ROOM, MAX_FRAGMENTS, Nic, NicStatistics, Release, RxChecksum, RxFrame,
+    Transmit, TxChecksum, TxFrame,
 };
 pub use mbuf::{MbufGeometry, MbufId, MbufMemory, MbufPool};
 pub use time::{Duration, Instant};

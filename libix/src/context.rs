@@ -2,7 +2,7 @@
 //! that an event is about.
 
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::{SocketAddr, SocketAddrV4};
 use core::time::Duration;
 
 use ix_abi::area::NOW_NS;
@@ -54,6 +54,32 @@ impl<T> Context<T> {
     /// No longer asks for knocks on a port. Connections that were accepted go on.
     pub fn unlisten(&mut self, port: u16) {
         self.table.listen(port, false);
+    }
+
+    /// Asks for the datagrams to a UDP port;
+    /// [`Service::on_udp_bind`](crate::Service::on_udp_bind) follows.
+    pub fn udp_bind(&mut self, port: u16) {
+        self.table.udp_bind(port, true);
+    }
+
+    /// No longer asks for the datagrams to a UDP port.
+    pub fn udp_unbind(&mut self, port: u16) {
+        self.table.udp_bind(port, false);
+    }
+
+    /// Sends a datagram from a port that was asked for, without copying it; the payload's owner is
+    /// kept until the NIC has read it. It may get lost, on the way as well as here: if it is longer
+    /// than a packet, if its destination cannot be reached, or if the kernel has no room for it for
+    /// a second ([`Statistics::datagrams_lost`]).
+    pub fn send_datagram(
+        &mut self,
+        local_port: u16,
+        peer: impl Into<SocketAddr>,
+        payload: impl Into<Payload>,
+    ) {
+        self.table
+            .datagrams
+            .send(local_port, peer.into(), payload.into());
     }
 
     /// Opens a connection. `on_connected` follows, or `on_close` with what went wrong; payloads
@@ -120,7 +146,10 @@ impl<T> Context<T> {
 
     /// What the event loop has done so far.
     pub fn statistics(&self) -> Statistics {
-        self.table.statistics
+        Statistics {
+            datagrams_lost: self.table.datagrams.lost,
+            ..self.table.statistics
+        }
     }
 
     fn end(&mut self, id: ConnectionId, ending: Ending) {

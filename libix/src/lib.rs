@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Inside, in the order of a round: [`runtime`](Runtime) delivers events; `table` holds the
-//! connections (`slot`, with its `send_queue` and `receive_queue`) and writes their calls into the
+//! connections (`slot`, with its `send_queue` and `receive_queue`) and `datagrams`, and writes their calls into the
 //! `batch` at the end of the round; `area` is the memory shared with the kernel. `bare` is what
 //! only an image has. Neighbours: `ix-abi` is the contract with the kernel.
 
@@ -39,6 +39,7 @@ mod bare;
 mod batch;
 mod boot;
 mod context;
+mod datagrams;
 #[cfg(not(bare))]
 #[expect(
     unsafe_code,
@@ -74,7 +75,7 @@ pub use log::log_line;
 pub use payload::{Payload, Unsent};
 pub use received::Received;
 pub use runtime::Runtime;
-pub use service::{CloseReason, ConnectionId, Knock, Service};
+pub use service::{CloseReason, ConnectionId, Datagram, Knock, Service};
 pub use table::Statistics;
 pub use time::ticks;
 

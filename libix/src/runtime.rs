@@ -2,14 +2,14 @@
 //! the events.
 
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use ix_abi::area::{NOW_NS, WAKE_NS};
 use ix_abi::{DeadReason, Error, EventKind, event, ipv4_from_words};
 
 use crate::area::{Area, Kernel};
 use crate::context::{Connection, Context};
-use crate::service::{CloseReason, Knock, Service};
+use crate::service::{CloseReason, Datagram, Knock, Service};
 use crate::slot::Phase;
 use crate::table::{Heard, Outcome, Return};
 
@@ -125,6 +125,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
             EventKind::Knock => self.knocked(words),
             EventKind::Connected => self.connected(words),
             EventKind::Dead => self.died(words),
+            EventKind::UdpRecv => self.datagram_arrived(words),
             EventKind::Recv | EventKind::Sent => None,
         }
     }
@@ -224,12 +225,32 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         Some(())
     }
 
+    fn datagram_arrived(&mut self, [first, address, high, low]: [u64; event::WORDS]) -> Option<()> {
+        let peer = match ipv4_from_words(high, low) {
+            Some(bits) => IpAddr::V4(Ipv4Addr::from_bits(bits)),
+            None => IpAddr::V6(Ipv6Addr::from_bits(
+                u128::from(high) << 64 | u128::from(low),
+            )),
+        };
+        let bytes = (first >> 48) as u32;
+        let datagram = Datagram {
+            peer: SocketAddr::new(peer, (first >> 16) as u16),
+            local_port: (first >> 32) as u16,
+            data: self.context.table.datagram_arrived(address, bytes),
+        };
+        self.service.on_datagram(&mut self.context, datagram);
+        Some(())
+    }
+
     fn deliver_outcomes(&mut self) {
         let mut outcomes = core::mem::take(&mut self.outcomes);
         for outcome in outcomes.drain(..) {
             match outcome {
                 Outcome::Listen(port, outcome) => {
                     self.service.on_listen(&mut self.context, port, outcome);
+                }
+                Outcome::UdpBind(port, outcome) => {
+                    self.service.on_udp_bind(&mut self.context, port, outcome);
                 }
                 Outcome::NotOpened(index, error) => {
                     self.close(index, CloseReason::Failed(error));

@@ -1,6 +1,6 @@
 //! What an application implements ([`Service`]), and the words in which events come to it.
 
-use core::net::SocketAddrV4;
+use core::net::{SocketAddr, SocketAddrV4};
 
 use ix_abi::{DeadReason, Error};
 
@@ -62,6 +62,25 @@ pub trait Service: Sized {
         let _ = connection;
     }
 
+    /// The kernel answered [`Context::udp_bind`]. By default, a refusal ends the application.
+    fn on_udp_bind(
+        &mut self,
+        cx: &mut Context<Self::State>,
+        port: u16,
+        outcome: Result<(), Error>,
+    ) {
+        if let Err(error) = outcome {
+            println!("cannot bind UDP port {port}: {error:?}");
+            cx.stop(1);
+        }
+    }
+
+    /// A datagram arrived on a port that was asked for. Its buffer goes back to the kernel when
+    /// the last part of its data is dropped or, if sent, has left.
+    fn on_datagram(&mut self, cx: &mut Context<Self::State>, datagram: Datagram) {
+        let _ = (cx, datagram);
+    }
+
     /// The connection is over. Its state comes back.
     fn on_close(
         &mut self,
@@ -91,6 +110,17 @@ pub struct Knock {
     pub peer: SocketAddrV4,
     /// The port that it asks on.
     pub local_port: u16,
+}
+
+/// A datagram that arrived.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The port that it was sent to.
+    pub local_port: u16,
+    /// What it says; may be empty.
+    pub data: Received,
 }
 
 /// Why a connection is over.

@@ -16,6 +16,7 @@ use ix_abi::Error;
 
 use crate::area::Area;
 use crate::batch::Batch;
+use crate::datagrams::{DATAGRAM_SLOT, Datagrams};
 use crate::payload::{Payload, Unsent};
 use crate::received::{Entry, Hold, Ledger, Received};
 use crate::service::ConnectionId;
@@ -37,6 +38,7 @@ pub(crate) struct Table {
     /// Whether some of them are to be made again, although no event will say when.
     retries: bool,
     requests: VecDeque<Request>,
+    pub datagrams: Datagrams,
     batch: Batch,
     ledger: &'static Ledger,
     /// Spare list that takes turns with the ledger's.
@@ -67,6 +69,7 @@ impl Table {
             refused: Vec::new(),
             retries: false,
             requests: VecDeque::new(),
+            datagrams: Datagrams::new(area),
             batch: Batch::new(area),
             // One for each thread, for good: received bytes refer to it without counting.
             ledger: Box::leak(Box::default()),
@@ -172,6 +175,14 @@ impl Table {
         });
     }
 
+    /// Asks for the datagrams to a port, or for the end of them.
+    pub fn udp_bind(&mut self, port: u16, wanted: bool) {
+        self.requests.push_back(match wanted {
+            true => Request::UdpBind(port),
+            false => Request::UdpUnbind(port),
+        });
+    }
+
     /// Answers a knock with RST.
     pub fn refuse(&mut self, handle: u64) {
         self.requests.push_back(Request::Refuse(handle));
@@ -202,6 +213,16 @@ impl Table {
         // SAFETY: address and length come from a `recv` event, and by `Kernel`'s contract the
         // bytes are good until given back or the handle is released; the slot does neither before
         // it has settled the drop of every hold on the segment.
+        unsafe { Received::new(address, bytes, hold) }
+    }
+
+    /// Wraps the bytes of a `udp_recv` event.
+    pub fn datagram_arrived(&mut self, address: u64, bytes: u32) -> Received {
+        let number = self.datagrams.arrived(address);
+        let hold = Hold::new(self.ledger, DATAGRAM_SLOT, number);
+        // SAFETY: address and length come from a `udp_recv` event, and by `Kernel`'s contract the
+        // bytes are good until given back, which is not done before the drop of every hold on the
+        // buffer is settled.
         unsafe { Received::new(address, bytes, hold) }
     }
 

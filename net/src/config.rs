@@ -47,6 +47,12 @@ pub struct Config {
     pub mbufs: u32,
     /// Most buffers that connections may hold, all together. Beyond, payload is dropped.
     pub mbufs_held: u32,
+    /// UDP ports bound. When full, `udp_bind` fails.
+    pub udp_ports: u16,
+    /// Most buffers that the application may hold of one UDP port. Beyond, datagrams are dropped.
+    pub udp_port_mbufs: u16,
+    /// Most buffers that it may hold of all UDP ports together, likewise.
+    pub udp_mbufs: u32,
     /// Most out-of-order segments kept, all connections together. Beyond, they are dropped.
     pub out_of_order: u32,
 
@@ -92,6 +98,8 @@ pub struct Config {
     pub challenge_acks: u32,
     /// Most RSTs per second in answer to segments without a connection.
     pub resets: u32,
+    /// Most ICMP errors per second that are sent to whoever caused them (RFC 1812 4.3.2.8).
+    pub icmp_errors: u32,
     /// First port of the range that `connect` chooses from.
     pub ephemeral_first: u16,
     /// Last port of that range.
@@ -115,6 +123,9 @@ impl Default for Config {
             send_fragments: 65_536,
             mbufs: 8192,
             mbufs_held: 6144,
+            udp_ports: 64,
+            udp_port_mbufs: 256,
+            udp_mbufs: 1024,
             out_of_order: 2048,
             rx_window: 256 << 10,
             rx_mbufs: 512,
@@ -135,6 +146,7 @@ impl Default for Config {
             neighbor_reachable: Duration::from_secs(60),
             challenge_acks: 100,
             resets: 1000,
+            icmp_errors: 1000,
             ephemeral_first: 32_768,
             ephemeral_last: 60_999,
         }

@@ -57,6 +57,19 @@ pub enum Event {
         /// Bytes of payload, at least 1.
         len: u16,
     },
+    /// A datagram.
+    Datagram {
+        /// Who sent it.
+        peer: Endpoint,
+        /// The port that it was sent to.
+        local_port: u16,
+        /// The buffer that holds the payload; the engine owns it until `udp_recv_done`.
+        mbuf: MbufId,
+        /// Where in the buffer the payload starts.
+        offset: u16,
+        /// Bytes of payload.
+        len: u16,
+    },
     /// The peer sends no more.
     EndOfStream {
         /// The application's name for the connection.

@@ -60,6 +60,26 @@ counters! {
     icmp_ignored "IxIcmpIgnored",
     /// ICMP echo requests answered.
     icmp_echo_replies "IcmpOutEchoReps",
+    /// Destination unreachable messages sent.
+    icmp_out_unreachables "IcmpOutDestUnreachs",
+    /// ICMP errors not sent because of the rate limit.
+    icmp_limited "IcmpOutRateLimitGlobal",
+    /// Datagrams delivered.
+    udp_in_datagrams "UdpInDatagrams",
+    /// Datagrams sent.
+    udp_out_datagrams "UdpOutDatagrams",
+    /// Datagrams to a port that nobody bound.
+    udp_no_ports "UdpNoPorts",
+    /// Datagrams that are malformed, have a wrong checksum, or found no room.
+    udp_in_errors "UdpInErrors",
+    /// Datagrams with a wrong checksum.
+    udp_in_checksum_errors "UdpInCsumErrors",
+    /// Datagrams dropped because the application holds too many buffers.
+    udp_receive_full "UdpRcvbufErrors",
+    /// `udp_send` calls that found no room in the TX ring.
+    udp_send_full "UdpSndbufErrors",
+    /// `udp_send` calls to a next hop whose station address is being asked for.
+    udp_unresolved "IxUdpUnresolved",
     /// Replies that found no room in the TX ring.
     tx_full_drops "IxTxFullDrops",
     /// TCP segments that came in.

@@ -13,6 +13,7 @@ use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
 use crate::tcp::connections::Connections;
 use crate::tcp::time_wait::TimeWaits;
+use crate::udp::Udp;
 use crate::wheel::Wheel;
 use crate::wire::{self, IPV4, TCP};
 use alloc::vec;
@@ -44,6 +45,8 @@ pub struct Engine {
     pub(crate) secret: Secret,
     pub(crate) challenge_limit: RateLimit,
     pub(crate) reset_limit: RateLimit,
+    pub(crate) icmp_limit: RateLimit,
+    pub(crate) udp: Udp,
     /// Moves on with each `connect`, within the range of ports (RFC 6056 3.3.3).
     pub(crate) next_port: u32,
     /// A bit per port that knocks are accepted on.
@@ -60,6 +63,8 @@ pub(crate) struct Local {
     /// Bits that on-link addresses share with ours.
     pub mask: u32,
     pub gateway: Option<u32>,
+    /// Bytes of IP packet that fit in a frame.
+    pub mtu: u16,
     /// Most payload of a segment without options that fits our MTU.
     pub mss: u16,
     /// Shift of the windows that we offer.
@@ -95,6 +100,7 @@ impl Local {
             address: config.ipv4.to_bits(),
             mask: u32::MAX.checked_shl(32 - prefix).unwrap_or(0),
             gateway: config.gateway.map(|address| address.to_bits()),
+            mtu,
             mss: mtu - (IPV4 + TCP) as u16,
             window_scale,
             rto_min: u64::from(config.rto_min_us.max(16)) * 1000,
@@ -133,6 +139,8 @@ impl Engine {
             secret,
             challenge_limit: RateLimit::new(config.challenge_acks),
             reset_limit: RateLimit::new(config.resets),
+            icmp_limit: RateLimit::new(config.icmp_errors),
+            udp: Udp::new(&config),
             next_port: 0,
             listening: vec![0; 65_536 / 64],
             listeners: 0,

@@ -1,23 +1,20 @@
-//! Sorting frames by protocol; ARP and ICMP; the way to a destination.
+//! Sorting frames by protocol; ARP; the way to a destination.
 
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
+use crate::icmp::Unreachable;
 use crate::list::{List, WAITING};
 use crate::neighbor::Request;
 use crate::tcp::connection::{Flags, State};
 use crate::wire::{
-    ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, IPV4, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_TCP,
-    Segment, be16, fold, ipv4_checksum_is_good, put16, put32, sum, tcp_checksum_is_good,
+    ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+    Segment, be16, ipv4_checksum_is_good, put16, tcp_checksum_is_good,
 };
 use core::net::Ipv4Addr;
-use ix_hal::{Fragment, Instant, MbufId, RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame};
-use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv4Message, Icmpv4Packet,
-};
+use ix_hal::{Instant, RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame};
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 
-/// Bytes of an ICMP header.
-const ICMP: usize = 8;
 /// Bytes of an ARP packet for Ethernet and IPv4.
 const ARP: usize = 28;
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -133,6 +130,7 @@ impl Engine {
             return false;
         }
         match packet.protocol {
+            PROTOCOL_UDP => return self.datagram_arrives(cx, &frame, bytes, &packet),
             PROTOCOL_ICMP => return self.icmp_arrives(cx, frame.mbuf, bytes, &packet),
             PROTOCOL_TCP
                 if frame.checksum != RxChecksum::Good && !tcp_checksum_is_good(bytes, &packet) =>
@@ -140,65 +138,12 @@ impl Engine {
                 counters.tcp_in_checksum_errors += 1;
             }
             PROTOCOL_TCP => counters.tcp_in_errors += 1,
-            _ => counters.ip_in_unknown_protocols += 1,
+            _ => {
+                counters.ip_in_unknown_protocols += 1;
+                self.send_unreachable(cx, Unreachable::Protocol, bytes, &packet);
+            }
         }
         false
-    }
-
-    /// Answers an echo request by sending its own bytes back. Returns whether the mbuf was kept.
-    fn icmp_arrives<T: Transmit, E: Events>(
-        &mut self,
-        cx: &mut Context<'_, T, E>,
-        mbuf: MbufId,
-        bytes: &[u8],
-        packet: &Ipv4Packet,
-    ) -> bool {
-        self.counters.icmp_in_messages += 1;
-        let message = &bytes[packet.payload..packet.end];
-        let Ok(icmp) = Icmpv4Packet::new_checked(message) else {
-            self.counters.icmp_in_errors += 1;
-            return false;
-        };
-        if message.len() < ICMP || fold(sum(message)) != 0xffff {
-            self.counters.icmp_in_errors += 1;
-            return false;
-        }
-        if icmp.msg_type() != Icmpv4Message::EchoRequest || !self.is_host(packet.source) {
-            self.counters.icmp_ignored += 1;
-            return false;
-        }
-        let Some(room) = cx.tx.header() else {
-            self.counters.tx_full_drops += 1;
-            return false;
-        };
-        emit_ipv4_reply(room, bytes, packet, message.len());
-        let at = ETHERNET + IPV4;
-        room[at..at + ICMP].copy_from_slice(&message[..ICMP]);
-        // Type 8 becomes 0, and the checksum follows (RFC 1624).
-        room[at] = 0;
-        let checksum = !be16(message, 2);
-        put16(
-            room,
-            at + 2,
-            !fold(u64::from(checksum) + u64::from(!0x0800u16)),
-        );
-        let payload = Fragment {
-            bus: cx.pool.geometry().bus_of(mbuf) + (packet.payload + ICMP) as u64,
-            len: (message.len() - ICMP) as u32,
-        };
-        let has_payload = payload.len != 0;
-        cx.tx.send(&TxFrame {
-            header_len: (at + ICMP) as u16,
-            fragments: if has_payload {
-                core::slice::from_ref(&payload)
-            } else {
-                &[]
-            },
-            checksum: TxChecksum::Ipv4,
-            release: has_payload.then_some(mbuf),
-        });
-        self.counters.icmp_echo_replies += 1;
-        has_payload
     }
 
     /// Whether an IPv4 address can be that of a single host.
@@ -335,18 +280,4 @@ impl Engine {
             release: None,
         });
     }
-}
-
-/// Writes Ethernet and IPv4 headers that go back to the sender of a packet.
-fn emit_ipv4_reply(room: &mut [u8], frame: &[u8], packet: &Ipv4Packet, payload_len: usize) {
-    room[0..6].copy_from_slice(&frame[6..12]);
-    room[6..12].copy_from_slice(&frame[0..6]);
-    put16(room, 12, ETHERTYPE_IPV4);
-    put16(room, 14, 0x4500);
-    put16(room, 16, (IPV4 + payload_len) as u16);
-    put32(room, 18, 0);
-    put16(room, 22, 0x4000 | u16::from(packet.protocol));
-    put16(room, 24, 0);
-    put32(room, 26, packet.destination);
-    put32(room, 30, packet.source);
 }

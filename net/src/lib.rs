@@ -6,8 +6,8 @@
 //! [`Engine::ingress`] for each received frame, the application's calls ([`Engine::send`] and its
 //! neighbours), then [`Engine::timers`] and [`Engine::output`].
 //!
-//! Inside, from the wire up: `wire` reads and writes headers; `ip` sorts frames and speaks ARP and
-//! ICMP; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
+//! Inside, from the wire up: `wire` reads and writes headers; `ip` sorts frames and speaks ARP,
+//! `icmp` ICMP; `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
 //! either direction; `wheel` keeps the timers.
 
 #![no_std]
@@ -21,6 +21,7 @@ mod context;
 mod counters;
 mod engine;
 mod flow;
+mod icmp;
 mod ip;
 mod list;
 mod neighbor;
@@ -31,6 +32,7 @@ mod seq;
 mod tcp;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod udp;
 mod wheel;
 mod wire;
 

@@ -13,6 +13,8 @@ pub(crate) const ETHERNET: usize = 14;
 pub(crate) const IPV4: usize = 20;
 /// Bytes of a TCP header without options.
 pub(crate) const TCP: usize = 20;
+/// Bytes of a UDP header.
+pub(crate) const UDP: usize = 8;
 /// EtherType of IPv4.
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of ARP.
@@ -21,6 +23,8 @@ pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
 pub(crate) const PROTOCOL_ICMP: u8 = 1;
 /// IP protocol number of TCP.
 pub(crate) const PROTOCOL_TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub(crate) const PROTOCOL_UDP: u8 = 17;
 /// First word of the timestamps option as everybody sends it: two NOPs, kind 8, length 10
 /// (RFC 7323 appendix A).
 pub(crate) const TIMESTAMPS_PADDED: u32 = 0x0101_080a;
@@ -283,8 +287,36 @@ pub(crate) fn fold(sum: u64) -> u16 {
 /// Sum of the pseudo-header of a TCP segment over IPv4, without its length.
 #[inline]
 pub(crate) fn pseudo_sum(source: u32, destination: u32) -> u32 {
-    let sum = u64::from(source) + u64::from(destination) + u64::from(PROTOCOL_TCP);
+    pseudo_sum_of(PROTOCOL_TCP, source, destination)
+}
+
+/// Sum of the pseudo-header of a packet of any protocol over IPv4, without its length.
+#[inline]
+pub(crate) fn pseudo_sum_of(protocol: u8, source: u32, destination: u32) -> u32 {
+    let sum = u64::from(source) + u64::from(destination) + u64::from(protocol);
     u32::from(fold(sum))
+}
+
+/// Writes EtherType and IPv4 header of a packet with `payload_len` bytes after its header. The
+/// checksum is left to the NIC.
+pub(crate) fn emit_ipv4(
+    room: &mut [u8],
+    source: u32,
+    destination: u32,
+    protocol: u8,
+    payload_len: u16,
+) {
+    put16(room, 12, ETHERTYPE_IPV4);
+    // Version 4, five words; no traffic class.
+    put16(room, 14, 0x4500);
+    put16(room, 16, IPV4 as u16 + payload_len);
+    // Identification 0 is fine with DF (RFC 6864 4.1).
+    put32(room, 18, 0x4000);
+    // TTL 64.
+    put16(room, 22, 0x4000 | u16::from(protocol));
+    put16(room, 24, 0);
+    put32(room, 26, source);
+    put32(room, 30, destination);
 }
 
 /// Whether the header checksum of an IPv4 packet is right.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ix_tests::in_process::{GUEST, GUEST_MAC, Peer, World, WorldKernel};
 use ix_tests::pattern;
 use ix82599::wire::{Cable, Impairment};
-use libix::{Connection, Context, Knock, Received, Runtime, Service};
+use libix::{Connection, Context, Datagram, Knock, Received, Runtime, Service};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
@@ -20,6 +20,7 @@ impl Service for Echo {
     type State = ();
     fn on_start(&mut self, cx: &mut Context<()>) {
         cx.listen(7);
+        cx.udp_bind(7);
     }
     fn on_knock(&mut self, _: &mut Context<()>, _: &Knock) -> Option<()> {
         Some(())
@@ -31,6 +32,9 @@ impl Service for Echo {
     }
     fn on_end_of_stream(&mut self, connection: &mut Connection<'_, ()>) {
         connection.close();
+    }
+    fn on_datagram(&mut self, cx: &mut Context<()>, datagram: Datagram) {
+        cx.send_datagram(datagram.local_port, datagram.peer, datagram.data);
     }
 }
 
@@ -192,5 +196,65 @@ fn a_peer_that_resets_leaves_nothing_behind() {
         lab.peer.socket(socket).abort();
         lab.until(|peer| peer.socket(socket).state() == State::Closed);
     }
+    lab.assert_clean();
+}
+
+#[test]
+fn datagrams_of_every_length_come_back_and_no_buffer_is_left_behind() {
+    let mut lab = Lab::new(Impairment::default());
+    let socket = lab.peer.udp(4000);
+    for len in [0, 1, 17, 18, 19, 64, 1000, 1471, 1472] {
+        let payload = pattern(len as u64, len);
+        lab.peer.send_datagram(socket, 7, &payload);
+        let mut echo = None;
+        lab.until(|peer| {
+            echo = peer.receive_datagram(socket);
+            echo.is_some()
+        });
+        assert!(echo == Some((7, payload)), "{len} bytes");
+    }
+    lab.assert_clean();
+    let counters = lab.world.borrow().counters();
+    assert_eq!(
+        (counters.udp_in_datagrams, counters.udp_out_datagrams),
+        (9, 9)
+    );
+    assert_eq!(lab.runtime.context().statistics().datagrams_lost, 0);
+}
+
+#[test]
+fn a_burst_of_datagrams_comes_back_in_order_beside_a_stream() {
+    let mut lab = Lab::new(Impairment::default());
+    let socket = lab.peer.udp(4000);
+    let stream = lab.peer.connect(7, 65_535);
+    lab.echo_and_close(stream, &pattern(1, 100_000));
+    for burst in 0..20u64 {
+        for index in 0..40 {
+            lab.peer
+                .send_datagram(socket, 7, &pattern(burst << 8 | index, 500));
+        }
+        let mut index = 0;
+        lab.until(|peer| {
+            while let Some((_, payload)) = peer.receive_datagram(socket) {
+                assert!(
+                    payload == pattern(burst << 8 | index, 500),
+                    "{burst}/{index}"
+                );
+                index += 1;
+            }
+            index == 40
+        });
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn datagrams_to_a_port_that_nobody_bound_are_answered_with_an_error() {
+    let mut lab = Lab::new(Impairment::default());
+    let socket = lab.peer.udp(4000);
+    lab.peer.send_datagram(socket, 8, b"anybody?");
+    let world = Rc::clone(&lab.world);
+    lab.until(|_| world.borrow().counters().icmp_out_unreachables == 1);
+    assert_eq!(lab.world.borrow().counters().udp_no_ports, 1);
     lab.assert_clean();
 }

@@ -1,5 +1,5 @@
-//! TCP echo server (RFC 862): every byte goes back to its sender, out of the buffer that the NIC
-//! wrote it to.
+//! Echo server (RFC 862) for TCP and UDP: every byte goes back to its sender, out of the buffer that
+//! the NIC wrote it to.
 //!
 //! Arguments: the port, 7 unless given.
 
@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use libix::{Connection, Context, EXIT_USAGE, Knock, Received, Service, println};
+use libix::{Connection, Context, Datagram, EXIT_USAGE, Knock, Received, Service, println};
 
 /// The service; connections need no state.
 struct Echo {
@@ -21,6 +21,7 @@ impl Service for Echo {
 
     fn on_start(&mut self, cx: &mut Context<()>) {
         cx.listen(self.port);
+        cx.udp_bind(self.port);
         println!("echo on port {}", self.port);
     }
 
@@ -39,6 +40,13 @@ impl Service for Echo {
     /// The peer has sent everything: close, which happens after the last echo.
     fn on_end_of_stream(&mut self, connection: &mut Connection<'_, ()>) {
         connection.close();
+    }
+
+    /// Datagrams between echo services would go on for ever, so those from our port are dropped.
+    fn on_datagram(&mut self, cx: &mut Context<()>, datagram: Datagram) {
+        if datagram.peer.port() != self.port {
+            cx.send_datagram(datagram.local_port, datagram.peer, datagram.data);
+        }
     }
 }
 

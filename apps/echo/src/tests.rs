@@ -69,6 +69,23 @@ fn a_reset_in_mid_transfer_leaves_nothing() {
 }
 
 #[test]
+fn datagrams_come_back_to_their_sender_and_their_buffers_to_the_kernel() {
+    let (mut runtime, _) = open();
+    let payloads = [pattern(1472), Vec::new(), pattern(1)];
+    for payload in &payloads {
+        assert!(runtime.kernel().datagram(7, payload));
+    }
+    runtime.settle();
+    let sent = runtime.kernel().sent_datagrams();
+    assert!(sent.iter().map(|datagram| &datagram.payload).eq(&payloads));
+    for datagram in sent {
+        assert_eq!(datagram.local_port, 7);
+        assert_eq!(datagram.peer.to_string(), "10.9.0.1:40000");
+    }
+    assert_eq!(runtime.kernel().held_datagrams(), 0);
+}
+
+#[test]
 fn arguments_are_checked() {
     for arguments in [&["0"][..], &["65536"], &["seven"], &["7", "8"]] {
         assert_eq!(super::start(arguments), libix::EXIT_USAGE, "{arguments:?}");

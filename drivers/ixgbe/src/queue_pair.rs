@@ -152,9 +152,11 @@ impl<R: Mmio> Nic for QueuePair<R> {
     /// Descriptors that nobody needs yet can stay: looking for a report that the device has not
     /// written would be work in every empty poll.
     #[inline]
-    fn reclaim(&mut self, pool: &mut MbufPool) {
-        if self.tx.is_half_used() || self.tx.holds_mbufs() {
-            self.tx.reclaim(pool);
+    fn reclaim(&mut self, pool: &mut MbufPool) -> u32 {
+        if self.tx.is_half_used() || self.tx.holds_memory() {
+            self.tx.reclaim(pool)
+        } else {
+            0
         }
     }
 

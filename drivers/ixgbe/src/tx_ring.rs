@@ -10,7 +10,7 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
-use ix_hal::{DmaSlice, HEADER_ROOM, MAX_FRAGMENTS, MbufId, MbufPool, TxChecksum, TxFrame};
+use ix_hal::{DmaSlice, HEADER_ROOM, MAX_FRAGMENTS, MbufPool, Release, TxChecksum, TxFrame};
 use ixgbe_spec::{L4Type, TxCommand, TxContext, TxData, TxOptions, TxWriteBack};
 
 /// The device reports completion about once in this many descriptors, and at each flush.
@@ -50,17 +50,17 @@ pub struct TxRing {
     room_given: bool,
     /// Which of the two contexts the device knows.
     contexts: [bool; 2],
-    releases: VecDeque<Release>,
+    releases: VecDeque<Pending>,
     frames: u64,
     bytes: u64,
     drops: u64,
 }
 
-/// An mbuf to give back once `clean` has come to `until`.
+/// What to give back once `clean` has come to `until`.
 #[derive(Clone, Copy, Debug)]
-struct Release {
+struct Pending {
     until: u32,
-    mbuf: MbufId,
+    release: Release,
 }
 
 impl TxRing {
@@ -130,10 +130,10 @@ impl TxRing {
             None => self.drops += 1,
         }
         self.room_given = false;
-        if let Some(mbuf) = frame.release {
+        if let Some(release) = frame.release {
             // That of a refused frame goes back with those queued before it.
             let until = self.tail;
-            self.releases.push_back(Release { until, mbuf });
+            self.releases.push_back(Pending { until, release });
         }
     }
 
@@ -225,17 +225,23 @@ impl TxRing {
         Some(self.tail & self.mask)
     }
 
-    /// Frees completed descriptors and gives back the mbufs of their frames.
+    /// Frees completed descriptors and gives back what their frames were to release, see
+    /// [`ix_hal::Nic::reclaim`].
     #[inline]
-    pub fn reclaim(&mut self, pool: &mut MbufPool) {
+    pub fn reclaim(&mut self, pool: &mut MbufPool) -> u32 {
         self.complete();
-        while let Some(&Release { until, mbuf }) = self.releases.front() {
+        let mut user = 0;
+        while let Some(&Pending { until, release }) = self.releases.front() {
             if (self.clean.wrapping_sub(until) as i32) < 0 {
                 break;
             }
-            pool.give(mbuf);
+            match release {
+                Release::Mbuf(mbuf) => pool.give(mbuf),
+                Release::User => user += 1,
+            }
             self.releases.pop_front();
         }
+        user
     }
 
     /// Moves `clean` to behind the last completed report.
@@ -253,8 +259,10 @@ impl TxRing {
 
     /// Takes all mbufs back, sent or not, from a ring that the device no longer uses.
     pub fn drain(&mut self, pool: &mut MbufPool) {
-        for release in self.releases.drain(..) {
-            pool.give(release.mbuf);
+        for pending in self.releases.drain(..) {
+            if let Release::Mbuf(mbuf) = pending.release {
+                pool.give(mbuf);
+            }
         }
     }
 
@@ -270,9 +278,9 @@ impl TxRing {
         self.free() <= self.mask / 2
     }
 
-    /// Whether mbufs are to be given back when their frames are sent.
+    /// Whether something is to be given back when its frame is sent.
     #[inline]
-    pub fn holds_mbufs(&self) -> bool {
+    pub fn holds_memory(&self) -> bool {
         !self.releases.is_empty()
     }
 
@@ -606,13 +614,31 @@ mod tests {
                 len: 56,
             }],
             checksum: TxChecksum::None,
-            release: mbuf,
+            release: mbuf.map(Release::Mbuf),
         });
         bench.ring.reclaim(&mut bench.pool);
         assert_eq!(bench.pool.available(), 15, "not sent yet");
         bench.run();
         bench.ring.reclaim(&mut bench.pool);
         assert_eq!(bench.pool.available(), 16);
+    }
+
+    #[test]
+    fn memory_of_the_application_is_counted_once_its_frame_is_sent() {
+        let mut bench = Bench::new();
+        for _ in 0..3 {
+            bench.ring.header().unwrap();
+            bench.ring.send(&TxFrame {
+                header_len: 42,
+                fragments: &[],
+                checksum: TxChecksum::Ipv4Udp,
+                release: Some(Release::User),
+            });
+        }
+        assert_eq!(bench.ring.reclaim(&mut bench.pool), 0, "not sent yet");
+        bench.run();
+        assert_eq!(bench.ring.reclaim(&mut bench.pool), 3);
+        assert_eq!(bench.ring.reclaim(&mut bench.pool), 0, "counted already");
     }
 
     #[test]
@@ -638,7 +664,7 @@ mod tests {
             (129, &[]),
         ];
         for (header_len, fragments) in cases {
-            let release = bench.pool.take();
+            let release = bench.pool.take().map(Release::Mbuf);
             bench.ring.header().unwrap();
             bench.ring.send(&TxFrame {
                 header_len,
@@ -669,7 +695,7 @@ mod tests {
     #[test]
     fn a_drained_ring_has_given_all_mbufs_back() {
         let mut bench = Bench::new();
-        let release = bench.pool.take();
+        let release = bench.pool.take().map(Release::Mbuf);
         bench.ring.header().unwrap();
         bench.ring.send(&TxFrame {
             header_len: 54,
@@ -694,7 +720,7 @@ mod tests {
             let mut carried = 0;
             for (index, word, flush) in steps {
                 if bench.ring.header().is_some() {
-                    let release = bench.pool.take();
+                    let release = bench.pool.take().map(Release::Mbuf);
                     carried += usize::from(release.is_some());
                     bench.ring.send(&TxFrame {
                         header_len: 54,
@@ -733,6 +759,7 @@ mod tests {
                     room[0] = next;
                     next = next.wrapping_add(1);
                     let release = if release { bench.pool.take() } else { None };
+                    let release = release.map(Release::Mbuf);
                     bench.ring.send(&TxFrame {
                         header_len: 54,
                         fragments,

@@ -3,7 +3,7 @@
 
 mod support;
 
-use ix_hal::{Fragment, Nic, RxChecksum, Transmit, TxChecksum, TxFrame};
+use ix_hal::{Fragment, Nic, Release, RxChecksum, Transmit, TxChecksum, TxFrame};
 use ixgbe::{Config, Error, Link, Rss};
 use ixgbe_spec::{ipv4_input, toeplitz};
 use support::frames::{self, TCP, UDP};
@@ -290,7 +290,7 @@ fn payload_in_an_mbuf_is_sent_in_place_and_the_mbuf_goes_back() {
         header_len: 42,
         fragments: &[payload],
         checksum: TxChecksum::None,
-        release: Some(received[0].mbuf),
+        release: Some(Release::Mbuf(received[0].mbuf)),
     });
     port.pair.flush();
     port.pair.reclaim(&mut port.pool);
@@ -472,7 +472,7 @@ fn a_device_reset_while_running_starts_anew_with_all_buffers() {
     // Descriptors and mbufs are in flight in both directions.
     machine.inject(&frame);
     machine.run();
-    let release = port.pool.take();
+    let release = port.pool.take().map(Release::Mbuf);
     port.pair.header().unwrap()[..64].copy_from_slice(&frame);
     port.pair.send(&TxFrame {
         header_len: 64,
@@ -585,7 +585,7 @@ fn jumbo_frames_take_one_large_buffer() {
         header_len: 54,
         fragments: &[Fragment { bus, len: 8960 }],
         checksum: TxChecksum::None,
-        release: Some(received[0].mbuf),
+        release: Some(Release::Mbuf(received[0].mbuf)),
     });
     port.pair.flush();
     machine.run();

@@ -48,6 +48,12 @@ impl Area {
         self.words[area::NOW_NS].store(now_ns, Relaxed);
     }
 
+    /// Tells the application how many of its datagrams have left.
+    #[inline]
+    pub fn set_udp_sent(&self, count: u64) {
+        self.words[area::UDP_SENT].store(count, Relaxed);
+    }
+
     /// When the application wants to run even without events; 0 = only with events.
     #[inline]
     pub fn wake_ns(&self) -> u64 {
@@ -169,6 +175,23 @@ impl Events for EventWriter {
                     cookie,
                     u64::from(bytes),
                     u64::from(window),
+                );
+            }
+            Event::Datagram {
+                peer,
+                local_port,
+                mbuf,
+                offset,
+                len,
+            } => {
+                let address =
+                    self.mbuf_user + (u64::from(mbuf.0) << self.mbuf_shift) + u64::from(offset);
+                let ports = u64::from(peer.port) << 16 | u64::from(local_port) << 32;
+                self.write(
+                    EventKind::UdpRecv as u64 | ports | u64::from(len) << 48,
+                    address,
+                    peer.address.high,
+                    peer.address.low,
                 );
             }
             Event::EndOfStream { cookie } => self.write(EventKind::Recv as u64, cookie, 0, 0),

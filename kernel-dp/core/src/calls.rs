@@ -1,8 +1,9 @@
 //! Execution of batched calls: one call in, one result out, and no way to harm anybody but the
 //! caller. The copy of a call is checked here; the engine checks handles and states.
 
-use ix_abi::{CALL_CAPACITY, CallNumber, Error, Handle, SCATTER_GATHER_CAPACITY, SENDV_MAX};
-use ix_hal::{Fragment, Nic};
+use ix_abi::{CALL_CAPACITY, CallNumber, Error, Handle, SCATTER_GATHER_CAPACITY};
+use ix_abi::{SENDV_MAX, UDP_SEND_MAX};
+use ix_hal::{Fragment, MbufId, Nic};
 use ix_net::{Context, Endpoint, Engine, IpAddress};
 
 use crate::area::{Area, EventWriter, RawCall};
@@ -55,6 +56,10 @@ fn dispatch<N: Nic>(
         CallNumber::Connect => connect(engine, cx, call),
         CallNumber::Listen => engine.listen(port(call)?).map(|()| 0),
         CallNumber::Unlisten => engine.unlisten(port(call)?).map(|()| 0),
+        CallNumber::UdpSend => udp_send(area, engine, sendable, cx, call).map(|()| 0),
+        CallNumber::UdpRecvDone => udp_recv_done(engine, cx, call.handle).map(|()| 0),
+        CallNumber::UdpBind => engine.udp_bind(port(call)?).map(|()| 0),
+        CallNumber::UdpUnbind => engine.udp_unbind(port(call)?).map(|()| 0),
     }
 }
 
@@ -113,6 +118,41 @@ fn connect<N: Nic>(
     let handle = engine.connect(cx, call.handle, remote)?;
     // Handles keep their top bit clear, so that a result tells them from errors.
     i64::try_from(handle.0).map_err(|_| Error::Exhausted)
+}
+
+/// Sends one datagram, whole or not at all.
+#[inline(never)]
+fn udp_send<N: Nic>(
+    area: Area,
+    engine: &mut Engine,
+    sendable: &Sendable,
+    cx: &mut Context<'_, N, EventWriter>,
+    call: RawCall,
+) -> Result<(), Error> {
+    let entries = call.handle as u32 as usize;
+    let first = (call.handle >> 32) as usize;
+    if entries > UDP_SEND_MAX || first > SCATTER_GATHER_CAPACITY - entries {
+        return Err(Error::Invalid);
+    }
+    let mut fragments = [Fragment::default(); UDP_SEND_MAX];
+    let fragments = gather(area, sendable, first, &mut fragments[..entries])?;
+    let remote = Endpoint {
+        address: IpAddress::from_words(call.argument, call.last),
+        port: (call.small >> 16) as u16,
+    };
+    engine.udp_send(cx, call.small as u16, remote, fragments)
+}
+
+/// An address outside of the pool names no buffer, just as one of a buffer that is not held.
+fn udp_recv_done<N: Nic>(
+    engine: &mut Engine,
+    cx: &mut Context<'_, N, EventWriter>,
+    address: u64,
+) -> Result<(), Error> {
+    let geometry = cx.pool.geometry();
+    let index = address.wrapping_sub(geometry.user) >> geometry.size_shift;
+    let index = u32::try_from(index).map_err(|_| Error::BadHandle)?;
+    engine.udp_recv_done(cx, MbufId(index))
 }
 
 fn port(call: RawCall) -> Result<u16, Error> {

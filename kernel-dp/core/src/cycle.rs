@@ -29,6 +29,8 @@ pub struct ElasticThread<N, M> {
     batch_bound: usize,
     batch: [RxFrame; BATCH_MAX],
     started: bool,
+    /// Datagrams sent whose memory is the application's again.
+    udp_sent: u64,
     counters: ThreadCounters,
 }
 
@@ -87,6 +89,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             batch_bound: config.batch_bound.clamp(1, BATCH_MAX),
             batch: [RxFrame::default(); BATCH_MAX],
             started: false,
+            udp_sent: 0,
             counters: ThreadCounters::default(),
         };
         thread.nic.refill(&mut thread.pool);
@@ -129,7 +132,11 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     /// Calls, timers, output, doorbell.
     #[inline]
     fn transmit_half(&mut self, now: Instant) {
-        self.nic.reclaim(&mut self.pool);
+        let datagrams = self.nic.reclaim(&mut self.pool);
+        if datagrams != 0 {
+            self.udp_sent += u64::from(datagrams);
+            self.area.set_udp_sent(self.udp_sent);
+        }
         let cx = &mut Context {
             now,
             tx: &mut self.nic,

@@ -181,6 +181,8 @@ impl Machine {
             // The rest is for the receive ring and for frames on their way.
             mbufs_held: mbufs / 4 * 3,
             out_of_order: mbufs / 4,
+            udp_mbufs: mbufs / 16,
+            udp_port_mbufs: (mbufs / 32).min(u32::from(u16::MAX)) as u16,
             rto_min_us: options.rto_min_us.unwrap_or(default.rto_min_us),
             ..default
         }

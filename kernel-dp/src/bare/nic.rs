@@ -316,7 +316,9 @@ impl Nic for NullNic {
 
     fn refill(&mut self, _pool: &mut MbufPool) {}
 
-    fn reclaim(&mut self, _pool: &mut MbufPool) {}
+    fn reclaim(&mut self, _pool: &mut MbufPool) -> u32 {
+        0
+    }
 
     fn flush(&mut self) {}
 

@@ -34,7 +34,7 @@ impl FakeKernel {
         small: u32,
         words: [u64; call::WORDS],
     ) -> Result<i64, Error> {
-        let [_, handle, argument, _] = words;
+        let [_, handle, argument, last] = words;
         match number {
             CallNumber::Listen => match self.listening.insert(small as u16) {
                 true => Ok(0),
@@ -44,6 +44,10 @@ impl FakeKernel {
                 true => Ok(0),
                 false => Err(Error::BadState),
             },
+            CallNumber::UdpBind => self.udp_bind(small as u16, true),
+            CallNumber::UdpUnbind => self.udp_bind(small as u16, false),
+            CallNumber::UdpSend => self.udp_send(small, handle, argument, last),
+            CallNumber::UdpRecvDone => self.udp_recv_done(handle),
             CallNumber::Connect => self.execute_connect(handle),
             CallNumber::Accept => {
                 let rounds = self.handshake_rounds;
@@ -90,7 +94,7 @@ impl FakeKernel {
             .ok_or(Error::BadHandle)
     }
 
-    fn entries(&self, first: u64, count: u32) -> Result<Vec<(u64, u64)>, Error> {
+    pub(super) fn entries(&self, first: u64, count: u32) -> Result<Vec<(u64, u64)>, Error> {
         let (first, count) = (first as usize, count as usize);
         assert!(count <= SENDV_MAX && first + count <= SCATTER_GATHER_CAPACITY);
         let entry = |index| {

@@ -339,14 +339,15 @@ impl FakeConnection {
     }
 }
 
-fn poison(buffer: &[AtomicU8]) {
+pub(super) fn poison(buffer: &[AtomicU8]) {
     for byte in buffer {
         byte.store(POISON, Relaxed);
     }
 }
 
-fn user_memory(address: u64, bytes: u64) -> &'static [u8] {
+pub(super) fn user_memory(address: u64, bytes: u64) -> &'static [u8] {
     // SAFETY: what is passed to `sendv` stays readable and unchanged until it is acknowledged or
-    // the connection is dead, and this is called only until then; the slice is not kept.
+    // the connection is dead, what is passed to `udp_send` until it is counted as sent, and this is
+    // called only until then; the slice is not kept.
     unsafe { core::slice::from_raw_parts(address as *const u8, bytes as usize) }
 }

@@ -29,6 +29,7 @@
 
 mod calls;
 mod connection;
+mod datagrams;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
@@ -41,6 +42,8 @@ use crate::area::{Area, Kernel};
 use crate::runtime::Runtime;
 use crate::service::Service;
 use connection::FakeConnection;
+use datagrams::FakeUdp;
+pub use datagrams::SentDatagram;
 
 /// What a frame buffer is filled with when it was given back.
 pub const POISON: u8 = 0xdd;
@@ -50,6 +53,7 @@ pub struct FakeKernel {
     area: Area,
     connections: Vec<FakeConnection>,
     listening: BTreeSet<u16>,
+    udp: FakeUdp,
     events: VecDeque<[u64; event::WORDS]>,
     calls: Vec<CallNumber>,
     refused: Vec<(CallNumber, Error)>,
@@ -63,6 +67,8 @@ pub struct FakeKernel {
     pub sendv_result: Option<Result<i64, Error>>,
     /// Answer to every `accept` in place of the right one.
     pub accept_error: Option<Error>,
+    /// Answer to every `udp_send` in place of the right one.
+    pub udp_send_error: Option<Error>,
     /// Most events in one round.
     pub event_batch: usize,
     /// Rounds between `accept` or `connect` and `connected`.
@@ -99,6 +105,7 @@ impl FakeKernel {
             area: Area::new(words.leak()).expect("it was just made"),
             connections: Vec::new(),
             listening: BTreeSet::new(),
+            udp: FakeUdp::default(),
             events: VecDeque::new(),
             calls: Vec::new(),
             refused: Vec::new(),
@@ -107,6 +114,7 @@ impl FakeKernel {
             send_window: 64 << 10,
             sendv_result: None,
             accept_error: None,
+            udp_send_error: None,
             event_batch: 256,
             handshake_rounds: 0,
             connect_outcome: Ok(()),
@@ -184,7 +192,8 @@ impl FakeKernel {
 
 // SAFETY: events come from `FakeConnection`, which keeps the frame buffers of its segments alive
 // for good and unchanged until they are given back or the handle is released, and reads memory
-// passed to `sendv` only until it has said `sent` or `dead`.
+// passed to `sendv` only until it has said `sent` or `dead`. The same holds for the buffers of
+// `FakeUdp`, and for memory passed to `udp_send` until it counts the datagram as sent.
 unsafe impl Kernel for FakeKernel {
     fn area(&self) -> Area {
         self.area
@@ -194,6 +203,7 @@ unsafe impl Kernel for FakeKernel {
     fn run_io(&mut self) {
         let now_ns = self.area.load(NOW_NS) + self.round_ns;
         self.area.store(NOW_NS, now_ns);
+        self.send_datagrams();
         self.execute_calls();
         for connection in &mut self.connections {
             if let Some(request) = &self.requests_per_round {

@@ -7,6 +7,7 @@ use ix_abi::{CallNumber, Error, ipv4_to_words};
 
 use super::Table;
 use crate::batch::Awaited;
+use crate::datagrams::DATAGRAM_SLOT;
 use crate::received::Entry;
 use crate::slot::{CALLS_PER_FLUSH, Ending, Phase, Progress};
 
@@ -15,6 +16,8 @@ use crate::slot::{CALLS_PER_FLUSH, Ending, Phase, Progress};
 pub(super) enum Request {
     Listen(u16),
     Unlisten(u16),
+    UdpBind(u16),
+    UdpUnbind(u16),
     Refuse(u64),
     Accept(u32),
     Connect(u32, SocketAddrV4),
@@ -25,6 +28,8 @@ pub(super) enum Request {
 pub(crate) enum Outcome {
     /// A listen call was answered.
     Listen(u16, Result<(), Error>),
+    /// A `udp_bind` call was answered.
+    UdpBind(u16, Result<(), Error>),
     /// An `accept` or `connect` was refused: the connection in that slot never was.
     NotOpened(u32, Error),
 }
@@ -56,6 +61,8 @@ pub struct Statistics {
     pub calls_refused: u64,
     /// Rounds whose calls did not all fit into the arrays.
     pub rounds_overflowed: u64,
+    /// Datagrams that were not sent.
+    pub datagrams_lost: u64,
 }
 
 impl Table {
@@ -68,13 +75,18 @@ impl Table {
         if !self.requests.is_empty() {
             self.flush_requests();
         }
-        let is_complete = self.flush_connections() && self.requests.is_empty();
+        // Those with waiting payload last, since they may use up the arrays.
+        let mut is_complete = self.flush_connections() && self.requests.is_empty();
+        if self.datagrams.has_calls() {
+            is_complete &= self.datagrams.flush(&mut self.batch);
+        }
         self.batch.publish();
         self.statistics.calls += self.batch.calls() as u64;
         self.statistics.rounds_overflowed += u64::from(!is_complete);
         match core::mem::take(&mut self.retries) {
             _ if !is_complete => Return::AtOnce,
             true => Return::Soon,
+            _ if self.datagrams.is_pending() => Return::Soon,
             false => Return::WithEvents,
         }
     }
@@ -90,6 +102,10 @@ impl Table {
             change,
         } in &entries
         {
+            if index == DATAGRAM_SLOT {
+                self.datagrams.change(segment, change);
+                continue;
+            }
             let slot = &mut self.slots[index as usize];
             slot.receive.change(segment, change);
             let is_ending = slot.phase == Phase::Dead || slot.ending != Ending::None;
@@ -120,6 +136,15 @@ impl Table {
             Request::Unlisten(port) => {
                 self.batch
                     .call(CallNumber::Unlisten, u32::from(port), [0; 3]);
+            }
+            Request::UdpBind(port) => {
+                let port = u32::from(port);
+                self.batch
+                    .awaited_call(CallNumber::UdpBind, port, [0; 3], port);
+            }
+            Request::UdpUnbind(port) => {
+                self.batch
+                    .call(CallNumber::UdpUnbind, u32::from(port), [0; 3]);
             }
             Request::Refuse(handle) => self.batch.call_on(CallNumber::Close, handle),
             Request::Accept(index) => {
@@ -183,6 +208,7 @@ impl Table {
         if !self.batch.awaited().is_empty() {
             self.examine_awaited(outcomes);
         }
+        self.datagrams.examine(&self.batch);
         while let Some((index, result)) = self.refused.pop() {
             self.examine_refused(index, result);
         }
@@ -228,6 +254,10 @@ impl Table {
                     outcomes.push(Outcome::Listen(subject as u16, Err(error_of(result))));
                 }
                 CallNumber::Listen => outcomes.push(Outcome::Listen(subject as u16, Ok(()))),
+                CallNumber::UdpBind => {
+                    let outcome = Error::from_result(result).map_or(Ok(()), Err);
+                    outcomes.push(Outcome::UdpBind(subject as u16, outcome));
+                }
                 _ if result < 0 => outcomes.push(Outcome::NotOpened(subject, error_of(result))),
                 CallNumber::Connect => {
                     let slot = &mut self.slots[subject as usize];

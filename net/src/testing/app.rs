@@ -224,6 +224,7 @@ impl App {
                 );
             }
             Event::Dead { cookie, reason, .. } => self.bury(host, cookie, reason),
+            Event::Datagram { .. } => panic!("a datagram, although no port is bound"),
         }
     }
 

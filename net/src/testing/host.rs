@@ -6,8 +6,8 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use ix_hal::{
-    Fragment, HEADER_ROOM, Instant, MAX_FRAGMENTS, MbufGeometry, MbufId, MbufPool, RxChecksum,
-    RxFrame, Transmit, TxChecksum, TxFrame,
+    Fragment, HEADER_ROOM, Instant, MAX_FRAGMENTS, MbufGeometry, MbufId, MbufPool, Release,
+    RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame,
 };
 
 /// Bus address of the application's memory.
@@ -33,6 +33,8 @@ pub struct Wire {
     header: [u8; HEADER_ROOM],
     has_room: bool,
     released: Vec<MbufId>,
+    /// Frames sent that refer to the application's memory, and say when it is free.
+    pub user_frames: u64,
 }
 
 impl Wire {
@@ -67,7 +69,11 @@ impl Transmit for Wire {
         }
         insert_checksums(&mut bytes, frame.checksum);
         self.sent.push_back(bytes);
-        self.released.extend(frame.release);
+        match frame.release {
+            Some(Release::Mbuf(mbuf)) => self.released.push(mbuf),
+            Some(Release::User) => self.user_frames += 1,
+            None => {}
+        }
         // Stale contents must not matter.
         self.header = [0xa5; HEADER_ROOM];
     }
@@ -93,18 +99,43 @@ fn insert_checksums(bytes: &mut [u8], checksum: TxChecksum) {
         let tcp = !wire::fold(wire::sum(&bytes[packet.payload..]));
         wire::put16(bytes, packet.payload + 16, tcp);
     }
+    if checksum == TxChecksum::Ipv4Udp {
+        let len = (packet.end - packet.payload) as u64;
+        let pseudo = wire::pseudo_sum_of(wire::PROTOCOL_UDP, packet.source, packet.destination);
+        let field = wire::be16(bytes, packet.payload + 6);
+        let expected = wire::fold(u64::from(pseudo) + len);
+        assert_eq!(field, expected, "UDP pseudo-header sum is wrong");
+        let udp = !wire::fold(wire::sum(&bytes[packet.payload..]));
+        // RFC 768: zero would mean that there is no checksum.
+        wire::put16(
+            bytes,
+            packet.payload + 6,
+            if udp == 0 { 0xffff } else { udp },
+        );
+    }
 }
 
 /// Whether a frame's checksums are right, for those that have any.
 pub fn checked_frame(bytes: &[u8]) -> bool {
     match Ipv4Packet::parse(bytes) {
         Some(packet) if wire::be16(bytes, 12) == wire::ETHERTYPE_IPV4 => {
-            wire::ipv4_checksum_is_good(bytes, &packet)
-                && (packet.protocol != wire::PROTOCOL_TCP
-                    || wire::tcp_checksum_is_good(bytes, &packet))
+            let transport_is_good = match packet.protocol {
+                wire::PROTOCOL_TCP => wire::tcp_checksum_is_good(bytes, &packet),
+                wire::PROTOCOL_UDP => udp_checksum_is_good(bytes, &packet),
+                _ => true,
+            };
+            wire::ipv4_checksum_is_good(bytes, &packet) && transport_is_good
         }
         _ => true,
     }
+}
+
+/// Whether the checksum of a datagram over IPv4 is right, or it has none.
+fn udp_checksum_is_good(bytes: &[u8], packet: &Ipv4Packet) -> bool {
+    let datagram = &bytes[packet.payload..packet.end];
+    let pseudo = wire::pseudo_sum_of(wire::PROTOCOL_UDP, packet.source, packet.destination);
+    let sum = wire::sum(datagram) + u64::from(pseudo) + datagram.len() as u64;
+    datagram.get(6..8) == Some(&[0, 0]) || wire::fold(sum) == 0xffff
 }
 
 /// An event queue of bounded size.
@@ -165,6 +196,7 @@ impl Host {
                 header: [0; HEADER_ROOM],
                 has_room: false,
                 released: Vec::new(),
+                user_frames: 0,
             },
             queue: Queue {
                 events: VecDeque::new(),

@@ -273,6 +273,7 @@ impl Run {
                 DeadReason::Closed => "dead closed".into(),
                 other => format!("dead {other:?}").to_lowercase(),
             },
+            Event::Datagram { .. } => "datagram".into(),
         })
     }
 

@@ -5,6 +5,7 @@ use ix82599::wire::{Cable, Wire};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::socket::udp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, Ipv4Address};
 
@@ -14,7 +15,7 @@ const PEER: Ipv4Address = Ipv4Address::new(10, 9, 0, 1);
 const PEER_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const FRAME_BYTES: usize = 1514;
 
-/// A host with smoltcp's stack and any number of TCP sockets.
+/// A host with smoltcp's stack and any number of sockets.
 pub struct Peer {
     port: Port,
     interface: Interface,
@@ -60,6 +61,35 @@ impl Peer {
         let mut socket = Socket::new(buffer(), buffer());
         socket.listen(port).expect("a fresh socket listens");
         self.sockets.add(socket)
+    }
+
+    /// A UDP socket bound to that port.
+    pub fn udp(&mut self, port: u16) -> SocketHandle {
+        let buffer =
+            || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; 64 << 10]);
+        let mut socket = udp::Socket::new(buffer(), buffer());
+        socket.bind(port).expect("a fresh socket binds");
+        self.sockets.add(socket)
+    }
+
+    /// Sends a datagram to a port of the dataplane.
+    pub fn send_datagram(&mut self, handle: SocketHandle, port: u16, payload: &[u8]) {
+        let remote = (IpAddress::Ipv4(Ipv4Address::from(GUEST)), port);
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(handle);
+        socket
+            .send_slice(payload, remote)
+            .expect("room in the socket");
+    }
+
+    /// Takes a datagram that came from the dataplane, and the port that it came from.
+    pub fn receive_datagram(&mut self, handle: SocketHandle) -> Option<(u16, Vec<u8>)> {
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(handle);
+        let (payload, from) = socket.recv().ok()?;
+        assert_eq!(
+            from.endpoint.addr,
+            IpAddress::Ipv4(Ipv4Address::from(GUEST))
+        );
+        Some((from.endpoint.port, payload.to_vec()))
     }
 
     /// A socket.
