@@ -117,12 +117,12 @@ impl<R: Mmio> QueuePair<R> {
 }
 
 impl<R: Mmio> Transmit for QueuePair<R> {
-    #[inline]
+    #[inline(always)]
     fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
         self.tx.header()
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, frame: &TxFrame<'_>) {
         self.tx.send(frame);
     }

@@ -77,21 +77,32 @@ fn sendv<N: Nic>(
     if entries == 0 || entries > SENDV_MAX || first > SCATTER_GATHER_CAPACITY - entries {
         return Err(Error::Invalid);
     }
-    let handle = Handle(call.handle);
-    let accepted = if entries == 1 {
-        let (address, len) = area.scatter_gather(first);
-        let fragment = sendable.translate(address, len).ok_or(Error::BadAddress)?;
-        engine.send(cx, handle, &[fragment])
-    } else {
-        let mut fragments = [Fragment::default(); SENDV_MAX];
-        let fragments = gather(area, sendable, first, &mut fragments[..entries])?;
-        engine.send(cx, handle, fragments)
-    };
-    accepted.map(i64::from)
+    if entries != 1 {
+        return send_several(area, engine, sendable, cx, call);
+    }
+    let (address, len) = area.scatter_gather(first);
+    let fragment = sendable.translate(address, len).ok_or(Error::BadAddress)?;
+    let accepted = engine.send(cx, Handle(call.handle), &[fragment])?;
+    Ok(i64::from(accepted))
 }
 
-/// Apart, because filling the array costs more than all else about a call with one entry.
+/// The same for more entries than one, whose number and place [`sendv`] has checked. Apart, because
+/// filling the array costs more than all else about a call with one entry.
 #[inline(never)]
+fn send_several<N: Nic>(
+    area: Area,
+    engine: &mut Engine,
+    sendable: &Sendable,
+    cx: &mut Context<'_, N, EventWriter>,
+    call: RawCall,
+) -> Result<i64, Error> {
+    let mut fragments = [Fragment::default(); SENDV_MAX];
+    let fragments = &mut fragments[..call.small as usize];
+    let fragments = gather(area, sendable, call.argument as usize, fragments)?;
+    let accepted = engine.send(cx, Handle(call.handle), fragments)?;
+    Ok(i64::from(accepted))
+}
+
 fn gather<'a>(
     area: Area,
     sendable: &Sendable,

@@ -13,15 +13,15 @@ pub struct UserRange {
     pub bytes: u64,
 }
 
-/// The ranges that one application may send from: its image, its heap and stack, and the mbuf
-/// pool (so that received data can go out again without a copy).
+/// The ranges that one application may send from: the mbuf pool (so that received data can go out
+/// again without a copy), its heap and stack, and its image.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sendable {
     ranges: [UserRange; 3],
 }
 
 impl Sendable {
-    /// The ranges given; they must not overlap.
+    /// The ranges given, which are looked at in this order; they must not overlap.
     pub fn new(ranges: [UserRange; 3]) -> Self {
         Self { ranges }
     }

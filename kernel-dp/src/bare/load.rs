@@ -132,9 +132,10 @@ fn part(user: u64, region: Region) -> (UserRange, &'static [AtomicU64]) {
 }
 
 impl Application {
-    /// What it may send from: image, stack and heap, mbufs.
+    /// What it may send from: mbufs, stack and heap, image.
     pub fn sendable(&self) -> [UserRange; 3] {
-        self.memory.parts.map(|(range, _)| range)
+        let [image, own, mbufs] = self.memory.parts.map(|(range, _)| range);
+        [mbufs, own, image]
     }
 
     /// Writes the head of the thread area and the boot block.
@@ -142,7 +143,7 @@ impl Application {
         let set = |word: usize, value: u64| self.area[word].store(value, Ordering::Relaxed);
         set(area::MAGIC_WORD, area::MAGIC);
         set(area::VERSION_WORD, u64::from(ix_abi::VERSION));
-        let [_, own, mbufs] = self.sendable();
+        let [mbufs, own, _] = self.sendable();
         let address = options.address.map_or([0; 4], |(address, _)| address);
         for (word, value) in [
             (boot::HEAP_BASE, application::HEAP),

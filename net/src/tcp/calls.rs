@@ -94,7 +94,7 @@ impl Engine {
 
     /// Queues payload by reference; returns how many bytes were accepted. They are referenced
     /// until `Sent` events have covered them, or `Dead`.
-    #[inline]
+    #[inline(always)]
     pub fn send<T: Transmit, E: Events>(
         &mut self,
         _cx: &mut Context<'_, T, E>,
@@ -201,10 +201,14 @@ impl Engine {
         }
         connection.rx_owed -= bytes as u32;
         let head = connection.rx_head;
-        if head != NONE && head == connection.rx_tail && bytes == u64::from(self.rx.get(head).len) {
-            // The common case: the only one, and all of it.
-            connection.rx_head = NONE;
-            connection.rx_tail = NONE;
+        if head != NONE && connection.rx_consumed == 0 && bytes == u64::from(self.rx.get(head).len)
+        {
+            // The common case: all of the first one. (That an echo is sent from returns when the
+            // next request has acknowledged it, so that there are two.)
+            connection.rx_head = self.rx.get(head).next;
+            if connection.rx_head == NONE {
+                connection.rx_tail = NONE;
+            }
             connection.rx_held -= 1;
             self.rx.held -= 1;
             cx.pool.give(MbufId(head));

@@ -95,7 +95,7 @@ impl Connection {
     }
 
     /// Whether the right edge of the window could move by at least `worth`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn window_gain(&self, local: &Local, worth: u32) -> bool {
         let open = self.rcv_adv - self.rcv_nxt;
         // Mostly it is as open as it can be.
