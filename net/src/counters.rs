@@ -60,6 +60,16 @@ counters! {
     icmp_ignored "IxIcmpIgnored",
     /// ICMP echo requests answered.
     icmp_echo_replies "IcmpOutEchoReps",
+    /// Destination unreachable messages that came in.
+    icmp_in_unreachables "IcmpInDestUnreachs",
+    /// Time exceeded messages that came in.
+    icmp_in_time_exceeded "IcmpInTimeExcds",
+    /// Parameter problem messages that came in.
+    icmp_in_parameter_problems "IcmpInParmProbs",
+    /// ICMP errors about segments that are not under way.
+    icmp_out_of_window "TcpExtOutOfWindowIcmps",
+    /// Connections whose segments became shorter because an ICMP error said so.
+    tcp_path_mtu_lowered "IxTcpPathMtuLowered",
     /// Destination unreachable messages sent.
     icmp_out_unreachables "IcmpOutDestUnreachs",
     /// ICMP errors not sent because of the rate limit.

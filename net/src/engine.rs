@@ -8,6 +8,7 @@ use crate::flow::FlowTable;
 use crate::list::{DELIVER, List};
 use crate::neighbor::Neighbors;
 use crate::output_queue::OutputQueue;
+use crate::path_mtu::PathMtus;
 use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
@@ -33,6 +34,7 @@ pub struct Engine {
     pub(crate) connections: Connections,
     pub(crate) time_waits: TimeWaits,
     pub(crate) neighbors: Neighbors,
+    pub(crate) path_mtus: PathMtus,
     pub(crate) wheel: Wheel,
     pub(crate) send_records: SendRecords,
     pub(crate) rx: RxRecords,
@@ -130,6 +132,7 @@ impl Engine {
             connections: Connections::new(config.connections),
             time_waits: TimeWaits::new(config.time_wait),
             neighbors: Neighbors::new(config.neighbors, config.neighbor_reachable.0),
+            path_mtus: PathMtus::new(),
             wheel: Wheel::new(config.connections, now),
             send_records: SendRecords::new(config.send_fragments),
             rx: RxRecords::new(config.mbufs),

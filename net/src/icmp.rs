@@ -1,4 +1,5 @@
-//! ICMP for IPv4 (RFC 792): echo, and errors to those whose packets cannot be delivered.
+//! ICMP for IPv4 (RFC 792): echo, and errors to those whose packets cannot be delivered. Errors that
+//! come in are in `icmp_error`.
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
@@ -28,7 +29,8 @@ pub(crate) enum Unreachable {
 }
 
 impl Engine {
-    /// Answers an echo request by sending its own bytes back. Returns whether the mbuf was kept.
+    /// Answers an echo request by sending its own bytes back, and believes errors as far as they
+    /// deserve it. Returns whether the mbuf was kept.
     pub(crate) fn icmp_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -44,6 +46,9 @@ impl Engine {
         };
         if message.len() < ICMP || fold(sum(message)) != 0xffff {
             self.counters.icmp_in_errors += 1;
+            return false;
+        }
+        if self.icmp_error_arrives(cx, message) {
             return false;
         }
         if icmp.msg_type() != Icmpv4Message::EchoRequest || !self.is_host(packet.source) {

@@ -7,7 +7,7 @@
 //! neighbours), then [`Engine::timers`] and [`Engine::output`].
 //!
 //! Inside, from the wire up: `wire` reads and writes headers; `ip` sorts frames and speaks ARP,
-//! `icmp` ICMP; `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
+//! `icmp` and `icmp_error` ICMP; `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
 //! either direction; `wheel` keeps the timers.
 
 #![no_std]
@@ -22,10 +22,12 @@ mod counters;
 mod engine;
 mod flow;
 mod icmp;
+mod icmp_error;
 mod ip;
 mod list;
 mod neighbor;
 mod output_queue;
+mod path_mtu;
 mod records;
 mod secret;
 mod seq;

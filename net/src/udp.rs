@@ -138,7 +138,9 @@ impl Engine {
         if !self.is_host(destination) {
             return Err(Error::Unreachable);
         }
-        let len = self.datagram_len(payload_len).ok_or(Error::TooLong)?;
+        let len = self
+            .datagram_len(cx, remote.address, payload_len)
+            .ok_or(Error::TooLong)?;
         let mac = self.station_of(cx, remote.address)?;
         let Some(room) = cx.tx.header() else {
             self.counters.udp_send_full += 1;
@@ -165,8 +167,15 @@ impl Engine {
     }
 
     /// Length of a datagram with its header, if it fits into one packet.
-    fn datagram_len(&self, payload_len: u64) -> Option<u16> {
-        let most = u64::from(self.local.mtu) - IPV4 as u64;
+    fn datagram_len<T: Transmit, E: Events>(
+        &self,
+        cx: &Context<'_, T, E>,
+        destination: IpAddress,
+        payload_len: u64,
+    ) -> Option<u16> {
+        let path = self.path_mtus.get(cx.now, destination);
+        let mtu = self.local.mtu.min(path.unwrap_or(u16::MAX));
+        let most = u64::from(mtu) - IPV4 as u64;
         let len = payload_len + UDP as u64;
         (len <= most).then_some(len as u16)
     }

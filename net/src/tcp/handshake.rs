@@ -79,6 +79,7 @@ impl Engine {
         let hash = self.flows.hash(&key);
         self.flows.insert(hash, index);
         let (iss, ts_offset) = self.secret.initial_sequence(&key, now);
+        let mss = self.path_mss(now, key.remote);
         let connection = &mut self.connections[index];
         connection.key = key;
         connection.state = state;
@@ -86,7 +87,7 @@ impl Engine {
         connection.ts_offset = ts_offset;
         connection.heard_at = now.0;
         connection.rcv_scale = self.local.window_scale;
-        connection.mss = self.local.mss;
+        connection.mss = mss;
         connection.rto = self
             .config
             .rto_initial
