@@ -279,11 +279,12 @@ impl Engine {
     }
 
     /// Takes over the segment's window unless the segment is older than the last that did; returns
-    /// whether the window changed.
+    /// whether the window changed. The newer acknowledgement wins, unlike in RFC 9293 3.10.7.4: a
+    /// retransmission that fills a hole acknowledges more, and the window it brings counts from there.
     fn update_window(&mut self, index: u32, segment: &Segment<'_>) -> bool {
         let connection = &mut self.connections[index];
         let (wl1, wl2) = (connection.snd_wl1, connection.snd_wl2);
-        let is_newer = wl1.lt(segment.seq) || (wl1 == segment.seq && wl2.le(segment.ack));
+        let is_newer = wl2.lt(segment.ack) || (wl2 == segment.ack && wl1.le(segment.seq));
         if !is_newer {
             return false;
         }
