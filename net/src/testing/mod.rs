@@ -1,16 +1,20 @@
 //! Fakes to run an engine with on the host: memory, a pool, a NIC's transmit side that checks
 //! what it is asked to do, an event queue ([`Host`]); a wire with seeded faults ([`Link`]); a small
 //! application that sends and verifies streams ([`App`]); and virtual time for two stations
-//! ([`Network`]).
+//! ([`Network`]), whose frames a [`Monitor`] checks; and whole simulations from a seed ([`Scenario`]).
 
 mod app;
 mod host;
 mod link;
+mod monitor;
 mod network;
 mod random;
+mod scenario;
 
-pub use app::{App, Role, Script, stream_byte};
+pub use app::{App, Role, STREAM_PERIOD, Script, stream_byte};
 pub use host::{APP_BUS, Host, Queue, Wire, checked_frame};
 pub use link::{Faults, Link};
+pub use monitor::Monitor;
 pub use network::{EngineStation, Network, Station, frame_text};
 pub use random::Random;
+pub use scenario::{Incident, Outcome, Scenario};

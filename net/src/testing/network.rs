@@ -1,6 +1,6 @@
 //! Two stations over a wire with faults, in virtual time.
 
-use crate::testing::{App, Faults, Host, Link};
+use crate::testing::{App, Faults, Host, Link, Monitor};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -82,6 +82,11 @@ pub struct Network<A: Station, B: Station> {
     pub now: Instant,
     /// The last frames that were sent, readably.
     pub trace: Vec<String>,
+    /// Is told each of them as it is sent.
+    pub print: Option<fn(&str)>,
+    monitor: Monitor,
+    /// What the monitor found first.
+    wrong: Option<String>,
 }
 
 /// Frames that a trace keeps.
@@ -97,6 +102,9 @@ impl<A: Station, B: Station> Network<A, B> {
             back: Link::new(faults.clone(), seed ^ 4),
             now,
             trace: Vec::new(),
+            print: None,
+            monitor: Monitor::default(),
+            wrong: None,
         }
     }
 
@@ -106,6 +114,9 @@ impl<A: Station, B: Station> Network<A, B> {
         let end = self.now.0 + limit;
         loop {
             self.turn();
+            if let Some(wrong) = &self.wrong {
+                return Err(format!("{wrong}\n{}", self.describe()));
+            }
             if self.first.is_done() && self.second.is_done() {
                 return Ok(());
             }
@@ -143,6 +154,7 @@ impl<A: Station, B: Station> Network<A, B> {
         }
         self.first.turn(self.now);
         while let Some(frame) = self.first.take_sent() {
+            self.watch(0, &frame);
             let text = frame_text(&frame);
             let fate = self.there.send(self.now, frame);
             self.note(">", fate, &text);
@@ -152,9 +164,16 @@ impl<A: Station, B: Station> Network<A, B> {
         }
         self.second.turn(self.now);
         while let Some(frame) = self.second.take_sent() {
+            self.watch(1, &frame);
             let text = frame_text(&frame);
             let fate = self.back.send(self.now, frame);
             self.note("<", fate, &text);
+        }
+    }
+
+    fn watch(&mut self, from: usize, frame: &[u8]) {
+        if let Err(wrong) = self.monitor.watch(from, frame) {
+            self.wrong.get_or_insert(wrong);
         }
     }
 
@@ -166,8 +185,11 @@ impl<A: Station, B: Station> Network<A, B> {
             self.trace.remove(0);
         }
         let at = self.now.0 / 1000;
-        self.trace
-            .push(format!("{at:>12} {direction} {fate}{text}"));
+        let line = format!("{at:>12} {direction} {fate}{text}");
+        if let Some(print) = self.print {
+            print(&line);
+        }
+        self.trace.push(line);
     }
 
     /// Goes on to when something happens next.

@@ -1,0 +1,267 @@
+//! Simulations that are made from a seed alone: two engines, several connections, a faulty wire, small
+//! tables, small windows, a clock that jumps, and sometimes a wire that is cut.
+
+use super::{App, EngineStation, Faults, Host, Link, Network, Random, Role, Script};
+use crate::{Config, Endpoint};
+use alloc::format;
+use alloc::string::String;
+use core::net::Ipv4Addr;
+use ix_hal::{Duration, Instant};
+
+/// When simulations start: not at zero.
+const START: Instant = Instant(1 << 40);
+/// After so much virtual time something is stuck.
+const LIMIT: Duration = Duration::from_secs(7200);
+const SEND_RECORDS: u32 = 2048;
+const PORT: u16 = 80;
+
+const ROLES: [[Role; 2]; 4] = [
+    [Role::Closes, Role::Follows],
+    [Role::Follows, Role::Closes],
+    [Role::ShutsDown, Role::ShutsDown],
+    [Role::ShutsDown, Role::Follows],
+];
+
+/// What happens to the wire and the clock on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incident {
+    /// Nothing.
+    None,
+    /// After `at`, the clock jumps ahead by `by`.
+    ClockJump {
+        /// Nanoseconds after the start.
+        at: u64,
+        /// Nanoseconds that are left out.
+        by: u64,
+    },
+    /// After `at`, no frame arrives any more.
+    Cut {
+        /// Nanoseconds after the start.
+        at: u64,
+    },
+}
+
+/// Everything about one simulation.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What it was made from.
+    pub seed: u64,
+    /// What the wire does to frames.
+    pub faults: Faults,
+    /// What else happens.
+    pub incident: Incident,
+    /// Connections, all opened by the first station at the start.
+    pub connections: u64,
+    /// Bytes from the first station to the second on each connection.
+    pub there: u64,
+    /// Bytes back.
+    pub back: u64,
+    /// How each side closes.
+    pub roles: [Role; 2],
+    /// Chance in thousandths that an application keeps received memory for another turn.
+    pub lazy: u32,
+    /// Most bytes of one write, by station.
+    pub write: [u32; 2],
+    /// Longest IP packet, by station.
+    pub mtu: [u16; 2],
+    /// Receive window, by station.
+    pub rx_window: [u32; 2],
+}
+
+/// How a simulation went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Virtual time that it took, in nanoseconds.
+    pub time: u64,
+    /// Frames sent by both stations.
+    pub frames: u64,
+    /// Bytes verified by both applications.
+    pub verified: u64,
+}
+
+impl Scenario {
+    /// The simulation of that number.
+    pub fn new(seed: u64) -> Self {
+        let random = &mut Random::new(seed);
+        let windows = [1000, 4000, 16 << 10, 64 << 10, 256 << 10];
+        let mut pair = |low: u64, high: u64| [(); 2].map(|()| low + random.below(high - low + 1));
+        let [write, mtu, window] = [pair(1, 10_000), pair(576, 1500), pair(0, 4)];
+        Self {
+            seed,
+            faults: some_faults(random),
+            incident: some_incident(random),
+            connections: 1 + random.below(6),
+            there: some_length(random),
+            back: some_length(random),
+            roles: ROLES[random.below(4) as usize],
+            lazy: random.below(900) as u32,
+            write: write.map(|bytes| bytes as u32),
+            mtu: mtu.map(|bytes| bytes as u16),
+            rx_window: window.map(|index| windows[index as usize]),
+        }
+    }
+
+    /// Runs it; the error says what is wrong. With `trace`, each frame is described to it at once.
+    ///
+    /// # Panics
+    /// If an application receives what was not sent, or an event that may not come.
+    pub fn run(&self, trace: Option<fn(&str)>) -> Result<Outcome, String> {
+        let scripts = [
+            self.script(0, self.there, self.back),
+            self.script(1, self.back, self.there),
+        ];
+        let [first, second] = [0, 1].map(|side| self.station(side, &scripts[side]));
+        let mut network = Network::new(first, second, &self.faults, self.seed, START);
+        network.print = trace;
+        let listening = network.second.host.engine.listen(PORT);
+        listening.map_err(|error| format!("listen: {error:?}"))?;
+        let server = Endpoint {
+            address: Ipv4Addr::new(10, 0, 0, 2).into(),
+            port: PORT,
+        };
+        for _ in 0..self.connections {
+            let EngineStation { host, app } = &mut network.first;
+            app.connect(host, server, scripts[0].clone())
+                .map_err(|error| format!("connect: {error:?}"))?;
+        }
+        match self.incident {
+            Incident::None => {}
+            Incident::ClockJump { at, by } => {
+                network.run_for(at);
+                network.now.0 += by;
+            }
+            Incident::Cut { at } => {
+                network.run_for(at);
+                let silence = Faults {
+                    loss: 1000,
+                    ..Faults::default()
+                };
+                network.there = Link::new(silence.clone(), self.seed);
+                network.back = Link::new(silence, self.seed);
+            }
+        }
+        network.run(LIMIT.0)?;
+        self.check(&network)
+            .map_err(|wrong| format!("{wrong}\n{}", network.describe()))?;
+        Ok(Outcome {
+            time: network.now.0 - START.0,
+            frames: network.first.host.wire.frames + network.second.host.wire.frames,
+            verified: network.first.app.verified + network.second.app.verified,
+        })
+    }
+
+    fn script(&self, side: usize, send: u64, expect: u64) -> Script {
+        Script {
+            send,
+            expect,
+            write: self.write[side],
+            lazy: self.lazy,
+            role: self.roles[side],
+        }
+    }
+
+    fn station(&self, side: usize, script: &Script) -> EngineStation {
+        let last = side as u8 + 1;
+        let is_cut = matches!(self.incident, Incident::Cut { .. });
+        let config = Config {
+            mac: [2, 0, 0, 0, 0, last],
+            ipv4: Ipv4Addr::new(10, 0, 0, last),
+            secret: [last ^ self.seed as u8; 16],
+            mtu: self.mtu[side],
+            rx_window: self.rx_window[side],
+            connections: 64,
+            half_open: 32,
+            time_wait: 64,
+            neighbors: 8,
+            send_fragments: SEND_RECORDS,
+            mbufs: 1024,
+            mbufs_held: 900,
+            out_of_order: 512,
+            send_limit: 64 << 10,
+            // One who only waits finds out about a cut by asking.
+            keepalive: is_cut.then_some(Duration::from_secs(30)),
+            ..Config::default()
+        };
+        let mut host = Host::new(config, START, 1 << 18);
+        let app = App::new(&mut host, script.clone(), self.seed ^ u64::from(last));
+        EngineStation { host, app }
+    }
+
+    /// Everything was delivered, unless the wire was cut, and everything came back.
+    fn check(&self, network: &Network<EngineStation, EngineStation>) -> Result<(), &'static str> {
+        let sides = [(&network.first, self.back), (&network.second, self.there)];
+        for (EngineStation { host, app }, expected) in sides {
+            if !matches!(self.incident, Incident::Cut { .. }) {
+                ensure(app.connected == self.connections, "not all connected")?;
+                ensure(app.failed == 0, "a handshake failed")?;
+                ensure(
+                    app.verified == self.connections * expected,
+                    "not everything was delivered",
+                )?;
+            }
+            ensure(host.mbufs_out() == 0, "mbufs were not returned")?;
+            ensure(
+                host.engine.connections() == 0,
+                "connections were not released",
+            )?;
+            ensure(
+                host.engine.free_send_records() == SEND_RECORDS,
+                "send records were not released",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn ensure(holds: bool, otherwise: &'static str) -> Result<(), &'static str> {
+    holds.then_some(()).ok_or(otherwise)
+}
+
+/// Faults of every kind; one wire in eight is perfect, and one in eight loses every tenth frame.
+fn some_faults(random: &mut Random) -> Faults {
+    let delay = random.below(5_000_000);
+    let scale = random.below(8);
+    let perfect = Faults {
+        delay,
+        ..Faults::default()
+    };
+    if scale == 0 {
+        return perfect;
+    }
+    Faults {
+        loss: if scale == 7 {
+            100
+        } else {
+            random.below(50) as u32
+        },
+        duplication: random.below(50) as u32,
+        corruption: random.below(30) as u32,
+        reordering: random.below(100) as u32,
+        jitter: random.below(1_000_000),
+        reorder_delay: random.below(10_000_000),
+        ..perfect
+    }
+}
+
+fn some_incident(random: &mut Random) -> Incident {
+    let at = random.below(200_000_000);
+    match random.below(16) {
+        0 => Incident::Cut { at },
+        // Below the time after which a handshake is given up.
+        1 | 2 => Incident::ClockJump {
+            at,
+            by: random.below(10_000_000_000),
+        },
+        _ => Incident::None,
+    }
+}
+
+/// Nothing, a few bytes, or up to 100 kB.
+fn some_length(random: &mut Random) -> u64 {
+    match random.below(8) {
+        0 => 0,
+        1 => 1 + random.below(100),
+        2..=6 => random.below(30_000),
+        _ => random.below(100_000),
+    }
+}
