@@ -6,6 +6,7 @@ mod demo;
 mod image;
 mod run;
 mod setup;
+mod sim;
 mod test;
 
 use anyhow::Result;
@@ -19,6 +20,7 @@ pub enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Test(test::Args),
+    Sim(sim::Args),
     Bench(bench::Args),
     Ci(ci::Args),
 }
@@ -32,6 +34,7 @@ impl Command {
             Command::Run(args) => run::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Test(args) => test::run(&args),
+            Command::Sim(args) => sim::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Ci(args) => ci::run(&args),
         }

@@ -7,12 +7,13 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::child;
-use crate::command::image;
+use crate::command::{image, sim};
 use crate::failure::{Reported, bad_input};
 use crate::step::say;
 use crate::workspace;
 
-/// Run the tests: first those on the host, then those on booted machines, then those under real KVM.
+/// Run the tests: first those on the host, then ten thousand simulations, then those with Linux as the
+/// engine's peer, then those on booted machines, then those under real KVM.
 ///
 /// Installs and builds what they need. The last line is the sum of all stages.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,9 @@ pub struct Args {
     stage: Option<Stage>,
     /// Run only the tests whose name contains this.
     filter: Option<String>,
+    /// Let the bulk transfers between Linux and the engine carry 1 GiB instead of 64 MiB.
+    #[arg(long)]
+    full: bool,
 }
 
 /// Tests that need the same surroundings.
@@ -29,6 +33,10 @@ pub struct Args {
 enum Stage {
     /// On the host, without a virtual machine.
     Host,
+    /// Of the engine over a faulty wire in virtual time, ten thousand seeds; counted as one.
+    Simulation,
+    /// On the host as root, with Linux's TCP at the other end of the engine's wire.
+    LinuxPeer,
     /// On booted machines, with Linux at the other end of the wire.
     Boot,
     /// The same image under Linux's KVM, which runs in an emulated virtualization-capable CPU.
@@ -48,12 +56,13 @@ impl Args {
         Args {
             stage: None,
             filter: None,
+            full: false,
         }
     }
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let total = run_stages(args.stage, args.filter.as_deref())?;
+    let total = run_stages(args)?;
     if total == Count::default() {
         return Err(bad_input("no test has that in its name"));
     }
@@ -64,21 +73,23 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn run_stages(only: Option<Stage>, filter: Option<&str>) -> Result<Count> {
+fn run_stages(args: &Args) -> Result<Count> {
     crate::setup::run()?;
     let stages: Vec<Stage> = Stage::value_variants()
         .iter()
         .copied()
-        .filter(|stage| only.is_none_or(|only| only == *stage))
+        .filter(|stage| args.stage.is_none_or(|only| only == *stage))
+        // Seeds have no names.
+        .filter(|stage| args.filter.is_none() || *stage != Stage::Simulation)
         .collect();
-    if stages != [Stage::Host] {
+    if stages.iter().any(|stage| stage.boots()) {
         image::build(None)?;
     }
     let mut total = Count::default();
     let mut summary = Vec::new();
     for stage in stages {
         let started = Instant::now();
-        let count = run_stage(stage, filter)?;
+        let count = run_stage(stage, args)?;
         summary.push((stage, count, started.elapsed()));
         total.passed += count.passed;
         total.failed += count.failed;
@@ -89,24 +100,30 @@ fn run_stages(only: Option<Stage>, filter: Option<&str>) -> Result<Count> {
     Ok(total)
 }
 
-fn run_stage(stage: Stage, filter: Option<&str>) -> Result<Count> {
+fn run_stage(stage: Stage, args: &Args) -> Result<Count> {
     say(&format!("test: {}", name(stage)));
     let mut count = Count::default();
-    let result = child::show(command(stage, filter), |line| count.read(line));
-    if stage != Stage::Host {
+    let result = child::show(command(stage, args), |line| count.read(line));
+    if stage.boots() {
         // Tests that were killed cannot remove their machines' namespaces.
         ix_machine::run_dir::remove_all_abandoned();
     }
-    if !result?.success() && count.failed == 0 {
+    match result?.success() {
         // Something did not compile, or a test program died.
-        count.failed = 1;
+        false if count.failed == 0 => count.failed = 1,
+        true if stage == Stage::Simulation => count.passed = 1,
+        _ => {}
     }
     Ok(count)
 }
 
-fn command(stage: Stage, filter: Option<&str>) -> Command {
+fn command(stage: Stage, args: &Args) -> Command {
     let mut command = match stage {
         Stage::Host => workspace::cargo(&["test", "--workspace", "--no-fail-fast"]),
+        Stage::Simulation => return sim::test_command(),
+        Stage::LinuxPeer => {
+            workspace::cargo(&["test", "-p", "ix-linux-peer", "--release", "--no-fail-fast"])
+        }
         Stage::Boot => workspace::cargo(&[
             "test",
             "-p",
@@ -119,12 +136,22 @@ fn command(stage: Stage, filter: Option<&str>) -> Command {
         ]),
         Stage::Kvm => workspace::cargo(&["test", "-p", "ix-nested-kvm", "--no-fail-fast"]),
     };
-    command.arg("--").args(filter);
+    if args.full {
+        command.env("IX_PEER_MIB", "1024");
+    }
+    command.arg("--").args(args.filter.as_deref());
     if stage != Stage::Host {
         // One machine at a time: two would share the processors that the other one's clock needs.
         command.args(["--ignored", "--test-threads=1"]);
     }
     command
+}
+
+impl Stage {
+    /// Whether it runs virtual machines.
+    fn boots(self) -> bool {
+        matches!(self, Stage::Boot | Stage::Kvm)
+    }
 }
 
 impl Count {
@@ -162,6 +189,8 @@ fn summary_line(stage: Stage, count: Count, time: Duration) -> String {
 fn name(stage: Stage) -> &'static str {
     match stage {
         Stage::Host => "host",
+        Stage::Simulation => "simulation",
+        Stage::LinuxPeer => "Linux as the peer",
         Stage::Boot => "booted machines",
         Stage::Kvm => "real KVM",
     }
@@ -194,7 +223,11 @@ mod tests {
     #[test]
     fn machines_run_one_at_a_time() {
         let args = |stage| {
-            let command = command(stage, Some("ping"));
+            let args = Args {
+                filter: Some("ping".to_owned()),
+                ..Args::everything()
+            };
+            let command = command(stage, &args);
             command
                 .get_args()
                 .map(|arg| arg.to_str().unwrap().to_owned())
@@ -202,6 +235,8 @@ mod tests {
                 .join(" ")
         };
         assert_eq!(args(Stage::Host), "test --workspace --no-fail-fast -- ping");
-        assert!(args(Stage::Boot).ends_with("-- ping --ignored --test-threads=1"));
+        for stage in [Stage::LinuxPeer, Stage::Boot, Stage::Kvm] {
+            assert!(args(stage).ends_with("-- ping --ignored --test-threads=1"));
+        }
     }
 }

@@ -1,0 +1,148 @@
+//! An engine on a wire, in real time.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use ix_net::testing::{App, Host};
+use ix82599::wire::{Impairment, MAX_FRAME_BYTES, Wire as _};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+use super::{Tally, Wire};
+
+/// Linux's address.
+pub const LINUX: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+/// The engine's address.
+pub const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+
+/// Frames taken in one round, as the dataplane does.
+const BATCH: usize = 64;
+/// How long it sleeps at most.
+const NAP: Duration = Duration::from_millis(1);
+
+/// What runs on top of the engine.
+pub trait Application {
+    /// Deals with the events that have come up, and makes calls.
+    fn turn(&mut self, host: &mut Host);
+}
+
+impl Application for App {
+    fn turn(&mut self, host: &mut Host) {
+        App::turn(self, host);
+    }
+}
+
+/// The engine at the other end of Linux's wire.
+pub struct Station {
+    /// The engine and its surroundings.
+    pub host: Host,
+    /// The wire.
+    pub wire: Wire,
+    /// What Linux sent.
+    pub from_linux: Tally,
+    /// What the engine sent.
+    pub from_engine: Tally,
+    start: Instant,
+    frame: Vec<u8>,
+}
+
+impl Station {
+    /// An engine with `app_bytes` of application memory, on a wire that does `impairment` to frames.
+    pub fn new(impairment: Impairment, app_bytes: usize) -> Self {
+        let config = ix_net::Config {
+            ipv4: ENGINE,
+            secret: *b"not so secret...",
+            ..ix_net::Config::default()
+        };
+        Self {
+            host: Host::new(config, ix_hal::Instant(1 << 40), app_bytes),
+            wire: Wire::new(LINUX, impairment),
+            from_linux: Tally::default(),
+            from_engine: Tally::default(),
+            start: Instant::now(),
+            frame: vec![0; MAX_FRAME_BYTES],
+        }
+    }
+
+    /// Runs until `done`, for at most `limit`; sleeps while there is nothing to do.
+    pub fn run<A: Application>(
+        &mut self,
+        app: &mut A,
+        limit: Duration,
+        mut done: impl FnMut(&mut A, &mut Host) -> bool,
+    ) {
+        let begin = Instant::now();
+        loop {
+            let frames = self.turn(app);
+            if done(app, &mut self.host) {
+                return;
+            }
+            assert!(
+                begin.elapsed() < limit,
+                "stuck for {limit:?}: {:?}, {:?}\n{:?}",
+                self.from_linux,
+                self.from_engine,
+                self.host
+                    .engine
+                    .counters()
+                    .iter()
+                    .filter(|(_, value)| *value != 0)
+                    .collect::<Vec<_>>()
+            );
+            if frames == 0 {
+                self.nap();
+            }
+        }
+    }
+
+    /// Runs for some time whatever happens.
+    pub fn run_for(&mut self, app: &mut impl Application, span: Duration) {
+        let begin = Instant::now();
+        let limit = span + Duration::from_secs(60);
+        self.run(app, limit, |_, _| begin.elapsed() >= span);
+    }
+
+    /// One round: frames in, the application, timers, frames out. Returns how many frames went by.
+    fn turn(&mut self, app: &mut impl Application) -> usize {
+        let elapsed = self.start.elapsed().as_nanos() as u64;
+        self.host.now = ix_hal::Instant((1 << 40) + elapsed);
+        self.wire.tap.advance(elapsed);
+        let mut count = 0;
+        while count < BATCH {
+            let received = self.wire.tap.receive(&mut self.frame);
+            let Some(len) = received.expect("the TAP receives") else {
+                break;
+            };
+            self.from_linux.read(&self.frame[..len]);
+            self.host.receive(&self.frame[..len]);
+            count += 1;
+        }
+        app.turn(&mut self.host);
+        self.host.turn();
+        while let Some(frame) = self.host.wire.sent.pop_front() {
+            self.from_engine.read(&frame);
+            // A full queue loses the frame, as a switch does.
+            let _ = self.wire.tap.send(&frame);
+            count += 1;
+        }
+        count
+    }
+
+    fn nap(&self) {
+        let engine = &self.host.engine;
+        if engine.has_pending_output() || !self.host.queue.events.is_empty() {
+            return;
+        }
+        let until = engine.next_deadline().map_or(u64::MAX, |at| at.0);
+        let nap = until
+            .saturating_sub(self.host.now.0)
+            .min(NAP.as_nanos() as u64);
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: nap as i64,
+        };
+        let readiness = self.wire.tap.readiness().expect("a TAP has a descriptor");
+        let mut readiness = [PollFd::from_borrowed_fd(readiness, PollFlags::IN)];
+        poll(&mut readiness, Some(&timeout)).expect("poll the TAP");
+    }
+}
