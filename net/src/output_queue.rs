@@ -58,7 +58,7 @@ impl OutputQueue {
 
     #[inline]
     fn slot(&self, position: u32) -> usize {
-        position as usize & (self.entries.len() - 1)
+        (position & (self.entries.len() as u32).wrapping_sub(1)) as usize
     }
 }
 

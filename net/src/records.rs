@@ -84,7 +84,7 @@ impl SendRecords {
     }
 
     /// A record for newly queued data, unless only the reserve is left.
-    #[inline]
+    #[inline(always)]
     pub fn queue(&mut self, bus: u64, len: u32, seq: Seq) -> Option<u32> {
         if self.available <= self.reserve {
             return None;

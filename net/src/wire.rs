@@ -164,18 +164,14 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// A TCP segment in a frame of the usual shape: IPv4 and TCP without options, except for the
-/// timestamps option in its usual place. Fields are read when asked for.
+/// A TCP segment in a frame of the usual shape: IPv4 without options, and TCP. Fields are read when
+/// asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QuickSegment<'a> {
     header: &'a [u8; TCP_HEADERS],
-    option: &'a [u8; 8],
-    /// Whether the timestamps option is there.
-    pub has_timestamp: bool,
-    /// Where in the frame the payload starts.
-    pub payload: u16,
-    /// Bytes of payload.
-    pub len: u16,
+    frame: &'a [u8],
+    /// Where in the frame the IP packet ends.
+    end: u32,
 }
 
 /// The first six bytes of a frame to a MAC address, as one little-endian word shifted left by 16.
@@ -191,35 +187,30 @@ impl<'a> QuickSegment<'a> {
         // Shorter ones would have been padded to 60 bytes.
         let header = frame.first_chunk::<TCP_HEADERS>()?;
         let destination_mac = u64::from_le_bytes(*header.first_chunk::<8>()?) << 16;
-        let ip_len = u32::from(be16(header, 16));
+        let end = ETHERNET as u32 + u32::from(be16(header, 16));
         // EtherType, version and header length in one word, whatever the traffic class.
         if destination_mac != mac_word
             || be32(header, 12) & 0xffff_ff00 != 0x0800_4500
             || be16(header, 20) & 0x3fff != 0
             || header[23] != PROTOCOL_TCP
             || be32(header, 30) != address
-            || ETHERNET as u32 + ip_len > frame.len() as u32
+            || end > frame.len() as u32
         {
             return None;
         }
-        let mut option = header.first_chunk::<8>()?;
-        let has_timestamp = header[46] == 0x80;
-        if has_timestamp {
-            option = frame.get(TCP_HEADERS..)?.first_chunk::<8>()?;
-            if be32(option, 0) != TIMESTAMPS_PADDED {
-                return None;
-            }
-        } else if header[46] != 0x50 {
+        Some(Self { header, frame, end })
+    }
+
+    /// Bytes of payload, if all headers together have `headers` bytes and the packet has as many.
+    #[inline(always)]
+    pub fn payload_behind(&self, headers: u8) -> Option<u16> {
+        let headers = u32::from(headers);
+        // The data offset counts words, in the high half of its byte.
+        let data_offset = (headers - (ETHERNET + IPV4) as u32) << 2;
+        if u32::from(self.header[46]) != data_offset {
             return None;
         }
-        let headers = (IPV4 + TCP) as u32 + if has_timestamp { 12 } else { 0 };
-        Some(Self {
-            header,
-            option,
-            has_timestamp,
-            payload: (ETHERNET as u32 + headers) as u16,
-            len: ip_len.checked_sub(headers)? as u16,
-        })
+        self.end.checked_sub(headers).map(|len| len as u16)
     }
 
     /// Flow that it belongs to.
@@ -255,10 +246,11 @@ impl<'a> QuickSegment<'a> {
         be16(self.header, 48)
     }
 
-    /// TSval, if [`Self::has_timestamp`].
+    /// TSval, if the timestamps option is in its usual place.
     #[inline(always)]
-    pub fn timestamp(&self) -> u32 {
-        be32(self.option, 4)
+    pub fn timestamp(&self) -> Option<u32> {
+        let option = self.frame.get(TCP_HEADERS..)?.first_chunk::<8>()?;
+        (be32(option, 0) == TIMESTAMPS_PADDED).then(|| be32(option, 4))
     }
 }
 

@@ -136,7 +136,7 @@ impl EventWriter {
         self.area.words[area::EVENT_COUNT].store(self.count as u64, Relaxed);
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, first: u64, second: u64, third: u64, fourth: u64) {
         let base = area::EVENTS + (self.count & (EVENT_CAPACITY - 1)) * event::WORDS;
         self.area.words[base].store(first, Relaxed);
@@ -148,7 +148,8 @@ impl EventWriter {
 }
 
 impl Events for EventWriter {
-    #[inline]
+    /// Inlined, because its callers know the kind of their event: what is left are four stores.
+    #[inline(always)]
     fn push(&mut self, event: Event) {
         debug_assert!(self.room() > 0, "the cycle promised room that is not there");
         if self.room() == 0 {

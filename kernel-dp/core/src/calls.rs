@@ -37,6 +37,8 @@ pub(crate) fn execute<N: Nic>(
     }
 }
 
+/// What seldom runs gets what it needs word by word, so that the copy of the call stays in
+/// registers for what runs often.
 #[inline]
 fn dispatch<N: Nic>(
     area: Area,
@@ -53,13 +55,26 @@ fn dispatch<N: Nic>(
         CallNumber::Close => engine.close(cx, handle).map(|()| 0),
         CallNumber::Shutdown => engine.shutdown(cx, handle).map(|()| 0),
         CallNumber::Abort => engine.abort(cx, handle).map(|()| 0),
-        CallNumber::Connect => connect(engine, cx, call),
-        CallNumber::Listen => engine.listen(port(call)?).map(|()| 0),
-        CallNumber::Unlisten => engine.unlisten(port(call)?).map(|()| 0),
-        CallNumber::UdpSend => udp_send(area, engine, sendable, cx, call).map(|()| 0),
+        CallNumber::Connect => {
+            let remote = Endpoint {
+                address: IpAddress::from_words(call.argument, call.last),
+                port: port(call.small)?,
+            };
+            connect(engine, cx, call.handle, remote)
+        }
+        CallNumber::Listen => engine.listen(port(call.small)?).map(|()| 0),
+        CallNumber::Unlisten => engine.unlisten(port(call.small)?).map(|()| 0),
+        CallNumber::UdpSend => {
+            let remote = Endpoint {
+                address: IpAddress::from_words(call.argument, call.last),
+                port: (call.small >> 16) as u16,
+            };
+            let local_port = call.small as u16;
+            udp_send(area, engine, sendable, cx, call.handle, local_port, remote).map(|()| 0)
+        }
         CallNumber::UdpRecvDone => udp_recv_done(engine, cx, call.handle).map(|()| 0),
-        CallNumber::UdpBind => engine.udp_bind(port(call)?).map(|()| 0),
-        CallNumber::UdpUnbind => engine.udp_unbind(port(call)?).map(|()| 0),
+        CallNumber::UdpBind => engine.udp_bind(port(call.small)?).map(|()| 0),
+        CallNumber::UdpUnbind => engine.udp_unbind(port(call.small)?).map(|()| 0),
     }
 }
 
@@ -77,29 +92,31 @@ fn sendv<N: Nic>(
     if entries == 0 || entries > SENDV_MAX || first > SCATTER_GATHER_CAPACITY - entries {
         return Err(Error::Invalid);
     }
+    let handle = Handle(call.handle);
     if entries != 1 {
-        return send_several(area, engine, sendable, cx, call);
+        return send_several(area, engine, sendable, cx, handle, first, entries);
     }
     let (address, len) = area.scatter_gather(first);
     let fragment = sendable.translate(address, len).ok_or(Error::BadAddress)?;
-    let accepted = engine.send(cx, Handle(call.handle), &[fragment])?;
+    let accepted = engine.send(cx, handle, &[fragment])?;
     Ok(i64::from(accepted))
 }
 
-/// The same for more entries than one, whose number and place [`sendv`] has checked. Apart, because
-/// filling the array costs more than all else about a call with one entry.
+/// The same for more entries than one, at most [`SENDV_MAX`]. Apart, because filling the array costs
+/// more than all else about a call with one entry.
 #[inline(never)]
 fn send_several<N: Nic>(
     area: Area,
     engine: &mut Engine,
     sendable: &Sendable,
     cx: &mut Context<'_, N, EventWriter>,
-    call: RawCall,
+    handle: Handle,
+    first: usize,
+    entries: usize,
 ) -> Result<i64, Error> {
     let mut fragments = [Fragment::default(); SENDV_MAX];
-    let fragments = &mut fragments[..call.small as usize];
-    let fragments = gather(area, sendable, call.argument as usize, fragments)?;
-    let accepted = engine.send(cx, Handle(call.handle), fragments)?;
+    let fragments = gather(area, sendable, first, &mut fragments[..entries])?;
+    let accepted = engine.send(cx, handle, fragments)?;
     Ok(i64::from(accepted))
 }
 
@@ -119,39 +136,34 @@ fn gather<'a>(
 fn connect<N: Nic>(
     engine: &mut Engine,
     cx: &mut Context<'_, N, EventWriter>,
-    call: RawCall,
+    cookie: u64,
+    remote: Endpoint,
 ) -> Result<i64, Error> {
-    let address = IpAddress::from_words(call.argument, call.last);
-    let remote = Endpoint {
-        address,
-        port: port(call)?,
-    };
-    let handle = engine.connect(cx, call.handle, remote)?;
+    let handle = engine.connect(cx, cookie, remote)?;
     // Handles keep their top bit clear, so that a result tells them from errors.
     i64::try_from(handle.0).map_err(|_| Error::Exhausted)
 }
 
-/// Sends one datagram, whole or not at all.
+/// Sends one datagram, whole or not at all. `payload` names the entries: their number in the low
+/// half, the first one in the high half.
 #[inline(never)]
 fn udp_send<N: Nic>(
     area: Area,
     engine: &mut Engine,
     sendable: &Sendable,
     cx: &mut Context<'_, N, EventWriter>,
-    call: RawCall,
+    payload: u64,
+    local_port: u16,
+    remote: Endpoint,
 ) -> Result<(), Error> {
-    let entries = call.handle as u32 as usize;
-    let first = (call.handle >> 32) as usize;
+    let entries = payload as u32 as usize;
+    let first = (payload >> 32) as usize;
     if entries > UDP_SEND_MAX || first > SCATTER_GATHER_CAPACITY - entries {
         return Err(Error::Invalid);
     }
     let mut fragments = [Fragment::default(); UDP_SEND_MAX];
     let fragments = gather(area, sendable, first, &mut fragments[..entries])?;
-    let remote = Endpoint {
-        address: IpAddress::from_words(call.argument, call.last),
-        port: (call.small >> 16) as u16,
-    };
-    engine.udp_send(cx, call.small as u16, remote, fragments)
+    engine.udp_send(cx, local_port, remote, fragments)
 }
 
 /// An address outside of the pool names no buffer, just as one of a buffer that is not held.
@@ -166,8 +178,8 @@ fn udp_recv_done<N: Nic>(
     engine.udp_recv_done(cx, MbufId(index))
 }
 
-fn port(call: RawCall) -> Result<u16, Error> {
-    u16::try_from(call.small)
+fn port(small: u32) -> Result<u16, Error> {
+    u16::try_from(small)
         .ok()
         .filter(|&port| port != 0)
         .ok_or(Error::Invalid)

@@ -107,26 +107,24 @@ impl Engine {
             return self.send_unusual(index, fragments);
         }
         let queued = connection.snd_end - connection.snd_una;
-        let accepted = match fragments {
+        if let [Fragment { bus, len }] = *fragments
+            && len != 0
+            && connection.send_cursor == NONE
+            && len <= self.local.send_limit.saturating_sub(queued)
+        {
             // The common case: one piece, and nothing unsent before it.
-            [Fragment { bus, len }]
-                if *len != 0
-                    && connection.send_cursor == NONE
-                    && *len <= self.local.send_limit.saturating_sub(queued) =>
-            {
-                let (bus, len) = (*bus, *len);
-                let Some(record) = self.send_records.queue(bus, len, connection.snd_end) else {
-                    self.counters.tcp_send_records_exhausted += 1;
-                    return Ok(0);
-                };
-                connection.append(&mut self.send_records, record, len);
-                len
+            let Some(record) = self.send_records.queue(bus, len, connection.snd_end) else {
+                self.counters.tcp_send_records_exhausted += 1;
+                return Ok(0);
+            };
+            connection.append(&mut self.send_records, record, len);
+            if connection.wants_output() {
+                self.dirty.push(index);
             }
-            _ => self.queue_pieces(index, fragments),
-        };
-        if self.connections[index].wants_output() {
-            self.dirty.push(index);
+            return Ok(len);
         }
+        let accepted = self.queue_pieces(index, fragments);
+        self.mark_dirty(index);
         Ok(accepted)
     }
 

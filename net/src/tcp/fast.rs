@@ -35,13 +35,21 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(index) else {
             return false;
         };
-        let (seq, ack) = (segment.seq(), segment.ack());
-        let acked = ack - connection.snd_una;
-        let len = u32::from(segment.len);
         if connection.state != State::Established
             || !connection.slow.is_empty()
             || connection.key != key
-            || segment.control() & !control::PSH != control::ACK
+        {
+            return false;
+        }
+        // The peer's headers are as long as ours: timestamps are in both or in none (RFC 7323 3.2).
+        let offset = connection.template_len;
+        let Some(len) = segment.payload_behind(offset) else {
+            return false;
+        };
+        let (offset, payload_len, len) = (u16::from(offset), len, u32::from(len));
+        let (seq, ack) = (segment.seq(), segment.ack());
+        let acked = ack - connection.snd_una;
+        if segment.control() & !control::PSH != control::ACK
             || seq != connection.rcv_nxt
             || acked > connection.in_flight()
             || acked | len == 0
@@ -49,12 +57,13 @@ impl Engine {
             || self.rx.held >= self.local.mbufs_held
             || connection.rx_held >= self.local.rx_mbufs
             || frame.checksum != RxChecksum::Good
-            || segment.has_timestamp != connection.flags.contains(Flags::TIMESTAMPS)
         {
             return false;
         }
-        if segment.has_timestamp {
-            let value = segment.timestamp();
+        if connection.flags.contains(Flags::TIMESTAMPS) {
+            let Some(value) = segment.timestamp() else {
+                return false;
+            };
             if (value.wrapping_sub(connection.ts_recent) as i32) < 0 {
                 return false;
             }
@@ -89,12 +98,12 @@ impl Engine {
             cx.pool.give(frame.mbuf);
         } else {
             wants_output = true;
-            connection.take_payload(&mut self.rx, frame.mbuf, segment.payload, segment.len);
+            connection.take_payload(&mut self.rx, frame.mbuf, offset, payload_len);
             cx.events.push(Event::Recv {
                 cookie: connection.cookie,
                 mbuf: frame.mbuf,
-                offset: segment.payload,
-                len: segment.len,
+                offset,
+                len: payload_len,
             });
         }
         if wants_output && connection.wants_output() {
@@ -127,7 +136,7 @@ impl Engine {
             || len > u32::from(connection.mss)
             || flight + len > connection.cwnd.min(connection.snd_wnd)
             || (flight != 0 && self.local.nagle)
-            || cx.now.0.saturating_sub(connection.sent_at) > connection.rto
+            || connection.sent_at + connection.rto < cx.now.0
         {
             return false;
         }
