@@ -14,7 +14,9 @@
 //!
 //! # Life of a connection
 //! - `knock(handle)`: a peer asks. The application answers `accept(handle, cookie)` or
-//!   `close(handle)` (reset). No SYN-ACK leaves before `accept`. A knock nobody answers within the
+//!   `close(handle)` (reset). No SYN-ACK leaves before `accept`, except in a flood of SYNs: then
+//!   the kernel may answer with a SYN cookie unasked, the knock comes when the peer has completed
+//!   the handshake, and `connected` follows `accept` at once. A knock nobody answers within the
 //!   handshake timeout, or that the peer withdraws, ends with `dead(cookie = 0, handle)`, and the
 //!   handle is gone.
 //! - `connected(cookie, outcome)`: the handshake of an accepted or a connecting one completed, or

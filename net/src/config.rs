@@ -32,8 +32,12 @@ pub struct Config {
 
     /// Connections in any state but TIME-WAIT. When full, SYNs are dropped and `connect` fails.
     pub connections: u32,
-    /// Connections that have not completed a passive handshake. When full, SYNs are dropped.
+    /// Connections that have not completed a passive handshake. When full, SYNs are answered with
+    /// cookies, or dropped.
     pub half_open: u32,
+    /// Whether SYNs are answered with cookies (RFC 4987) while `half_open` is exhausted. Such a
+    /// SYN-ACK leaves before the application was asked; its knock comes when the peer has answered.
+    pub syn_cookies: bool,
     /// Entries of the TIME-WAIT table. When full, the oldest gives way.
     pub time_wait: u32,
     /// Entries of the neighbour (ARP) cache. When full, the least recently confirmed gives way.
@@ -117,6 +121,7 @@ impl Default for Config {
             secret: [0; 16],
             connections: 4096,
             half_open: 1024,
+            syn_cookies: true,
             time_wait: 16_384,
             neighbors: 256,
             listeners: 64,

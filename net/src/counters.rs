@@ -114,10 +114,17 @@ counters! {
     tcp_out_resets "TcpOutRsts",
     /// RSTs not sent because of the rate limit.
     tcp_resets_limited "IxTcpResetsLimited",
-    /// SYNs dropped because the half-open or the connection table is full.
+    /// SYNs dropped, or answered with a cookie, because the half-open or the connection table is
+    /// full.
     tcp_listen_overflows "TcpExtListenOverflows",
     /// SYNs dropped for any reason.
     tcp_listen_drops "TcpExtListenDrops",
+    /// SYNs answered with a cookie.
+    tcp_cookies_sent "TcpExtSyncookiesSent",
+    /// Cookies that came back.
+    tcp_cookies_received "TcpExtSyncookiesRecv",
+    /// Segments that should have held a cookie and did not.
+    tcp_cookies_failed "TcpExtSyncookiesFailed",
     /// Knocks that the application refused.
     tcp_knocks_refused "IxTcpKnocksRefused",
     /// Handshakes that timed out.

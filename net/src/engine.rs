@@ -44,6 +44,8 @@ pub struct Engine {
     pub(crate) delivering: List<DELIVER>,
     /// Connections that have not completed a passive handshake.
     pub(crate) half_open: u32,
+    /// Until when a SYN cookie may come back.
+    pub(crate) cookies_until: u64,
     pub(crate) secret: Secret,
     pub(crate) challenge_limit: RateLimit,
     pub(crate) reset_limit: RateLimit,
@@ -139,6 +141,7 @@ impl Engine {
             dirty: OutputQueue::new(config.connections),
             delivering: List::new(),
             half_open: 0,
+            cookies_until: 0,
             secret,
             challenge_limit: RateLimit::new(config.challenge_acks),
             reset_limit: RateLimit::new(config.resets),

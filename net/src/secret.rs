@@ -18,6 +18,7 @@ enum Purpose {
     SequenceAndTimestamp = 1,
     Port = 2,
     FlowTable = 3,
+    Cookie = 4,
 }
 
 impl Secret {
@@ -39,6 +40,12 @@ impl Secret {
         self.hash(Purpose::Port, key) as u32
     }
 
+    /// What makes up the SYN cookies of a flow: one number for all time (`stamp` 0), and one for
+    /// each time stamp.
+    pub fn cookie(&self, key: &FlowKey, stamp: u64) -> u32 {
+        self.hash_with(Purpose::Cookie, key, &[stamp]) as u32
+    }
+
     /// Two words of key for the flow table's hash.
     pub fn flow_table_key(&self) -> [u64; 2] {
         let word = |low| {
@@ -50,10 +57,17 @@ impl Secret {
     }
 
     fn hash(&self, purpose: Purpose, key: &FlowKey) -> u64 {
+        self.hash_with(purpose, key, &[])
+    }
+
+    fn hash_with(&self, purpose: Purpose, key: &FlowKey, more: &[u64]) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write_u64(key.remote.high);
         hasher.write_u64(key.remote.low);
         hasher.write_u64(u64::from(key.ports) << 32 | purpose as u64);
+        for word in more {
+            hasher.write_u64(*word);
+        }
         hasher.finish()
     }
 }

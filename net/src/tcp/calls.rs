@@ -73,10 +73,11 @@ impl Engine {
         None
     }
 
-    /// Takes a knocking connection and names it `cookie`; sends SYN-ACK.
+    /// Takes a knocking connection and names it `cookie`; sends SYN-ACK. If a SYN cookie has
+    /// completed the handshake already, `Connected` follows at once. Pushes at most 1 event.
     pub fn accept<T: Transmit, E: Events>(
         &mut self,
-        _cx: &mut Context<'_, T, E>,
+        cx: &mut Context<'_, T, E>,
         handle: Handle,
         cookie: u64,
     ) -> Result<(), Error> {
@@ -86,8 +87,13 @@ impl Engine {
             return Err(Error::BadState);
         }
         connection.cookie = cookie;
-        connection.state = State::SynReceived;
         self.counters.tcp_passive_opens += 1;
+        if connection.flags.contains(Flags::PROVEN) {
+            connection.flags.remove(Flags::PROVEN);
+            self.enter_established(cx, index);
+            return Ok(());
+        }
+        connection.state = State::SynReceived;
         self.mark_dirty(index);
         Ok(())
     }

@@ -52,7 +52,7 @@ impl Engine {
         let connection = &self.connections[index];
         let is_addressed = connection.template[..6] != [0; 6];
         let seq = match connection.state {
-            State::Knocking => Seq(0),
+            State::Knocking if !connection.flags.contains(Flags::PROVEN) => Seq(0),
             _ => connection.snd_nxt,
         };
         if !is_addressed || connection.state == State::SynSent {

@@ -108,6 +108,8 @@ bitflags::bitflags! {
         const PROBED = 0x40_0000;
         /// The probe repeated a segment.
         const PROBE_REPEATS = 0x80_0000;
+        /// A SYN cookie has proven the handshake; `accept` completes it.
+        const PROVEN = 0x100_0000;
         /// Has an entry in the output queue. Survives the connection: the entry is the slot's.
         const LISTED = 0x8_0000;
     }

@@ -1,7 +1,6 @@
 //! Opening: a SYN becomes a knock, an accepted knock a SYN-ACK, `connect` a SYN; and what comes
 //! back (RFC 9293 3.10.7.2 to 3.10.7.4).
 
-use crate::address::Endpoint;
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
@@ -38,7 +37,11 @@ impl Engine {
         }
         if self.half_open >= self.config.half_open || self.connections.is_full() {
             self.counters.tcp_listen_overflows += 1;
-            self.counters.tcp_listen_drops += 1;
+            if self.config.syn_cookies && !self.connections.is_full() {
+                self.send_cookie(cx, segment);
+            } else {
+                self.counters.tcp_listen_drops += 1;
+            }
             return;
         }
         let Some(index) = self.open(cx.now, segment.key, State::Knocking) else {
@@ -56,21 +59,7 @@ impl Engine {
         }
         connection.take_syn(segment, &options, cx.now);
         self.finish_options(index);
-        if let Some(addresses) = segment.frame.first_chunk::<12>() {
-            // A refusal goes back to where the SYN came from, without a neighbour lookup.
-            self.connections[index].template[..6].copy_from_slice(&addresses[6..]);
-        }
-        let deadline = cx.now + self.config.handshake_timeout;
-        self.connections[index].state_deadline = deadline.0;
-        self.arm_timer(index, deadline.0);
-        cx.events.push(Event::Knock {
-            handle: self.connections.handle(index),
-            peer: Endpoint {
-                address: remote,
-                port: segment.key.remote_port(),
-            },
-            local_port: segment.key.local_port(),
-        });
+        self.knock(cx, index, segment);
     }
 
     /// Takes a slot for a new flow and fills in what does not depend on the peer's options.
@@ -101,7 +90,7 @@ impl Engine {
     }
 
     /// Settles what was negotiated, once the peer's SYN is in.
-    fn finish_options(&mut self, index: u32) {
+    pub(crate) fn finish_options(&mut self, index: u32) {
         let connection = &mut self.connections[index];
         if connection.flags.contains(Flags::TIMESTAMPS) {
             connection.mss = connection.mss.saturating_sub(TIMESTAMPS_LEN).max(MIN_MSS);
@@ -224,13 +213,8 @@ impl Engine {
         ack: Seq,
     ) {
         self.leave_half_open(index);
-        let handle = self.connections.handle(index);
         let connection = &mut self.connections[index];
         connection.snd_una = ack;
-        connection.state = match connection.flags.contains(Flags::FIN_QUEUED) {
-            true => State::FinWait1,
-            false => State::Established,
-        };
         if connection.backoff == 0 {
             let sample = micros(cx.now).wrapping_sub((connection.sent_at >> 10) as u32);
             connection.take_rtt(sample, self.local.rto_min);
@@ -239,6 +223,21 @@ impl Engine {
             // The SYN was lost: begin carefully (RFC 5681 3.1).
             connection.cwnd = u32::from(connection.mss);
         }
+        self.enter_established(cx, index);
+    }
+
+    /// ESTABLISHED begins, or what `close` before it makes of it.
+    pub(crate) fn enter_established<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) {
+        let handle = self.connections.handle(index);
+        let connection = &mut self.connections[index];
+        connection.state = match connection.flags.contains(Flags::FIN_QUEUED) {
+            true => State::FinWait1,
+            false => State::Established,
+        };
         connection.backoff = 0;
         connection.silence_since = NEVER;
         connection.rto_deadline = NEVER;
@@ -293,7 +292,7 @@ impl Engine {
 
 impl Connection {
     /// Starts the sequence numbers of this side.
-    fn set_iss(&mut self, iss: Seq) {
+    pub(crate) fn set_iss(&mut self, iss: Seq) {
         self.iss = iss;
         self.snd_una = iss;
         self.snd_nxt = iss;
@@ -303,7 +302,7 @@ impl Connection {
     }
 
     /// Takes over the sequence number, window and options of the peer's SYN.
-    fn take_syn(&mut self, segment: &Segment<'_>, options: &Options, now: Instant) {
+    pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, options: &Options, now: Instant) {
         self.irs = segment.seq;
         self.rcv_nxt = segment.seq + 1;
         self.rcv_acked = self.rcv_nxt;

@@ -2,13 +2,14 @@
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
 //! `recovery`, `rack` and `close` are its parts; `output` and
 //! `header` make segments; `timers` acts on silence;
-//! `calls` is what the application asks for. Stateless answers are in `reply`.
+//! `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
 
 mod calls;
 mod close;
 mod congestion;
 pub(crate) mod connection;
 pub(crate) mod connections;
+mod cookies;
 mod fast;
 mod handshake;
 mod header;

@@ -67,8 +67,12 @@ impl Engine {
         if segment.has(control::RST) {
             return;
         }
-        if !self.is_listening(segment.key.local_port()) || segment.has(control::ACK) {
+        if !self.is_listening(segment.key.local_port()) {
             self.reset_stranger(cx, segment);
+        } else if segment.has(control::ACK) {
+            if segment.has(control::SYN) || !self.cookie_returns(cx, segment) {
+                self.reset_stranger(cx, segment);
+            }
         } else if segment.has(control::SYN) && !segment.has(control::FIN) {
             self.syn_arrives(cx, segment, iss_after);
         } else {
@@ -77,7 +81,8 @@ impl Engine {
     }
 
     /// A segment while the application has not answered the knock. Nothing was sent yet, so the
-    /// peer can only repeat its SYN or give up.
+    /// peer can only repeat its SYN or give up; but if it has proven a cookie it takes the connection
+    /// for open, and what it sends has to wait.
     fn knocking_segment<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -85,12 +90,15 @@ impl Engine {
         segment: &Segment<'_>,
     ) {
         let connection = &self.connections[index];
-        if segment.has(control::ACK) {
-            if !segment.has(control::RST) {
-                self.reset_stranger(cx, segment);
+        let is_proven = connection.flags.contains(Flags::PROVEN);
+        if segment.has(control::RST) {
+            let is_expected = is_proven || !segment.has(control::ACK);
+            if !is_expected || segment.seq != connection.rcv_nxt {
+                return;
             }
-        } else if segment.has(control::RST) && segment.seq == connection.rcv_nxt {
             self.fail_handshake(cx, index, Error::Reset, DeadReason::Reset);
+        } else if segment.has(control::ACK) && !is_proven {
+            self.reset_stranger(cx, segment);
         }
     }
 

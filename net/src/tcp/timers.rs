@@ -158,6 +158,10 @@ impl Engine {
         match connection.state {
             State::Knocking | State::SynSent | State::SynReceived => {
                 self.counters.tcp_handshake_timeouts += 1;
+                if self.connections[index].flags.contains(Flags::PROVEN) {
+                    // The peer takes it for open.
+                    self.send_reset(cx, index);
+                }
                 self.fail_handshake(cx, index, Error::TimedOut, DeadReason::TimedOut);
             }
             State::FinWait2 if connection.flags.contains(Flags::RELEASED) => {

@@ -91,6 +91,7 @@ fn configure(config: &mut Config, setting: &str) -> Result<(), String> {
         "initial_window" => config.initial_window = number as u16,
         "rto_min_us" => config.rto_min_us = number,
         "delayed_ack_us" => config.delayed_ack_us = number,
+        "syn_cookies" => config.syn_cookies = number != 0,
         "half_open" => config.half_open = number,
         "connections" => config.connections = number,
         "time_wait" => config.time_wait = number,
