@@ -101,6 +101,17 @@ impl FlowTable {
     /// The value of the first entry of that hash; nearly always the only one.
     #[inline]
     pub fn first(&self, hash: u32) -> Option<u32> {
+        let home = self.slots[(hash & self.mask) as usize];
+        if home.hash == hash && home.value != EMPTY {
+            return Some(home.value);
+        }
+        self.first_displaced(hash)
+    }
+
+    /// The same for an entry that is not in its home slot.
+    #[cold]
+    #[inline(never)]
+    fn first_displaced(&self, hash: u32) -> Option<u32> {
         self.find(hash, |_| true)
     }
 

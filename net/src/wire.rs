@@ -188,11 +188,13 @@ impl<'a> QuickSegment<'a> {
         let header = frame.first_chunk::<TCP_HEADERS>()?;
         let destination_mac = u64::from_le_bytes(*header.first_chunk::<8>()?) << 16;
         let end = ETHERNET as u32 + u32::from(be16(header, 16));
-        // EtherType, version and header length in one word, whatever the traffic class.
+        let shape = u32::from_le_bytes(*header[12..].first_chunk::<4>()?);
+        let fragment_and_protocol = u32::from_le_bytes(*header[20..].first_chunk::<4>()?);
+        // EtherType, version and header length in one word, whatever the traffic class; fragment
+        // and protocol in another, whatever the time to live.
         if destination_mac != mac_word
-            || be32(header, 12) & 0xffff_ff00 != 0x0800_4500
-            || be16(header, 20) & 0x3fff != 0
-            || header[23] != PROTOCOL_TCP
+            || shape & 0x00ff_ffff != u32::from_le_bytes([0x08, 0x00, 0x45, 0])
+            || fragment_and_protocol & 0xff00_ff3f != u32::from_le_bytes([0, 0, 0, PROTOCOL_TCP])
             || be32(header, 30) != address
             || end > frame.len() as u32
         {

@@ -176,7 +176,9 @@ impl Connection {
         Some(sample)
     }
 
-    /// The same for any number of records, marked or only partly covered.
+    /// The same for any number of records, marked or only partly covered. Cold, so that nothing is
+    /// kept in memory on the usual path for this call's sake.
+    #[cold]
     #[inline(never)]
     fn release_several(&mut self, records: &mut SendRecords, ack: Seq, now: u32) -> Option<u32> {
         let mut at = self.send_head;
