@@ -11,6 +11,18 @@ pub enum CongestionControl {
     NewReno,
 }
 
+/// Whether connections use explicit congestion notification (RFC 3168).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ecn {
+    /// Never.
+    Off,
+    /// Where the peer asks for it.
+    #[default]
+    Accept,
+    /// Asked for in every SYN too.
+    Request,
+}
+
 /// Addresses, capacities, timeouts and policies of one engine.
 ///
 /// The defaults suit a server of some thousand connections on a LAN. Every capacity is allocated
@@ -72,6 +84,8 @@ pub struct Config {
 
     /// Congestion control of every connection.
     pub congestion: CongestionControl,
+    /// Explicit congestion notification of every connection.
+    pub ecn: Ecn,
     /// Initial congestion window in segments (RFC 6928).
     pub initial_window: u16,
     /// Whether small segments wait for outstanding data to be acknowledged (RFC 9293 3.7.4).
@@ -137,6 +151,7 @@ impl Default for Config {
             rx_out_of_order: 256,
             send_limit: 256 << 10,
             congestion: CongestionControl::default(),
+            ecn: Ecn::default(),
             initial_window: 10,
             nagle: false,
             rto_min_us: 100_000,

@@ -139,6 +139,14 @@ counters! {
     tcp_fast_recoveries "IxTcpFastRecoveries",
     /// Segments retransmitted in fast recovery.
     tcp_fast_retransmits "TcpExtTCPFastRetrans",
+    /// Connections that use explicit congestion notification.
+    tcp_ecn_connections "IxTcpEcnConnections",
+    /// Segments with payload that the network has marked.
+    tcp_in_marked "IpExtInCEPkts",
+    /// Acknowledgements of new data that echo a mark.
+    tcp_delivered_marked "TcpExtTCPDeliveredCE",
+    /// Reductions of a congestion window because of an echo.
+    tcp_ecn_reductions "IxTcpEcnReductions",
     /// Tail probes sent.
     tcp_loss_probes "TcpExtTCPLossProbes",
     /// Losses that a tail probe repaired.

@@ -36,6 +36,8 @@ pub(crate) mod control {
     pub const RST: u8 = 0x04;
     pub const PSH: u8 = 0x08;
     pub const ACK: u8 = 0x10;
+    pub const ECE: u8 = 0x40;
+    pub const CWR: u8 = 0x80;
 }
 
 /// The big-endian 16-bit word at a position.
@@ -157,6 +159,13 @@ impl<'a> Segment<'a> {
         self.control & control == control
     }
 
+    /// Whether the network has marked it as having met congestion (RFC 3168 5), over IPv4 or IPv6.
+    pub fn is_marked(&self) -> bool {
+        let word = be16(self.frame, ETHERNET);
+        let codepoint = if word >> 12 == 6 { word >> 4 } else { word };
+        codepoint & 3 == 3
+    }
+
     /// SEG.LEN: payload, SYN and FIN.
     #[inline]
     pub fn sequence_len(&self) -> u32 {
@@ -188,12 +197,13 @@ impl<'a> QuickSegment<'a> {
         let header = frame.first_chunk::<TCP_HEADERS>()?;
         let destination_mac = u64::from_le_bytes(*header.first_chunk::<8>()?) << 16;
         let end = ETHERNET as u32 + u32::from(be16(header, 16));
-        let shape = u32::from_le_bytes(*header[12..].first_chunk::<4>()?);
+        let shape = u32::from_le_bytes(*header[12..].first_chunk::<4>()?).rotate_left(8);
         let fragment_and_protocol = u32::from_le_bytes(*header[20..].first_chunk::<4>()?);
-        // EtherType, version and header length in one word, whatever the traffic class; fragment
-        // and protocol in another, whatever the time to live.
+        // EtherType, version and header length in one word, and last in it the traffic class, which
+        // may be any but for a mark of congestion (RFC 3168); fragment and protocol in another,
+        // whatever the time to live.
         if destination_mac != mac_word
-            || shape & 0x00ff_ffff != u32::from_le_bytes([0x08, 0x00, 0x45, 0])
+            || (shape & 0xffff_ff03).wrapping_sub(u32::from_le_bytes([0, 0x08, 0x00, 0x45])) > 2
             || fragment_and_protocol & 0xff00_ff3f != u32::from_le_bytes([0, 0, 0, PROTOCOL_TCP])
             || be32(header, 30) != address
             || end > frame.len() as u32

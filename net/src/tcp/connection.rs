@@ -55,6 +55,8 @@ bitflags::bitflags! {
         const PERSIST = 8;
         /// A duplicate is to be reported (RFC 2883).
         const REPORT = 0x10;
+        /// Something is to be said about explicit congestion notification.
+        const ECN = 0x20;
     }
 }
 
@@ -110,6 +112,12 @@ bitflags::bitflags! {
         const PROBE_REPEATS = 0x80_0000;
         /// A SYN cookie has proven the handshake; `accept` completes it.
         const PROVEN = 0x100_0000;
+        /// Congestion is notified explicitly (RFC 3168).
+        const ECN = 0x200_0000;
+        /// A mark is to be echoed.
+        const ECN_ECHO = 0x400_0000;
+        /// The window was reduced for an echo, and the peer is to be told.
+        const ECN_REDUCED = 0x800_0000;
         /// Has an entry in the output queue. Survives the connection: the entry is the slot's.
         const LISTED = 0x8_0000;
     }
@@ -269,6 +277,8 @@ pub(crate) struct Connection {
     pub rack_fack: Seq,
     /// A duplicate report counts once until this is acknowledged.
     pub dsack_round: Seq,
+    /// An echoed mark counts once until this is acknowledged.
+    pub ecn_round: Seq,
     /// The probe is answered when this is acknowledged.
     pub tlp_end: Seq,
     /// Quarters of a round trip in the reordering window.
@@ -370,6 +380,7 @@ impl Connection {
             rack_rtt: 0,
             rack_fack: Seq(0),
             dsack_round: Seq(0),
+            ecn_round: Seq(0),
             tlp_end: Seq(0),
             reo_wnd_mult: 1,
             reo_wnd_persist: 0,

@@ -8,6 +8,7 @@
 //! left for retransmission.
 
 use crate::address::Endpoint;
+use crate::config::Ecn;
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
@@ -32,6 +33,7 @@ const TIMESTAMP_MASK: u32 = (1 << TIMESTAMP_BITS) - 1;
 /// In place of a window scale: none.
 const NO_SCALE: u32 = 15;
 const SACK_BIT: u32 = 0x10;
+const ECN_BIT: u32 = 0x20;
 
 impl Engine {
     /// Answers a SYN with a cookie.
@@ -48,7 +50,12 @@ impl Engine {
             cx.now,
             options.mss.unwrap_or(0),
         );
-        let agreed = Agreed::of_syn(&options);
+        let may_use_ecn = self.config.ecn != Ecn::Off;
+        let agreed = Agreed {
+            ecn: may_use_ecn && segment.has(control::ECE | control::CWR),
+            window_scale: options.window_scale,
+            sack_permitted: options.sack_permitted,
+        };
         let timestamps = options.timestamps.map(|(value, _)| {
             let clock = self.secret.initial_sequence(&segment.key, cx.now).1;
             let clock = clock.wrapping_add((cx.now.0 >> 20) as u32);
@@ -67,7 +74,10 @@ impl Engine {
         let answer = Answer {
             seq: cookie,
             ack: segment.seq + 1,
-            control: control::SYN | control::ACK,
+            control: match is_stamped && agreed.ecn {
+                true => control::SYN | control::ACK | control::ECE,
+                false => control::SYN | control::ACK,
+            },
             window: self.local.rx_window.min(0xffff) as u16,
         };
         if self.answer(cx, segment, answer, &room[..len]) {
@@ -91,7 +101,7 @@ impl Engine {
         let mut options = Options::parse(segment.options);
         let agreed = Agreed::of_echo(options.timestamps.map_or(NO_SCALE, |(_, echo)| echo));
         let mss = check(&self.secret, &segment.key, irs, cx.now, cookie);
-        let (Some(mss), Some(agreed)) = (mss, agreed) else {
+        let Some(mss) = mss else {
             self.counters.tcp_cookies_failed += 1;
             return false;
         };
@@ -107,6 +117,10 @@ impl Engine {
         };
         let syn = Segment {
             seq: irs,
+            control: match agreed.ecn {
+                true => control::SYN | control::ECE | control::CWR,
+                false => control::SYN,
+            },
             ..*segment
         };
         let window = self.local.rx_window.min(0xffff);
@@ -153,32 +167,25 @@ impl Engine {
 struct Agreed {
     window_scale: Option<u8>,
     sack_permitted: bool,
+    ecn: bool,
 }
 
 impl Agreed {
-    fn of_syn(options: &Options) -> Self {
-        Self {
-            window_scale: options.window_scale,
-            sack_permitted: options.sack_permitted,
-        }
-    }
-
-    /// What an echoed timestamp says; `None` if it cannot be one of ours.
-    fn of_echo(echo: u32) -> Option<Self> {
+    /// What an echoed timestamp says.
+    fn of_echo(echo: u32) -> Self {
         let scale = echo & NO_SCALE;
-        if scale > 14 && scale != NO_SCALE || echo & TIMESTAMP_MASK & !(NO_SCALE | SACK_BIT) != 0 {
-            return None;
-        }
-        Some(Self {
+        Self {
             window_scale: (scale != NO_SCALE).then_some(scale as u8),
             sack_permitted: echo & SACK_BIT != 0,
-        })
+            ecn: echo & ECN_BIT != 0,
+        }
     }
 
     /// The latest timestamp not after `clock` that says this.
     fn hide_in(self, clock: u32) -> u32 {
         let bits = self.window_scale.map_or(NO_SCALE, u32::from)
-            | if self.sack_permitted { SACK_BIT } else { 0 };
+            | if self.sack_permitted { SACK_BIT } else { 0 }
+            | if self.ecn { ECN_BIT } else { 0 };
         let stamp = clock & !TIMESTAMP_MASK | bits;
         match bits > clock & TIMESTAMP_MASK {
             true => stamp.wrapping_sub(1 << TIMESTAMP_BITS),
@@ -263,12 +270,13 @@ mod tests {
     fn options_survive_in_a_timestamp_that_never_runs_ahead() {
         for pick in 0..64u32 {
             let agreed = Agreed {
-                window_scale: (pick & 1 != 0).then_some((pick >> 2) as u8 % 15),
+                window_scale: (pick & 1 != 0).then_some((pick >> 2 & 7) as u8 * 2),
                 sack_permitted: pick & 2 != 0,
+                ecn: pick & 32 != 0,
             };
             for clock in [0, 1, 63, 64, 1000, u32::MAX] {
                 let stamp = agreed.hide_in(clock);
-                assert_eq!(Agreed::of_echo(stamp), Some(agreed));
+                assert_eq!(Agreed::of_echo(stamp), agreed);
                 assert!(clock.wrapping_sub(stamp) < 1 << TIMESTAMP_BITS);
             }
         }

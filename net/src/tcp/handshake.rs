@@ -1,6 +1,7 @@
 //! Opening: a SYN becomes a knock, an accepted knock a SYN-ACK, `connect` a SYN; and what comes
 //! back (RFC 9293 3.10.7.2 to 3.10.7.4).
 
+use crate::config::Ecn;
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
@@ -85,6 +86,12 @@ impl Engine {
             .min(self.local.rto_max);
         let offered = Flags::WINDOW_SCALE | Flags::TIMESTAMPS | Flags::SACK;
         connection.flags.insert(offered);
+        // A SYN asks for ECN only if we are to; a SYN-ACK agrees if we may.
+        let is_active = state == State::SynSent;
+        connection.flags.set(
+            Flags::ECN,
+            self.config.ecn == Ecn::Request || !is_active && self.config.ecn == Ecn::Accept,
+        );
         connection.build_template(self.local.mac, self.local.address);
         Some(index)
     }
@@ -100,6 +107,8 @@ impl Engine {
         let segments = u32::from(self.config.initial_window.max(1));
         connection.cwnd = (segments * mss).min((segments * 1460).max(2 * mss));
         connection.build_template(self.local.mac, self.local.address);
+        connection.mark_template();
+        self.counters.tcp_ecn_connections += u64::from(connection.flags.contains(Flags::ECN));
     }
 
     /// Sends SYN or SYN-ACK; `false` if the TX ring is full.
@@ -114,6 +123,10 @@ impl Engine {
         };
         let connection = &mut self.connections[index];
         let is_answer = connection.state == State::SynReceived;
+        if !is_answer && connection.backoff != 0 {
+            // It may be the bits that keep the SYN from arriving (RFC 3168 6.1.1.1).
+            connection.flags.remove(Flags::ECN);
+        }
         let options = connection.syn_options(self.local.mss, cx.now);
         // The window of a SYN is never scaled (RFC 7323 2.2).
         let window = self.local.rx_window.min(0xffff);
@@ -135,10 +148,7 @@ impl Engine {
             } else {
                 Seq(0)
             },
-            control: match is_answer {
-                true => control::SYN | control::ACK,
-                false => control::SYN,
-            },
+            control: connection.syn_control(),
             window: window as u16,
         };
         let options_len = options.emit(&mut room[TCP_HEADERS..]);
@@ -303,6 +313,7 @@ impl Connection {
 
     /// Takes over the sequence number, window and options of the peer's SYN.
     pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, options: &Options, now: Instant) {
+        self.agree_on_ecn(segment.control);
         self.irs = segment.seq;
         self.rcv_nxt = segment.seq + 1;
         self.rcv_acked = self.rcv_nxt;
@@ -333,6 +344,17 @@ impl Connection {
             Flags::SACK,
             self.flags.contains(Flags::SACK) && options.sack_permitted,
         );
+    }
+
+    /// The control bits of our SYN or SYN-ACK, with those of RFC 3168 6.1.1.
+    fn syn_control(&self) -> u8 {
+        let is_answer = self.state == State::SynReceived;
+        match (is_answer, self.flags.contains(Flags::ECN)) {
+            (false, false) => control::SYN,
+            (false, true) => control::SYN | control::ECE | control::CWR,
+            (true, false) => control::SYN | control::ACK,
+            (true, true) => control::SYN | control::ACK | control::ECE,
+        }
     }
 
     /// The options of our SYN or SYN-ACK: everything in a SYN, what the peer has too in a SYN-ACK.

@@ -1,6 +1,6 @@
 //! TCP (RFC 9293). In the order of a segment's way: `fast` predicts the common case; `input` finds
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
-//! `recovery`, `rack` and `close` are its parts; `output` and
+//! `recovery`, `rack`, `ecn` and `close` are its parts; `output` and
 //! `header` make segments; `timers` acts on silence;
 //! `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
 
@@ -10,6 +10,7 @@ mod congestion;
 pub(crate) mod connection;
 pub(crate) mod connections;
 mod cookies;
+mod ecn;
 mod fast;
 mod handshake;
 mod header;

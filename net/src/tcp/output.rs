@@ -7,6 +7,7 @@ use crate::neighbor::Lookup;
 use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, Slow, State};
+use crate::tcp::ecn;
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
 use crate::wire::control;
@@ -341,7 +342,12 @@ impl Engine {
         let connection = &mut self.connections[index];
         connection.open_window(&self.local);
         let payload = pieces.iter().map(|piece| piece.len).sum();
+        let is_new_data = payload != 0 && seq == connection.snd_nxt;
+        let control = control | connection.ecn_control(is_new_data);
         let mut header_len = connection.fill_header(room, cx.now, seq, control, payload);
+        if !is_new_data {
+            ecn::unmark(room);
+        }
         if connection.ofo_count != 0 || connection.slow.contains(Slow::REPORT) {
             let grown = self.add_sack_blocks(room, index, header_len.into(), payload as usize);
             header_len = grown as u16;

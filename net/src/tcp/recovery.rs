@@ -105,7 +105,10 @@ impl Engine {
         self.counters.tcp_fast_recoveries += 1;
         let congestion = self.config.congestion;
         let connection = &mut self.connections[index];
-        connection.ssthresh = congestion.after_loss(connection);
+        // An echoed mark may have made it smaller in this window already (RFC 3168 6.1.2).
+        if !connection.is_reduced_for_ecn() {
+            connection.ssthresh = congestion.after_loss(connection);
+        }
         connection.cwnd = connection.ssthresh;
         connection.cwnd_credit = 0;
         connection.recover = connection.snd_nxt;

@@ -138,6 +138,7 @@ impl Engine {
         let connection = &mut self.connections[index];
         connection.heard_at = cx.now.0;
         connection.take_timestamp(&segment, &options, cx.now.0);
+        self.ecn_received(cx, index, &segment);
         if self.check_ack(cx, index, &segment, &options) == Verdict::Drop {
             return false;
         }
@@ -283,6 +284,9 @@ impl Engine {
         let is_duplicate =
             segment.ack == una && segment.sequence_len() == 0 && !is_window_update && nxt != una;
         self.process_ack(cx, index, segment.ack, is_duplicate, options);
+        if segment.has(control::ECE) {
+            self.ecn_echoed(index, segment.ack, segment.ack - una);
+        }
         Verdict::Continue
     }
 

@@ -69,6 +69,8 @@ pub struct Fields {
     timestamps: Option<(Option<u32>, Option<u32>)>,
     sack: Vec<(u32, u32)>,
     port: Option<u16>,
+    /// The ECN codepoint of the packet.
+    codepoint: u8,
     /// Options that must not be there.
     absent: Vec<String>,
 }
@@ -91,6 +93,8 @@ impl Fields {
                 "mss" => fields.mss = Some(number(next()?)? as u16),
                 "ws" => fields.window_scale = Some(number(next()?)? as u8),
                 "sackok" => fields.sack_permitted = true,
+                "ect" => fields.codepoint = 2,
+                "ce" => fields.codepoint = 3,
                 "ts" => fields.timestamps = Some((wild(next()?)?, wild(next()?)?)),
                 "port" => fields.port = Some(number(next()?)? as u16),
                 "no" => fields.absent.push(next()?.to_string()),
@@ -118,6 +122,7 @@ impl Fields {
         ip.set_total_len((total - 14) as u16);
         ip.set_hop_limit(64);
         ip.set_next_header(IpProtocol::Tcp);
+        ip.set_ecn(self.codepoint);
         ip.set_src_addr(PEER);
         ip.set_dst_addr(LOCAL);
         ip.fill_checksum();
@@ -136,6 +141,8 @@ impl Fields {
         tcp.set_rst(self.control.contains('R'));
         tcp.set_psh(self.control.contains('P'));
         tcp.set_ack(self.control.contains('.'));
+        tcp.set_ece(self.control.contains('E'));
+        tcp.set_cwr(self.control.contains('W'));
         tcp.set_window_len(self.window.unwrap_or(60_000));
         let payload = HEADERS + 20 + options.len();
         frame[HEADERS + 20..payload].copy_from_slice(&options);
@@ -194,6 +201,7 @@ impl Expected {
             "sackok" => got.sack_permitted,
             "ts" => got.timestamps.is_some(),
             "sack" => !got.sack.is_empty(),
+            "ect" => got.codepoint != 0,
             _ => true,
         };
         let echo = |fields: &Fields| fields.timestamps.and_then(|(_, echo)| echo);
@@ -205,6 +213,7 @@ impl Expected {
             && agrees(wanted.mss, got.mss)
             && agrees(wanted.window_scale, got.window_scale)
             && (!wanted.sack_permitted || got.sack_permitted)
+            && (wanted.codepoint == 0 || wanted.codepoint == got.codepoint)
             && (wanted.timestamps.is_none() || got.timestamps.is_some())
             && agrees(echo(wanted), echo(&got))
             && (wanted.sack.is_empty() || wanted.sack == got.sack)
@@ -242,6 +251,8 @@ fn read(frame: &[u8], numbers: &mut Numbers) -> Result<Fields, String> {
         (tcp.rst(), 'R'),
         (tcp.psh(), 'P'),
         (tcp.ack(), '.'),
+        (tcp.ece(), 'E'),
+        (tcp.cwr(), 'W'),
     ];
     let is_reset = tcp.rst() && !tcp.ack();
     let mut fields = Fields {
@@ -255,6 +266,7 @@ fn read(frame: &[u8], numbers: &mut Numbers) -> Result<Fields, String> {
         ack: Some((tcp.ack_number().0 as u32).wrapping_sub(if is_reset { 0 } else { PEER_ISS })),
         len: Some(tcp.payload().len() as u32),
         window: Some(tcp.window_len()),
+        codepoint: ip.ecn(),
         ..Fields::default()
     };
     read_options(tcp.options(), &mut fields, numbers)?;
@@ -324,6 +336,7 @@ pub fn text(frame: &[u8], numbers: &Numbers) -> String {
             add("ws", fields.window_scale.map(|scale| scale.to_string()));
             add("sackok", fields.sack_permitted.then(String::new));
             add("ts", fields.timestamps.map(|pair| format!("{pair:?}")));
+            add("ect", (fields.codepoint != 0).then(String::new));
             for block in fields.sack {
                 add("sack", Some(format!("{}-{}", block.0, block.1)));
             }
