@@ -47,11 +47,15 @@ impl MbufGeometry {
     }
 }
 
-/// Read access to frames in the pool's memory.
+/// Access to frames in the pool's memory.
 pub trait MbufMemory {
     /// The first `len` bytes of a buffer that the caller owns (no device writes to it now).
     /// `len` is cut to the buffer's size.
     fn frame(&self, mbuf: MbufId, len: usize) -> &[u8];
+
+    /// Copies `len` bytes from a place in one buffer to a place in another; the caller owns both.
+    /// What would lie beyond either buffer is left out. Not for the packet path.
+    fn copy(&mut self, from: (MbufId, usize), to: (MbufId, usize), len: usize);
 }
 
 /// The free buffers of one elastic thread.

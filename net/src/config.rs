@@ -63,6 +63,10 @@ pub struct Config {
     pub mbufs: u32,
     /// Most buffers that connections may hold, all together. Beyond, payload is dropped.
     pub mbufs_held: u32,
+    /// IPv4 datagrams of which some fragments are missing. When full, the oldest gives way.
+    pub reassemblies: u16,
+    /// How long a datagram may lack a fragment.
+    pub reassembly_timeout: Duration,
     /// UDP ports bound. When full, `udp_bind` fails.
     pub udp_ports: u16,
     /// Most buffers that the application may hold of one UDP port. Beyond, datagrams are dropped.
@@ -142,6 +146,8 @@ impl Default for Config {
             send_fragments: 65_536,
             mbufs: 8192,
             mbufs_held: 6144,
+            reassemblies: 16,
+            reassembly_timeout: Duration::from_secs(30),
             udp_ports: 64,
             udp_port_mbufs: 256,
             udp_mbufs: 1024,

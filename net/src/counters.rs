@@ -50,8 +50,18 @@ counters! {
     ip_in_checksum_errors "IpExtInCsumErrors",
     /// IP packets of a protocol that is not spoken here.
     ip_in_unknown_protocols "IpInUnknownProtos",
-    /// IP fragments dropped.
+    /// IP fragments that came in.
+    ip_fragments "IpReasmReqds",
+    /// IP datagrams put together from fragments.
+    ip_reassembled "IpReasmOKs",
+    /// IP fragments and incomplete datagrams dropped, for whatever reason.
     ip_fragments_dropped "IpReasmFails",
+    /// Incomplete datagrams given up because a fragment did not come in time.
+    ip_reassembly_timeouts "IpReasmTimeout",
+    /// Datagrams dropped because their fragments overlap, contradict each other, or are too many.
+    ip_reassembly_overlaps "IpReasmOverlaps",
+    /// Incomplete datagrams that gave way in a full table.
+    ip_reassembly_evictions "IxIpReasmEvictions",
     /// ICMP messages that came in.
     icmp_in_messages "IcmpInMsgs",
     /// ICMP messages that are malformed or have a wrong checksum.

@@ -9,6 +9,7 @@ use crate::list::{DELIVER, List};
 use crate::neighbor::Neighbors;
 use crate::output_queue::OutputQueue;
 use crate::path_mtu::PathMtus;
+use crate::reassembly::Reassembly;
 use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
@@ -35,6 +36,7 @@ pub struct Engine {
     pub(crate) time_waits: TimeWaits,
     pub(crate) neighbors: Neighbors,
     pub(crate) path_mtus: PathMtus,
+    pub(crate) reassembly: Reassembly,
     pub(crate) wheel: Wheel,
     pub(crate) send_records: SendRecords,
     pub(crate) rx: RxRecords,
@@ -135,6 +137,7 @@ impl Engine {
             time_waits: TimeWaits::new(config.time_wait),
             neighbors: Neighbors::new(config.neighbors, config.neighbor_reachable.0),
             path_mtus: PathMtus::new(),
+            reassembly: Reassembly::new(config.reassemblies, config.reassembly_timeout.0),
             wheel: Wheel::new(config.connections, now),
             send_records: SendRecords::new(config.send_fragments),
             rx: RxRecords::new(config.mbufs),
@@ -187,6 +190,9 @@ impl Engine {
         if cx.now.0 >= self.time_waits.deadline {
             self.expire_time_waits(cx.now);
         }
+        if cx.now.0 >= self.reassembly.deadline {
+            self.expire_fragments(cx);
+        }
         if self.wheel.is_quiet(cx.now) {
             return;
         }
@@ -220,6 +226,7 @@ impl Engine {
             return Some(Instant(0));
         }
         let tables = self.neighbors.deadline.min(self.time_waits.deadline);
+        let tables = tables.min(self.reassembly.deadline);
         let wheel = self.wheel.next_deadline().map_or(u64::MAX, |at| at.0);
         let earliest = tables.min(wheel);
         (earliest != u64::MAX).then_some(Instant(earliest))

@@ -51,7 +51,10 @@ impl Engine {
         if self.icmp_error_arrives(cx, message) {
             return false;
         }
-        if icmp.msg_type() != Icmpv4Message::EchoRequest || !self.is_host(packet.source) {
+        // What came in fragments may not fit into one packet.
+        let is_echo = icmp.msg_type() == Icmpv4Message::EchoRequest
+            && message.len() + IPV4 <= usize::from(self.local.mtu);
+        if !is_echo || !self.is_host(packet.source) {
             self.counters.icmp_ignored += 1;
             return false;
         }

@@ -6,13 +6,14 @@ use crate::engine::Engine;
 use crate::icmp::Unreachable;
 use crate::list::{List, WAITING};
 use crate::neighbor::Request;
+use crate::reassembly::{Assembly, DatagramKey, Fate, Piece};
 use crate::tcp::connection::{Flags, State};
 use crate::wire::{
-    ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
-    Segment, be16, ipv4_checksum_is_good, put16, tcp_checksum_is_good,
+    ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, Ipv4Fragment, Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_TCP,
+    PROTOCOL_UDP, Segment, be16, ipv4_checksum_is_good, put16, tcp_checksum_is_good,
 };
 use core::net::Ipv4Addr;
-use ix_hal::{Instant, RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame};
+use ix_hal::{Instant, MbufId, RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 
 /// Bytes of an ARP packet for Ethernet and IPv4.
@@ -126,24 +127,124 @@ impl Engine {
             return false;
         }
         if packet.is_fragment {
-            counters.ip_fragments_dropped += 1;
-            return false;
+            return self.fragment_arrives(cx, frame.mbuf, bytes, &packet);
         }
+        self.deliver_packet(cx, frame, bytes, &packet)
+    }
+
+    /// A whole IPv4 packet to us that is not a good TCP segment. Returns whether the mbuf was kept.
+    fn deliver_packet<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        bytes: &[u8],
+        packet: &Ipv4Packet,
+    ) -> bool {
+        let counters = &mut self.counters;
         match packet.protocol {
-            PROTOCOL_UDP => return self.datagram_arrives(cx, &frame, bytes, &packet),
-            PROTOCOL_ICMP => return self.icmp_arrives(cx, frame.mbuf, bytes, &packet),
+            PROTOCOL_UDP => return self.datagram_arrives(cx, &frame, bytes, packet),
+            PROTOCOL_ICMP => return self.icmp_arrives(cx, frame.mbuf, bytes, packet),
             PROTOCOL_TCP
-                if frame.checksum != RxChecksum::Good && !tcp_checksum_is_good(bytes, &packet) =>
+                if frame.checksum != RxChecksum::Good && !tcp_checksum_is_good(bytes, packet) =>
             {
                 counters.tcp_in_checksum_errors += 1;
             }
             PROTOCOL_TCP => counters.tcp_in_errors += 1,
             _ => {
                 counters.ip_in_unknown_protocols += 1;
-                self.send_unreachable(cx, Unreachable::Protocol, bytes, &packet);
+                self.send_unreachable(cx, Unreachable::Protocol, bytes, packet);
             }
         }
         false
+    }
+
+    /// Keeps a fragment if it is of use. Returns whether it did.
+    fn fragment_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        mbuf: MbufId,
+        bytes: &[u8],
+        packet: &Ipv4Packet,
+    ) -> bool {
+        self.counters.ip_fragments += 1;
+        let fragment = Ipv4Fragment::parse(bytes);
+        let key = DatagramKey {
+            source: packet.source,
+            identification: fragment.identification,
+            protocol: packet.protocol,
+        };
+        let piece = Piece {
+            mbuf,
+            offset: packet.payload as u16,
+            // At most 65,528; `arrives` refuses what does not fit into a buffer.
+            at: fragment.at as u16,
+            len: (packet.end - packet.payload) as u16,
+        };
+        let buffer_bytes = cx.pool.geometry().size();
+        let fate =
+            self.reassembly
+                .arrives(cx.now, key, piece, fragment.is_last, buffer_bytes, |mbuf| {
+                    cx.pool.give(mbuf)
+                });
+        self.counters.ip_reassembly_evictions = self.reassembly.evictions;
+        self.counters.ip_fragments_dropped += u64::from(fate != Fate::Kept);
+        self.counters.ip_reassembly_overlaps += u64::from(fate == Fate::Overlaps);
+        fate == Fate::Kept
+    }
+
+    /// Whether [`Engine::take_assembly`] has something to give.
+    #[inline]
+    pub fn has_assembly(&self) -> bool {
+        self.reassembly.has_complete
+    }
+
+    /// Takes a datagram whose fragments are all in. The caller makes the copies that it asks for,
+    /// and hands it back to [`Engine::assembled`].
+    pub fn take_assembly(&mut self) -> Option<Assembly> {
+        self.reassembly.take()
+    }
+
+    /// Takes in a datagram put together; `bytes` is the frame in its buffer. Pushes at most 4
+    /// events, for which there must be room.
+    pub fn assembled<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        assembly: &Assembly,
+        bytes: &[u8],
+    ) {
+        self.counters.ip_reassembled += 1;
+        for piece in assembly.others() {
+            cx.pool.give(piece.mbuf);
+        }
+        let packet = Ipv4Packet {
+            payload: assembly.payload(),
+            end: bytes.len(),
+            protocol: assembly.key.protocol,
+            source: assembly.key.source,
+            destination: self.local.address,
+            is_fragment: false,
+        };
+        let frame = RxFrame {
+            mbuf: assembly.mbuf(),
+            len: bytes.len() as u16,
+            checksum: RxChecksum::Ipv4Good,
+            rss_hash: 0,
+        };
+        if packet.protocol == PROTOCOL_TCP
+            && tcp_checksum_is_good(bytes, &packet)
+            && let Some(segment) = Segment::parse(bytes, &packet)
+        {
+            self.segment_arrives(cx, frame.mbuf, &segment);
+        } else if !self.deliver_packet(cx, frame, bytes, &packet) {
+            cx.pool.give(frame.mbuf);
+        }
+    }
+
+    /// Gives up datagrams whose fragments do not come.
+    pub(crate) fn expire_fragments<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
+        let expired = self.reassembly.expire(cx.now, |mbuf| cx.pool.give(mbuf));
+        self.counters.ip_reassembly_timeouts += expired;
+        self.counters.ip_fragments_dropped += expired;
     }
 
     /// Whether an IPv4 address can be that of a single host.

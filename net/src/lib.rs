@@ -7,7 +7,7 @@
 //! neighbours), then [`Engine::timers`] and [`Engine::output`].
 //!
 //! Inside, from the wire up: `wire` reads and writes headers; `ip` sorts frames and speaks ARP,
-//! `icmp` and `icmp_error` ICMP; `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
+//! `icmp` and `icmp_error` ICMP; `reassembly` holds fragments; `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
 //! either direction; `wheel` keeps the timers.
 
 #![no_std]
@@ -28,6 +28,7 @@ mod list;
 mod neighbor;
 mod output_queue;
 mod path_mtu;
+mod reassembly;
 mod records;
 mod secret;
 mod seq;
@@ -43,3 +44,4 @@ pub use config::{Config, CongestionControl, Ecn};
 pub use context::{Context, Event, Events};
 pub use counters::Counters;
 pub use engine::Engine;
+pub use reassembly::{Assembly, Piece};

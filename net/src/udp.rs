@@ -204,6 +204,10 @@ impl Engine {
         bytes: &[u8],
         packet: &Ipv4Packet,
     ) -> bool {
+        if !self.is_host(packet.source) {
+            self.counters.ip_in_address_errors += 1;
+            return false;
+        }
         let Some(end) = datagram_end(bytes, packet) else {
             self.counters.udp_in_errors += 1;
             return false;

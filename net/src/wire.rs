@@ -81,6 +81,29 @@ pub(crate) struct Ipv4Packet {
     pub is_fragment: bool,
 }
 
+/// What the header of a fragment says beyond [`Ipv4Packet`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ipv4Fragment {
+    /// Identification.
+    pub identification: u16,
+    /// Where in the datagram's payload it belongs, in bytes.
+    pub at: u32,
+    /// Whether no fragment follows it.
+    pub is_last: bool,
+}
+
+impl Ipv4Fragment {
+    /// Reads the header of a frame that [`Ipv4Packet::parse`] has found good.
+    pub fn parse(frame: &[u8]) -> Self {
+        let word = be16(frame, ETHERNET + 6);
+        Self {
+            identification: be16(frame, ETHERNET + 4),
+            at: u32::from(word & 0x1fff) * 8,
+            is_last: word & 0x2000 == 0,
+        }
+    }
+}
+
 impl Ipv4Packet {
     /// Reads the header (RFC 791); `None` if it is malformed. Options are stepped over.
     #[inline]

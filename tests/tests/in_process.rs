@@ -46,6 +46,10 @@ struct Lab {
 
 impl Lab {
     fn new(impairment: Impairment) -> Self {
+        Self::with_peer(impairment, Peer::new)
+    }
+
+    fn with_peer(impairment: Impairment, peer: impl FnOnce(Cable) -> Peer) -> Self {
         let (near, far) = Cable::pair(4096);
         let net = ix_net::Config {
             mac: GUEST_MAC,
@@ -59,7 +63,7 @@ impl Lab {
         Self {
             world,
             runtime,
-            peer: Peer::new(far),
+            peer: peer(far),
         }
     }
 
@@ -257,4 +261,22 @@ fn datagrams_to_a_port_that_nobody_bound_are_answered_with_an_error() {
     lab.until(|_| world.borrow().counters().icmp_out_unreachables == 1);
     assert_eq!(lab.world.borrow().counters().udp_no_ports, 1);
     lab.assert_clean();
+}
+
+#[test]
+fn datagrams_in_fragments_come_back_whole() {
+    let mut lab = Lab::with_peer(Impairment::default(), |cable| Peer::with_frames(cable, 614));
+    let socket = lab.peer.udp(4000);
+    for len in [573, 1000, 1400] {
+        let payload = pattern(len as u64, len);
+        lab.peer.send_datagram(socket, 7, &payload);
+        let mut echo = None;
+        lab.until(|peer| {
+            echo = peer.receive_datagram(socket);
+            echo.is_some()
+        });
+        assert!(echo == Some((7, payload)), "{len} bytes");
+    }
+    lab.assert_clean();
+    assert_eq!(lab.world.borrow().counters().ip_reassembled, 3);
 }

@@ -176,11 +176,35 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             let bytes = self.memory.frame(frame.mbuf, usize::from(frame.len));
             self.engine.ingress(cx, *frame, bytes);
         }
+        if self.engine.has_assembly() {
+            self.assemble(now);
+        }
         self.nic.refill(&mut self.pool);
         self.counters.busy_cycles += 1;
         self.counters.full_batches += u64::from(frames == bound);
         self.counters.frames += frames as u64;
         frames
+    }
+
+    /// Puts together datagrams whose last fragment was in the batch. There are never more of them
+    /// than frames in the batch, and a fragment causes no event itself, so there is room for theirs.
+    #[cold]
+    fn assemble(&mut self, now: Instant) {
+        let cx = &mut Context {
+            now,
+            tx: &mut self.nic,
+            events: &mut self.events,
+            pool: &mut self.pool,
+        };
+        while let Some(assembly) = self.engine.take_assembly() {
+            let mbuf = assembly.mbuf();
+            for (piece, at) in assembly.copies() {
+                let from = (piece.mbuf, usize::from(piece.offset));
+                self.memory.copy(from, (mbuf, at), usize::from(piece.len));
+            }
+            let bytes = self.memory.frame(mbuf, assembly.len());
+            self.engine.assembled(cx, &assembly, bytes);
+        }
     }
 
     /// The queue pair, for interrupt control and link state between cycles.

@@ -52,6 +52,7 @@ impl MbufMemory for NoFrames {
     fn frame(&self, _: MbufId, _: usize) -> &[u8] {
         &[]
     }
+    fn copy(&mut self, _: (MbufId, usize), _: (MbufId, usize), _: usize) {}
 }
 
 struct Machine {

@@ -215,4 +215,20 @@ impl MbufMemory for Frames {
         // given it back, and user mode cannot write to it, so that it does not change.
         unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), len.min(1 << MBUF_SHIFT)) }
     }
+
+    /// Byte by byte, since the places need not be aligned alike.
+    fn copy(&mut self, from: (MbufId, usize), to: (MbufId, usize), len: usize) {
+        const BYTES: usize = 1 << MBUF_SHIFT;
+        let len = len
+            .min(BYTES.saturating_sub(from.1))
+            .min(BYTES.saturating_sub(to.1));
+        let first = |(mbuf, at): (MbufId, usize)| mbuf.0 as usize * BYTES + at;
+        for index in 0..len {
+            let (from, to) = (first(from) + index, first(to) + index);
+            let byte = self.words[from / 8].load(Ordering::Relaxed) >> (from % 8 * 8) & 0xff;
+            let shift = to % 8 * 8;
+            let rest = self.words[to / 8].load(Ordering::Relaxed) & !(0xff << shift);
+            self.words[to / 8].store(rest | byte << shift, Ordering::Relaxed);
+        }
+    }
 }

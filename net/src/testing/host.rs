@@ -1,7 +1,7 @@
 //! One host: an engine with everything that it needs around it.
 
 use crate::wire::{self, ETHERNET, Ipv4Packet};
-use crate::{Config, Context, Engine, Event, Events};
+use crate::{Assembly, Config, Context, Engine, Event, Events};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -120,6 +120,8 @@ pub fn checked_frame(bytes: &[u8]) -> bool {
     match Ipv4Packet::parse(bytes) {
         Some(packet) if wire::be16(bytes, 12) == wire::ETHERTYPE_IPV4 => {
             let transport_is_good = match packet.protocol {
+                // No NIC looks into those.
+                _ if packet.is_fragment => true,
                 wire::PROTOCOL_TCP => wire::tcp_checksum_is_good(bytes, &packet),
                 wire::PROTOCOL_UDP => udp_checksum_is_good(bytes, &packet),
                 _ => true,
@@ -248,6 +250,20 @@ impl Host {
             rss_hash: 0,
         };
         self.with(|engine, cx| engine.ingress(cx, frame, bytes));
+        while let Some(assembly) = self.engine.take_assembly() {
+            self.assemble(&assembly);
+        }
+    }
+
+    fn assemble(&mut self, assembly: &Assembly) {
+        let start = (assembly.mbuf().0 as usize) << MBUF_SHIFT;
+        for (piece, at) in assembly.copies() {
+            let from = ((piece.mbuf.0 as usize) << MBUF_SHIFT) + usize::from(piece.offset);
+            let from = from..from + usize::from(piece.len);
+            self.wire.mbufs.copy_within(from, start + at);
+        }
+        let bytes = self.wire.mbufs[start..start + assembly.len()].to_vec();
+        self.with(|engine, cx| engine.assembled(cx, assembly, &bytes));
     }
 
     /// Timers and output: the end of a half-cycle.

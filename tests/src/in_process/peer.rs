@@ -26,7 +26,12 @@ pub struct Peer {
 impl Peer {
     /// A host at the end `cable`.
     pub fn new(cable: Cable) -> Self {
-        let mut port = Port(cable);
+        Self::with_frames(cable, FRAME_BYTES)
+    }
+
+    /// A host at the end `cable` whose frames are no longer than that, so that it sends fragments.
+    pub fn with_frames(cable: Cable, frame_bytes: usize) -> Self {
+        let mut port = Port { cable, frame_bytes };
         let config = Config::new(HardwareAddress::Ethernet(PEER_MAC));
         let mut interface = Interface::new(config, &mut port, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
@@ -105,7 +110,10 @@ impl Peer {
 }
 
 /// The cable as smoltcp sees it.
-struct Port(Cable);
+struct Port {
+    cable: Cable,
+    frame_bytes: usize,
+}
 
 struct Received(Vec<u8>);
 
@@ -116,18 +124,18 @@ impl Device for Port {
     type TxToken<'a> = Sending<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        let frame = self.0.take()?;
-        Some((Received(frame), Sending(&mut self.0)))
+        let frame = self.cable.take()?;
+        Some((Received(frame), Sending(&mut self.cable)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.0))
+        Some(Sending(&mut self.cable))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME_BYTES;
+        capabilities.max_transmission_unit = self.frame_bytes;
         capabilities
     }
 }

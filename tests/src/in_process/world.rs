@@ -237,4 +237,14 @@ impl MbufMemory for Buffers {
         // it, on this thread, only while it is in the RX ring, when nobody asks for its bytes.
         unsafe { std::slice::from_raw_parts(address as *const u8, len) }
     }
+
+    fn copy(&mut self, from: (MbufId, usize), to: (MbufId, usize), len: usize) {
+        let size = self.geometry.size();
+        assert!(from.1 + len <= size && to.1 + len <= size && from.0 != to.0);
+        let address = |(mbuf, at): (MbufId, usize)| self.geometry.user_of(mbuf) as usize + at;
+        let bytes = self.frame(from.0, from.1 + len)[from.1..].to_vec();
+        // SAFETY: the range lies within a buffer of the pool, which is never freed; the caller owns
+        // the buffer, so nobody else looks at it, and the source is a copy.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address(to) as *mut u8, len) };
+    }
 }
