@@ -23,6 +23,9 @@ impl Engine {
         frame: &RxFrame,
         bytes: &[u8],
     ) -> bool {
+        if frame.checksum != RxChecksum::Good || self.rx.held >= self.local.mbufs_held {
+            return false;
+        }
         let Some(segment) = QuickSegment::parse(bytes, self.local.mac_word, self.local.address)
         else {
             return false;
@@ -54,9 +57,7 @@ impl Engine {
             || acked > connection.in_flight()
             || acked | len == 0
             || len > connection.rcv_adv - seq
-            || self.rx.held >= self.local.mbufs_held
             || connection.rx_held >= self.local.rx_mbufs
-            || frame.checksum != RxChecksum::Good
         {
             return false;
         }

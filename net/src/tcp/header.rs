@@ -47,14 +47,14 @@ impl Connection {
     ) -> u16 {
         room[..TEMPLATE_BYTES].copy_from_slice(&self.template);
         let header_len = u32::from(self.template_len);
-        // The IP packet is the frame without its 14 bytes, the segment without 20 more.
-        let ip_len = header_len + payload - 14;
-        put16(room, 16, ip_len as u16);
+        // The segment is the frame without its first 34 bytes, the IP packet has 20 of them.
+        let segment_len = header_len + payload - 34;
+        put16(room, 16, (segment_len + 20) as u16);
         put32(room, 38, seq.0);
         put32(room, 42, self.rcv_nxt.0);
         room[47] = control;
         put16(room, 48, self.window_field());
-        put16(room, 50, fold_once(self.pseudo_sum + ip_len - 20));
+        put16(room, 50, fold_once(self.pseudo_sum + segment_len));
         if self.flags.contains(Flags::TIMESTAMPS) {
             put32(room, TCP_HEADERS + 4, self.timestamp(now));
             put32(room, TCP_HEADERS + 8, self.ts_recent);
