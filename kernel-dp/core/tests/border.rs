@@ -309,3 +309,57 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn datagrams_are_sent_from_bound_ports_and_good_memory_only() {
+    let mut machine = Machine::new();
+    let (high, low) = ix_abi::ipv4_to_words(0x0a00_0001);
+    let send = |entries, first| {
+        let ports = ix_abi::udp_ports(53, 4000);
+        let entries = ix_abi::udp_entries(entries, first);
+        [numbered(CallNumber::UdpSend, ports), entries, high, low]
+    };
+    machine.set_entry(0, HEAP, 64);
+    machine.set_entry(1, HEAP + HEAP_BYTES, 64);
+    machine.set_entry(2, HEAP, 0);
+    assert_eq!(machine.one(send(1, 0)), Error::BadState.to_result());
+    for port in [0, 1 << 16, u32::MAX] {
+        let result = machine.one([numbered(CallNumber::UdpBind, port), 0, 0, 0]);
+        assert_eq!(result, Error::Invalid.to_result(), "port {port}");
+    }
+    assert_eq!(machine.one([numbered(CallNumber::UdpBind, 53), 0, 0, 0]), 0);
+    let last = SCATTER_GATHER_CAPACITY as u32 - 1;
+    for (entries, first, error) in [
+        (9, 0, Error::Invalid),
+        (u32::MAX, 0, Error::Invalid),
+        (1, last + 1, Error::Invalid),
+        (2, last, Error::Invalid),
+        (1, u32::MAX, Error::Invalid),
+        (1, 1, Error::BadAddress),
+        (1, 2, Error::BadAddress),
+        (2, 0, Error::BadAddress),
+        // Good, but nobody knows the peer's station yet.
+        (1, 0, Error::TryAgain),
+        (0, last + 1, Error::TryAgain),
+    ] {
+        let result = machine.one(send(entries, first));
+        assert_eq!(result, error.to_result(), "{entries} entries at {first}");
+    }
+}
+
+#[test]
+fn forged_buffers_of_datagrams_are_refused() {
+    let mut machine = Machine::new();
+    let pool = 0x7000_0000;
+    for address in [
+        0,
+        pool,
+        pool + 63 * 2048,
+        pool + 64 * 2048,
+        pool - 1,
+        u64::MAX,
+    ] {
+        let result = machine.one([numbered(CallNumber::UdpRecvDone, 0), address, 0, 0]);
+        assert_eq!(result, Error::BadHandle.to_result(), "{address:#x}");
+    }
+}
