@@ -1,9 +1,11 @@
 //! Fakes to run an engine with on the host: memory, a pool, a NIC's transmit side that checks
 //! what it is asked to do, an event queue ([`Host`]); a wire with seeded faults ([`Link`]); a small
 //! application that sends and verifies streams ([`App`]); and virtual time for two stations
-//! ([`Network`]), whose frames a [`Monitor`] checks; and whole simulations from a seed ([`Scenario`]).
+//! ([`Network`]), whose frames a [`Monitor`] checks; whole simulations from a seed ([`Scenario`]);
+//! and the body of the fuzz targets ([`fuzz()`]).
 
 mod app;
+mod fuzz;
 mod host;
 mod link;
 mod monitor;
@@ -12,6 +14,7 @@ mod random;
 mod scenario;
 
 pub use app::{App, Role, STREAM_PERIOD, Script, stream_byte};
+pub use fuzz::{FuzzMode, fuzz};
 pub use host::{APP_BUS, Host, Queue, Wire, checked_frame};
 pub use link::{Faults, Link};
 pub use monitor::Monitor;

@@ -1,0 +1,7 @@
+//! Any bytes as frames.
+
+#![no_main]
+
+use ix_net::testing::{FuzzMode, fuzz};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(FuzzMode::Frames, data));
