@@ -51,6 +51,9 @@ impl Monitor {
         if segment.has(control::SYN) {
             start(halves, from, &segment);
         }
+        if halves.iter().any(|half| half.initial.is_none()) {
+            return Ok(());
+        }
         check_sent(halves, from, &segment)?;
         match segment.has(control::ACK) {
             true => check_acknowledged(halves, from, &segment),
@@ -66,11 +69,16 @@ fn start(halves: &mut [Half; 2], from: usize, segment: &Segment<'_>) {
     if !segment.has(control::ACK) {
         // The first of a new connection between these ports.
         halves[1 - from] = Half::default();
+    } else if halves[from].initial.is_some() {
+        // An old SYN came late, and its receiver had forgotten the connection. Whatever follows may
+        // belong to either: do not watch it.
+        *halves = Default::default();
+        return;
     }
     halves[from] = Half {
         initial: Some(segment.seq),
         scale: window_scale(segment.options),
-        end: segment.seq,
+        end: segment.seq + (u32::from(segment.len) + 1),
         fin: None,
         edge: None,
     };
@@ -103,7 +111,7 @@ fn check_acknowledged(
     segment: &Segment<'_>,
 ) -> Result<(), String> {
     let other = halves[1 - from];
-    if other.initial.is_some() && other.end.lt(segment.ack) {
+    if other.end.lt(segment.ack) {
         return Err(format!(
             "acknowledged {}, but only {} was sent",
             segment.ack.0, other.end.0
