@@ -1,5 +1,7 @@
 //! `cargo xtask bench`.
 
+mod net;
+
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -21,12 +23,18 @@ enum What {
     /// The guest runs under -icount, where counts repeat to a percent; the time it takes says
     /// nothing. A total more than 3 % above bench/insns/baseline.toml fails.
     Insns(ix_insns::Options),
+    /// Count instructions per 64-byte request-response in the engine, in process, under callgrind.
+    ///
+    /// At 1, 1,000 and 100,000 connections, one request a cycle. The same program and compiler give the
+    /// same counts each time.
+    Net(net::Options),
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    crate::setup::run()?;
     match &args.what {
+        What::Net(options) => net::run(options),
         What::Insns(options) => {
+            crate::setup::run()?;
             image::build(Some(ix_insns::run::APPLICATION))?;
             ix_insns::bench(options, interrupt::check)
         }
