@@ -4,6 +4,7 @@
 //! with another configuration than the one asked for is worse than one that does not start.
 
 use ix_abi::boot::ARGUMENTS_MAX;
+use ix_net::CongestionControl;
 use log::LevelFilter;
 use thiserror::Error;
 
@@ -28,6 +29,8 @@ pub struct Options<'a> {
     pub nic: NicChoice,
     /// `rto_min_us=`: floor of the retransmission timeout, in microseconds.
     pub rto_min_us: Option<u32>,
+    /// `congestion=newreno`: what governs the congestion windows; also `cubic` and `dctcp`.
+    pub congestion: CongestionControl,
     /// Everything behind ` -- `, words parted by white space.
     pub arguments: &'a str,
 }
@@ -76,7 +79,7 @@ pub enum CommandLineError<'a> {
     NoAddress,
 }
 
-const KEYS: &str = "ip gw mtu log batch poll spin_us nic rto_min_us";
+const KEYS: &str = "ip gw mtu log batch poll spin_us nic rto_min_us congestion";
 
 impl Default for Options<'_> {
     fn default() -> Self {
@@ -90,6 +93,7 @@ impl Default for Options<'_> {
             spin_us: 50,
             nic: NicChoice::Intel82599,
             rto_min_us: None,
+            congestion: CongestionControl::NewReno,
             arguments: "",
         }
     }
@@ -165,6 +169,10 @@ impl<'a> Options<'a> {
                 let range = expected("100 to 1000000 us");
                 self.rto_min_us = Some(number(value, 100, 1_000_000).ok_or_else(range)?);
             }
+            "congestion" => {
+                let names = expected("newreno, cubic or dctcp");
+                self.congestion = congestion(value).ok_or_else(names)?;
+            }
             _ => return Err(CommandLineError::UnknownKey(key)),
         }
         Ok(())
@@ -200,6 +208,15 @@ fn nic(value: &str) -> Option<NicChoice> {
     }
 }
 
+fn congestion(value: &str) -> Option<CongestionControl> {
+    match value {
+        "newreno" => Some(CongestionControl::NewReno),
+        "cubic" => Some(CongestionControl::Cubic),
+        "dctcp" => Some(CongestionControl::Dctcp),
+        _ => None,
+    }
+}
+
 fn number(value: &str, least: u32, most: u32) -> Option<u32> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.parse().ok().filter(|_| digits)?;
@@ -228,7 +245,7 @@ mod tests {
     #[test]
     fn a_full_line_sets_everything() {
         let line = b"ip=10.9.0.2/24 gw=10.9.0.1 mtu=1400 log=debug batch=32 poll=on spin_us=7 \
-            nic=82599 rto_min_us=500 -- --port 7 --x";
+            nic=82599 rto_min_us=500 congestion=cubic -- --port 7 --x";
         let options = Options::parse(line).unwrap();
         assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
         assert_eq!(options.gateway, Some([10, 9, 0, 1]));
@@ -236,6 +253,7 @@ mod tests {
         assert_eq!(options.log, LevelFilter::Debug);
         assert_eq!(options.poll, Poll::Always);
         assert_eq!(options.rto_min_us, Some(500));
+        assert_eq!(options.congestion, CongestionControl::Cubic);
         assert_eq!(
             options.arguments().collect::<Vec<_>>(),
             ["--port", "7", "--x"]
@@ -268,6 +286,7 @@ mod tests {
             ("log=loud", "off, error"),
             ("spin_us=1000001", "spin_us"),
             ("rto_min_us=99", "rto_min_us"),
+            ("congestion=bbr", "newreno, cubic or dctcp"),
             ("cpus=4", "unknown key `cpus`"),
             ("quiet", "`quiet`"),
             ("mtu=1500 mtu=1500", "`mtu` is given twice"),

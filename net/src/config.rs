@@ -9,6 +9,11 @@ pub enum CongestionControl {
     /// RFC 5681 with the recovery of RFC 6582.
     #[default]
     NewReno,
+    /// CUBIC (RFC 9438): for paths with much bandwidth and delay.
+    Cubic,
+    /// DCTCP (RFC 8257): for networks of one's own whose switches mark early. Asks for explicit
+    /// congestion notification in every SYN.
+    Dctcp,
 }
 
 /// Whether connections use explicit congestion notification (RFC 3168).

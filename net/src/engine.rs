@@ -1,7 +1,7 @@
 //! The engine: its tables, and the order in which a cycle uses them. The calls of the application
 //! are in `tcp::calls`.
 
-use crate::config::{Config, CongestionControl};
+use crate::config::Config;
 use crate::context::{Context, Events};
 use crate::counters::Counters;
 use crate::flow::FlowTable;
@@ -89,7 +89,6 @@ pub(crate) struct Local {
     pub mbufs_held: u32,
     pub send_limit: u32,
     pub nagle: bool,
-    pub congestion: CongestionControl,
 }
 
 impl Local {
@@ -119,7 +118,6 @@ impl Local {
             mbufs_held: config.mbufs_held,
             send_limit: config.send_limit,
             nagle: config.nagle,
-            congestion: config.congestion,
         }
     }
 }

@@ -184,6 +184,7 @@ impl Machine {
             udp_mbufs: mbufs / 16,
             udp_port_mbufs: (mbufs / 32).min(u32::from(u16::MAX)) as u16,
             rto_min_us: options.rto_min_us.unwrap_or(default.rto_min_us),
+            congestion: options.congestion,
             ..default
         }
     }

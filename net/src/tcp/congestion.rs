@@ -1,46 +1,112 @@
-//! Congestion control: how the congestion window grows, and what loss does to it.
+//! Congestion control: how the congestion window grows, and what loss and marks do to it. What an
+//! algorithm remembers of a connection is in the connection.
 
 use crate::config::CongestionControl;
+use crate::seq::Seq;
 use crate::tcp::connection::Connection;
+use crate::tcp::cubic::Cubic;
+use crate::tcp::dctcp::Dctcp;
+use ix_hal::Instant;
 
-impl CongestionControl {
-    /// New data was acknowledged while no loss is known. `flight` is what was in flight before.
-    #[inline]
-    pub(crate) fn acknowledged(self, connection: &mut Connection, acked: u32, flight: u32) {
-        // A window that was not used says nothing about the path: it does not grow (RFC 7661).
-        if flight * 2 <= connection.cwnd {
-            return;
-        }
-        match self {
-            Self::NewReno => new_reno_acknowledged(connection, acked, flight),
-        }
-    }
+/// Most bytes in a congestion window.
+pub(crate) const CWND_MAX: u32 = 1 << 30;
 
-    /// Loss was found by duplicate acknowledgements: what `ssthresh` becomes (RFC 5681 3.2).
-    pub(crate) fn after_loss(self, connection: &Connection) -> u32 {
-        let mss = u32::from(connection.mss);
-        match self {
-            Self::NewReno => (connection.in_flight() / 2).max(2 * mss),
+/// The algorithm of a connection with its state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Control {
+    /// RFC 5681 and 6582.
+    NewReno,
+    /// RFC 9438.
+    Cubic(Cubic),
+    /// RFC 8257.
+    Dctcp(Dctcp),
+}
+
+impl Control {
+    /// The state of a new connection.
+    pub fn new(algorithm: CongestionControl) -> Self {
+        match algorithm {
+            CongestionControl::NewReno => Self::NewReno,
+            CongestionControl::Cubic => Self::Cubic(Cubic::new()),
+            CongestionControl::Dctcp => Self::Dctcp(Dctcp::new()),
         }
     }
 }
 
-/// Cold, as [`Connection::release_acknowledged`]'s detour is: most windows are not used up.
-#[cold]
-fn new_reno_acknowledged(connection: &mut Connection, acked: u32, flight: u32) {
-    let mss = u32::from(connection.mss);
-    if connection.cwnd < connection.ssthresh {
-        // Slow start counts all bytes acknowledged (RFC 3465 with no limit L, as RFC 9438 does):
-        // a peer that works in batches acknowledges a whole batch at once.
-        connection.cwnd = (connection.cwnd + acked).min(1 << 30);
-        return;
+impl Connection {
+    /// New data was acknowledged while no loss is known. `flight` is what was in flight before.
+    #[inline]
+    pub(crate) fn grow_window(&mut self, acked: u32, flight: u32, now: Instant) {
+        // A window that was not used says nothing about the path: it does not grow (RFC 7661).
+        if flight * 2 > self.cwnd {
+            self.grow_used_window(acked, flight, now);
+        }
     }
-    if flight + mss <= connection.cwnd {
-        return;
+
+    #[inline(never)]
+    fn grow_used_window(&mut self, acked: u32, flight: u32, now: Instant) {
+        if let Control::Dctcp(dctcp) = &mut self.control {
+            dctcp.roll_window(self.snd_una, self.snd_nxt);
+        }
+        if self.cwnd < self.ssthresh {
+            // Slow start counts all bytes acknowledged (RFC 3465 with no limit L, as RFC 9438 does):
+            // a peer that works in batches acknowledges a whole batch at once.
+            self.cwnd = (self.cwnd + acked).min(CWND_MAX);
+            return;
+        }
+        if flight + u32::from(self.mss) <= self.cwnd {
+            return;
+        }
+        match self.control {
+            Control::Cubic(mut cubic) => {
+                cubic.grow(self, acked, now);
+                self.control = Control::Cubic(cubic);
+            }
+            Control::NewReno | Control::Dctcp(_) => self.grow_by_one_per_window(acked),
+        }
     }
-    connection.cwnd_credit += acked;
-    if connection.cwnd_credit >= connection.cwnd {
-        connection.cwnd_credit -= connection.cwnd;
-        connection.cwnd = (connection.cwnd + mss).min(1 << 30);
+
+    /// RFC 5681 3.1: a segment more for each window acknowledged.
+    fn grow_by_one_per_window(&mut self, acked: u32) {
+        self.cwnd_credit += acked;
+        if self.cwnd_credit >= self.cwnd {
+            self.cwnd_credit -= self.cwnd;
+            self.cwnd = (self.cwnd + u32::from(self.mss)).min(CWND_MAX);
+        }
+    }
+
+    /// Loss was found: sets `ssthresh` (RFC 5681 3.2, RFC 9438 4.6, RFC 8257 3.5).
+    pub(crate) fn reduce_for_loss(&mut self) {
+        let flight = self.in_flight();
+        let ssthresh = match self.control {
+            Control::Cubic(mut cubic) => {
+                let ssthresh = cubic.reduce(self.cwnd, flight);
+                self.control = Control::Cubic(cubic);
+                ssthresh
+            }
+            Control::NewReno | Control::Dctcp(_) => flight / 2,
+        };
+        self.ssthresh = ssthresh.max(2 * u32::from(self.mss));
+    }
+
+    /// The network marked a segment: sets `ssthresh`. As for loss, but DCTCP looks at how many
+    /// were marked.
+    pub(crate) fn reduce_for_mark(&mut self) {
+        match self.control {
+            Control::Dctcp(dctcp) => {
+                let ssthresh = dctcp.reduce(self.cwnd);
+                self.ssthresh = ssthresh.max(2 * u32::from(self.mss));
+            }
+            _ => self.reduce_for_loss(),
+        }
+    }
+
+    /// `acked` bytes up to `ack` are acknowledged with the echo of a mark.
+    pub(crate) fn count_marked(&mut self, ack: Seq, acked: u32) {
+        let next = self.snd_nxt;
+        if let Control::Dctcp(dctcp) = &mut self.control {
+            dctcp.count_marked(acked);
+            dctcp.roll_window(ack, next);
+        }
     }
 }

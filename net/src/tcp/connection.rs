@@ -7,6 +7,7 @@
 use crate::flow::FlowKey;
 use crate::records::NONE;
 use crate::seq::Seq;
+use crate::tcp::congestion::Control;
 use crate::wheel::NEVER;
 
 /// Bytes of the prebuilt header: Ethernet, IPv4, TCP and the first word of the timestamps option,
@@ -277,6 +278,8 @@ pub(crate) struct Connection {
     pub rack_fack: Seq,
     /// A duplicate report counts once until this is acknowledged.
     pub dsack_round: Seq,
+    /// Congestion control.
+    pub control: Control,
     /// An echoed mark counts once until this is acknowledged.
     pub ecn_round: Seq,
     /// The probe is answered when this is acknowledged.
@@ -380,6 +383,7 @@ impl Connection {
             rack_rtt: 0,
             rack_fack: Seq(0),
             dsack_round: Seq(0),
+            control: Control::NewReno,
             ecn_round: Seq(0),
             tlp_end: Seq(0),
             reo_wnd_mult: 1,

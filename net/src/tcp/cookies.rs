@@ -8,7 +8,7 @@
 //! left for retransmission.
 
 use crate::address::Endpoint;
-use crate::config::Ecn;
+use crate::config::{CongestionControl, Ecn};
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
@@ -50,7 +50,8 @@ impl Engine {
             cx.now,
             options.mss.unwrap_or(0),
         );
-        let may_use_ecn = self.config.ecn != Ecn::Off;
+        let may_use_ecn =
+            self.config.ecn != Ecn::Off || self.config.congestion == CongestionControl::Dctcp;
         let agreed = Agreed {
             ecn: may_use_ecn && segment.has(control::ECE | control::CWR),
             window_scale: options.window_scale,

@@ -7,6 +7,7 @@
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::seq::Seq;
+use crate::tcp::congestion::Control;
 use crate::tcp::connection::{Connection, Flags, Recovery, Slow};
 use crate::wire::{Segment, control};
 use ix_hal::Transmit;
@@ -21,7 +22,7 @@ impl Engine {
     /// an acceptable segment is taken in.
     pub(crate) fn ecn_received<T: Transmit, E: Events>(
         &mut self,
-        _cx: &mut Context<'_, T, E>,
+        cx: &mut Context<'_, T, E>,
         index: u32,
         segment: &Segment<'_>,
     ) {
@@ -31,18 +32,33 @@ impl Engine {
         }
         let is_marked = segment.len != 0 && segment.is_marked();
         self.counters.tcp_in_marked += u64::from(is_marked);
-        if segment.has(control::CWR) {
-            connection.flags.remove(Flags::ECN_ECHO);
+        match connection.control {
+            Control::Dctcp(_) if segment.len == 0 => return,
+            Control::Dctcp(_) => {
+                // The echo says exactly which bytes were marked: those before are acknowledged with
+                // what was true of them (RFC 8257 3.2).
+                let has_changed = is_marked != connection.flags.contains(Flags::ECN_ECHO);
+                if has_changed && connection.flags.contains(Flags::ACK_OWED) {
+                    self.ack_now(cx, index);
+                }
+                self.connections[index]
+                    .flags
+                    .set(Flags::ECN_ECHO, is_marked);
+            }
+            _ => {
+                if segment.has(control::CWR) {
+                    connection.flags.remove(Flags::ECN_ECHO);
+                }
+                if is_marked {
+                    connection.flags.insert(Flags::ECN_ECHO);
+                }
+            }
         }
-        if is_marked {
-            connection.flags.insert(Flags::ECN_ECHO);
-        }
-        connection.update_ecn();
+        self.connections[index].update_ecn();
     }
 
     /// The sending half: the peer echoes a mark in an acknowledgement of `acked` new bytes.
     pub(crate) fn ecn_echoed(&mut self, index: u32, ack: Seq, acked: u32) {
-        let congestion = self.config.congestion;
         let connection = &mut self.connections[index];
         if !connection.flags.contains(Flags::ECN) {
             return;
@@ -55,7 +71,7 @@ impl Engine {
             return;
         }
         connection.ecn_round = connection.snd_nxt;
-        connection.ssthresh = congestion.after_loss(connection);
+        connection.reduce_for_mark();
         connection.cwnd = connection.cwnd.min(connection.ssthresh);
         connection.flags.insert(Flags::ECN_REDUCED);
         connection.update_ecn();

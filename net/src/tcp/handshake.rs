@@ -1,12 +1,13 @@
 //! Opening: a SYN becomes a knock, an accepted knock a SYN-ACK, `connect` a SYN; and what comes
 //! back (RFC 9293 3.10.7.2 to 3.10.7.4).
 
-use crate::config::Ecn;
+use crate::config::{CongestionControl, Ecn};
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
 use crate::records::NONE;
 use crate::seq::Seq;
+use crate::tcp::congestion::Control;
 use crate::tcp::connection::{Connection, Flags, State};
 use crate::tcp::input::micros;
 use crate::tcp::options::{Options, SynOptions};
@@ -78,6 +79,7 @@ impl Engine {
         connection.heard_at = now.0;
         connection.rcv_scale = self.local.window_scale;
         connection.mss = mss;
+        connection.control = Control::new(self.config.congestion);
         connection.rto = self
             .config
             .rto_initial
@@ -88,9 +90,11 @@ impl Engine {
         connection.flags.insert(offered);
         // A SYN asks for ECN only if we are to; a SYN-ACK agrees if we may.
         let is_active = state == State::SynSent;
+        let is_wanted =
+            self.config.ecn == Ecn::Request || self.config.congestion == CongestionControl::Dctcp;
         connection.flags.set(
             Flags::ECN,
-            self.config.ecn == Ecn::Request || !is_active && self.config.ecn == Ecn::Accept,
+            is_wanted || !is_active && self.config.ecn == Ecn::Accept,
         );
         connection.build_template(self.local.mac, self.local.address);
         Some(index)

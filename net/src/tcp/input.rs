@@ -146,7 +146,7 @@ impl Connection {
             false => now.0 + self.rto,
         };
         if self.recovery != Recovery::Fast {
-            local.congestion.acknowledged(self, acked, flight);
+            self.grow_window(acked, flight, now);
         }
     }
 

@@ -10,6 +10,8 @@ mod congestion;
 pub(crate) mod connection;
 pub(crate) mod connections;
 mod cookies;
+mod cubic;
+mod dctcp;
 mod ecn;
 mod fast;
 mod handshake;

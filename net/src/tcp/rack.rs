@@ -175,7 +175,7 @@ impl Engine {
             .flags
             .remove(Flags::PROBED | Flags::PROBE_REPEATS);
         if repaired && connection.recovery == Recovery::Open {
-            connection.ssthresh = self.local.congestion.after_loss(connection);
+            connection.reduce_for_loss();
             connection.cwnd = connection.cwnd.min(connection.ssthresh);
             self.counters.tcp_loss_probe_recoveries += 1;
         }

@@ -103,11 +103,10 @@ impl Engine {
 
     fn enter_fast_recovery(&mut self, index: u32) {
         self.counters.tcp_fast_recoveries += 1;
-        let congestion = self.config.congestion;
         let connection = &mut self.connections[index];
         // An echoed mark may have made it smaller in this window already (RFC 3168 6.1.2).
         if !connection.is_reduced_for_ecn() {
-            connection.ssthresh = congestion.after_loss(connection);
+            connection.reduce_for_loss();
         }
         connection.cwnd = connection.ssthresh;
         connection.cwnd_credit = 0;

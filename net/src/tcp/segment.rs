@@ -283,9 +283,13 @@ impl Engine {
         let is_window_update = self.update_window(index, segment);
         let is_duplicate =
             segment.ack == una && segment.sequence_len() == 0 && !is_window_update && nxt != una;
+        let acked = segment.ack - una;
+        if segment.has(control::ECE) {
+            self.connections[index].count_marked(segment.ack, acked);
+        }
         self.process_ack(cx, index, segment.ack, is_duplicate, options);
         if segment.has(control::ECE) {
-            self.ecn_echoed(index, segment.ack, segment.ack - una);
+            self.ecn_echoed(index, segment.ack, acked);
         }
         Verdict::Continue
     }

@@ -131,10 +131,9 @@ impl Engine {
     /// 3.1).
     fn start_timeout_recovery(&mut self, now: Instant, index: u32, is_first: bool) {
         self.counters.tcp_timeouts += 1;
-        let congestion = self.config.congestion;
         let connection = &mut self.connections[index];
         if is_first && connection.recovery != Recovery::Timeout {
-            connection.ssthresh = congestion.after_loss(connection);
+            connection.reduce_for_loss();
         }
         connection.cwnd = u32::from(connection.mss);
         connection.cwnd_credit = 0;

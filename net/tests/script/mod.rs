@@ -6,7 +6,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Duration, Fragment, Instant};
 use ix_net::testing::Host;
-use ix_net::{Config, Ecn, Endpoint, Event};
+use ix_net::{Config, CongestionControl, Ecn, Endpoint, Event};
 use segment::{Expected, Fields, Numbers};
 
 const START: Instant = Instant(1 << 40);
@@ -92,6 +92,13 @@ fn configure(config: &mut Config, setting: &str) -> Result<(), String> {
         "rto_min_us" => config.rto_min_us = number,
         "delayed_ack_us" => config.delayed_ack_us = number,
         "syn_cookies" => config.syn_cookies = number != 0,
+        "congestion" => {
+            config.congestion = match number {
+                0 => CongestionControl::NewReno,
+                1 => CongestionControl::Cubic,
+                _ => CongestionControl::Dctcp,
+            }
+        }
         "ecn" => {
             config.ecn = match number {
                 0 => Ecn::Off,
