@@ -2,7 +2,7 @@
 //! tables, small windows, a clock that jumps, and sometimes a wire that is cut.
 
 use super::{App, EngineStation, Faults, Host, Link, Network, Random, Role, Script};
-use crate::{Config, Endpoint};
+use crate::{Config, CongestionControl, Endpoint};
 use alloc::format;
 use alloc::string::String;
 use core::net::Ipv4Addr;
@@ -178,6 +178,12 @@ impl Scenario {
             mbufs_held: 900,
             out_of_order: 512,
             send_limit: 64 << 10,
+            // Each side on its own; DCTCP brings ECN with it.
+            congestion: match (self.seed >> side) % 3 {
+                0 => CongestionControl::NewReno,
+                1 => CongestionControl::Cubic,
+                _ => CongestionControl::Dctcp,
+            },
             // One who only waits finds out about a cut by asking.
             keepalive: is_cut.then_some(Duration::from_secs(30)),
             ..Config::default()
