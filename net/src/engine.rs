@@ -299,6 +299,29 @@ mod tests {
     }
 
     #[test]
+    fn idle_connection_takes_at_most_512_bytes() {
+        let bytes = |connections| {
+            let engine = Engine::new(
+                Config {
+                    connections,
+                    time_wait: 0,
+                    ..Config::default()
+                },
+                Instant(0),
+            );
+            engine.connections.bytes()
+                + engine.wheel.bytes()
+                + engine.flows.bytes()
+                + engine.dirty.bytes()
+        };
+        // The last one is the worst: tables whose sizes are powers of two have just doubled.
+        for connections in [10_000, 1 << 14, (1 << 14) + 1] {
+            let each = (bytes(connections) - bytes(0)) / connections as usize;
+            assert!(each <= 512, "{each} bytes at {connections} connections");
+        }
+    }
+
+    #[test]
     fn local_numbers_follow_from_the_configuration() {
         let local = Local::new(&Config {
             ipv4_prefix: 0,

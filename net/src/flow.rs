@@ -69,6 +69,12 @@ impl FlowTable {
         }
     }
 
+    /// Bytes allocated.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// Keyed hash: without the secret nobody can aim flows at one slot. One folded multiplication
     /// for IPv4 and IPv6 alike.
     #[inline]

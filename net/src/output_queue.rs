@@ -22,6 +22,12 @@ impl OutputQueue {
         }
     }
 
+    /// Bytes allocated.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.entries)
+    }
+
     /// Whether no connection is listed.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -58,6 +58,12 @@ impl Wheel {
         }
     }
 
+    /// Bytes allocated.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.entries)
+    }
+
     /// Arms a timer, or moves it, to a deadline in nanoseconds.
     pub fn arm(&mut self, timer: u32, deadline: u64) {
         self.unlink(timer);

@@ -305,7 +305,7 @@ pub(crate) enum Recovery {
 }
 
 const _: () = assert!(core::mem::offset_of!(Connection, ts_recent_at) <= 5 * 64);
-const _: () = assert!(core::mem::size_of::<Connection>() <= 512);
+const _: () = assert!(core::mem::size_of::<Connection>() <= 448);
 
 impl Connection {
     /// An unused slot.

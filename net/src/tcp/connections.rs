@@ -19,6 +19,12 @@ impl Connections {
         }
     }
 
+    /// Bytes allocated.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.slots) + self.free.capacity() * size_of::<u32>()
+    }
+
     /// Connections in use.
     pub fn used(&self) -> usize {
         self.slots.len() - self.free.len()
