@@ -14,6 +14,7 @@ use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
 use crate::tcp::connections::Connections;
+use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
 use crate::udp::Udp;
 use crate::wheel::Wheel;
@@ -24,7 +25,7 @@ use ix_abi::Error;
 use ix_hal::{Instant, RxFrame, Transmit};
 
 /// Events that one frame, timer or call may cause at most.
-const EVENTS_AT_ONCE: usize = 4;
+pub(crate) const EVENTS_AT_ONCE: usize = 4;
 
 /// A TCP/IP stack for one elastic thread.
 pub struct Engine {
@@ -46,6 +47,8 @@ pub struct Engine {
     pub(crate) delivering: List<DELIVER>,
     /// Connections that have not completed a passive handshake.
     pub(crate) half_open: u32,
+    /// Connections that are to be told when there are send records again.
+    pub(crate) starved: Starved,
     /// Until when a SYN cookie may come back.
     pub(crate) cookies_until: u64,
     pub(crate) secret: Secret,
@@ -142,6 +145,7 @@ impl Engine {
             dirty: OutputQueue::new(config.connections),
             delivering: List::new(),
             half_open: 0,
+            starved: Starved::default(),
             cookies_until: 0,
             secret,
             challenge_limit: RateLimit::new(config.challenge_acks),
@@ -182,6 +186,9 @@ impl Engine {
         {
             self.deliver_queued(cx, index);
         }
+        if self.can_feed() {
+            self.feed_starved(cx);
+        }
         if cx.now.0 >= self.neighbors.deadline {
             self.neighbor_timers(cx.now);
         }
@@ -220,7 +227,7 @@ impl Engine {
 
     /// When [`Engine::timers`] has to run next; may be early, never late.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.delivering.is_empty() {
+        if !self.delivering.is_empty() || self.can_feed() {
             return Some(Instant(0));
         }
         let tables = self.neighbors.deadline.min(self.time_waits.deadline);

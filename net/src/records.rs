@@ -101,6 +101,12 @@ impl SendRecords {
         Some(index)
     }
 
+    /// Whether newly queued data would get a record.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.available > self.reserve
+    }
+
     /// Cuts a record after `len` bytes, which must be fewer than it has; what is behind the cut
     /// becomes a record of its own, in the same state. `false` if there is none left for it.
     pub fn cut(&mut self, index: u32, len: u32) -> bool {

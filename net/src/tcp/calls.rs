@@ -120,7 +120,7 @@ impl Engine {
         {
             // The common case: one piece, and nothing unsent before it.
             let Some(record) = self.send_records.queue(bus, len, connection.snd_end) else {
-                self.counters.tcp_send_records_exhausted += 1;
+                self.lacks_record(index);
                 return Ok(0);
             };
             connection.append(&mut self.send_records, record, len);
@@ -160,7 +160,7 @@ impl Engine {
                 continue;
             }
             if !self.queue_piece(index, fragment.bus, len) {
-                self.counters.tcp_send_records_exhausted += 1;
+                self.lacks_record(index);
                 break;
             }
             accepted += len;

@@ -163,6 +163,7 @@ impl Engine {
     /// Takes a connection out of every table and list, and lets go of what it has queued.
     fn detach<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
         self.leave_half_open(index);
+        self.leave_starved(index);
         self.drop_out_of_order(cx, index);
         self.wheel.disarm(index);
         let connection = &mut self.connections[index];

@@ -115,6 +115,8 @@ bitflags::bitflags! {
         const PROVEN = 0x100_0000;
         /// Congestion is notified explicitly (RFC 3168).
         const ECN = 0x200_0000;
+        /// Waits for send records.
+        const STARVED = 0x1000_0000;
         /// A mark is to be echoed.
         const ECN_ECHO = 0x400_0000;
         /// The window was reduced for an echo, and the peer is to be told.

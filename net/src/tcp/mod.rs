@@ -25,5 +25,6 @@ mod recovery;
 mod reply;
 mod rtt;
 mod segment;
+pub(crate) mod starved;
 pub(crate) mod time_wait;
 mod timers;

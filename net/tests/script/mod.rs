@@ -106,6 +106,7 @@ fn configure(config: &mut Config, setting: &str) -> Result<(), String> {
                 _ => Ecn::Request,
             }
         }
+        "send_fragments" => config.send_fragments = number,
         "half_open" => config.half_open = number,
         "connections" => config.connections = number,
         "time_wait" => config.time_wait = number,
