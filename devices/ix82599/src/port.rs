@@ -51,6 +51,20 @@ impl Wire for Port {
         }
     }
 
+    fn advance(&mut self, now_ns: u64) {
+        match self {
+            Self::Tap(tap) => tap.advance(now_ns),
+            Self::Loopback(plug) => plug.advance(now_ns),
+        }
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        match self {
+            Self::Tap(tap) => tap.deadline_ns(),
+            Self::Loopback(plug) => plug.deadline_ns(),
+        }
+    }
+
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tap(tap) => tap.readiness(),

@@ -3,7 +3,8 @@
 mod support;
 
 use ix82599::model::ModelConfig;
-use ixgbe_spec::register::{self as reg, Gpie, IvarEntry, Txdctl};
+use ix82599::wire::Wire;
+use ixgbe_spec::register::{self as reg, Gpie, Hlreg0, IvarEntry, Txdctl};
 use ixgbe_spec::{LegacyCommand, TxCommand, TxLegacy, TxOptions};
 use support::*;
 
@@ -29,6 +30,23 @@ fn a_frame_goes_out_and_its_descriptor_is_done() {
     assert_eq!(machine.read(reg::tdh(0)), 1);
     assert_eq!(machine.read(reg::GPTC), 1);
     assert_eq!(machine.read(reg::GOTCL), 104);
+}
+
+#[test]
+fn in_loopback_frames_come_back_and_none_goes_out_or_comes_in() {
+    let mut machine = Machine::started(1);
+    let hlreg0 = machine.read(reg::HLREG0);
+    machine.write(reg::HLREG0, hlreg0 | Hlreg0::LPBK.bits());
+    let mut sent = frame(100);
+    sent[..6].copy_from_slice(&MAC);
+    load(&machine, TX_DATA, &sent);
+    machine.put_descriptor(tx_ring(0), 0, data(TX_DATA, 100, WHOLE).encode());
+    machine.far.send(&frame(200)).unwrap();
+    ring_doorbell(&mut machine, 1);
+    assert_eq!(machine.far.take(), None);
+    assert_eq!(machine.received(0, 0).unwrap().length(), 100);
+    assert_eq!(machine.buffer(0, 0, 100), sent);
+    assert!(machine.received(0, 1).is_none());
 }
 
 #[test]

@@ -24,8 +24,11 @@ const FDIRCTRL_INIT_DONE: u32 = 1 << 3;
 const MSCA_COMMAND: u32 = 1 << 30;
 /// ESDP.SDP2_DATA: wired to the SFP+ cage, which has a module (8.2.3.1.4).
 const ESDP_MODULE_PRESENT: u32 = 1 << 2;
-/// I2CCTL: outputs of the device, and the same lines as inputs (8.2.3.1.5).
-const I2C_OUTPUTS: u32 = 0b1010;
+/// I2CCTL: outputs of the device; the bit below each is the same line as an input (8.2.3.1.5).
+const I2C_CLOCK_OUT: u32 = 1 << 1;
+const I2C_DATA_OUT: u32 = 1 << 3;
+/// ANLP1: the state of auto-negotiation, bits 19:16, is not 0: drivers wait for that after a restart.
+const ANLP1_STATE_LEFT_IDLE: u32 = 1 << 16;
 /// RXMEMWRAP: all packet buffers are empty (8.2.3.8.11).
 const RXMEMWRAP_EMPTY: u32 = 0x8888_8888;
 const RXMEMWRAP_EMPTY_0: u32 = 1 << 3;
@@ -55,10 +58,14 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 status.bits()
             }
             Register::Esdp => state.stored(offset) | ESDP_MODULE_PRESENT,
-            // Nothing hangs on the bus: its lines follow our outputs, and nobody acknowledges.
+            // The lines are open-drain: high where neither end pulls.
             Register::I2cctl => {
-                let outputs = state.stored(offset) & I2C_OUTPUTS;
-                outputs | outputs >> 1
+                let outputs = state.stored(offset) & (I2C_CLOCK_OUT | I2C_DATA_OUT);
+                let mut lines = outputs >> 1;
+                if !self.sfp.releases_data() {
+                    lines &= !(I2C_DATA_OUT >> 1);
+                }
+                outputs | lines
             }
             Register::Eec => {
                 let requested = Eec::from_bits_retain(state.stored(offset)) & Eec::EE_REQ;
@@ -86,6 +93,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::EimcEx(_)
             | Register::EicsEx(_) => 0,
             Register::Msrwd => u32::MAX,
+            Register::Anlp1 => ANLP1_STATE_LEFT_IDLE,
             Register::Eicr => state.interrupts.read_eicr(),
             Register::Eims => state.interrupts.eims(),
             Register::Eiac => state.interrupts.eiac(),
@@ -172,6 +180,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Fcrtl(_)
             | Register::Fcrth(_)
             | Register::Fcrtv
+            | Register::Pfctop
             | Register::Fccfg
             | Register::Sectxbuffaf
             | Register::Sectxminifg => state.stored(offset),
@@ -241,6 +250,11 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             Register::Rqsmr(n) => *state.statistics.rqsmr(n) = value,
             Register::Tqsm(n) => *state.statistics.tqsm(n) = value,
             Register::Msca => state.store(offset, value & !MSCA_COMMAND),
+            Register::I2cctl => {
+                state.store(offset, value);
+                self.sfp
+                    .drive(value & I2C_CLOCK_OUT != 0, value & I2C_DATA_OUT != 0);
+            }
             // Read only.
             Register::Status
             | Register::Eemngctl
@@ -250,6 +264,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Links
             | Register::Links2
             | Register::Hlreg1
+            | Register::Anlp1
             | Register::Msrwd
             | Register::Tfcs
             | Register::Rxmemwrap
@@ -261,7 +276,6 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::QueueCount(..) => {}
             Register::CtrlExt
             | Register::Esdp
-            | Register::I2cctl
             | Register::Ledctl
             | Register::Tcptimer
             | Register::Eec
@@ -304,6 +318,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Fcrtl(_)
             | Register::Fcrth(_)
             | Register::Fcrtv
+            | Register::Pfctop
             | Register::Fccfg
             | Register::Sectxbuffaf
             | Register::Sectxminifg => state.store(offset, value),

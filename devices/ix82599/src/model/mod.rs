@@ -9,7 +9,7 @@
 //! | `receive`, `filters`, `rss`, `parse`, `packet_buffer` | the way in |
 //! | `transmit`, `offload` | the way out |
 //! | `doorbells` | queue registers in pages that the guest has mapped |
-//! | `interrupts`, `statistics`, `eeprom`, `config_space` | as their names say |
+//! | `interrupts`, `statistics`, `eeprom`, `sfp`, `config_space` | as their names say |
 //!
 //! Nothing happens by itself: writing a tail register marks the queue, [`Model::poll`] moves frames.
 //! The model has no clock, [`Model::advance`] tells it the time.
@@ -29,6 +29,7 @@ mod receive;
 mod register;
 mod ring;
 mod rss;
+mod sfp;
 mod state;
 mod statistics;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::memory::{GuestMemory, HostMemory};
 use crate::wire::{MAX_FRAME_BYTES, Wire};
 use config_space::ConfigSpace;
 use eeprom::Eeprom;
+use sfp::Sfp;
 use state::State;
 
 /// Bytes of the frame check sequence, which frames on the wire have and in this model have not.
@@ -100,6 +102,7 @@ pub struct Model<W, I> {
     interrupt_sink: I,
     pci: ConfigSpace,
     eeprom: Eeprom,
+    sfp: Sfp,
     state: State,
     counters: Counters,
     /// The frame being received; with room for the FCS.
@@ -122,6 +125,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             interrupt_sink,
             pci: ConfigSpace::new(),
             eeprom: Eeprom::new(),
+            sfp: Sfp::new(),
             counters: Counters::default(),
             frame: Box::new([0; MAX_FRAME_BYTES]),
             doorbells: None,

@@ -13,7 +13,7 @@ use super::state::State;
 use super::statistics::{Counter, Destination};
 use super::{FCS_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, Model};
 use crate::memory::{DmaError, GuestMemory};
-use crate::wire::Wire;
+use crate::wire::{Wire, WireError};
 
 /// Frames taken from the wire, and from the packet buffer, in one step.
 const BATCH: usize = 64;
@@ -64,8 +64,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 more = true;
                 break;
             }
-            let room = &mut self.frame[..MAX_FRAME_BYTES - FCS_BYTES];
-            match self.wire.receive(room) {
+            match self.next_frame() {
                 Ok(Some(length)) => {
                     frames += 1;
                     self.arrive(length);
@@ -79,6 +78,19 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             }
         }
         Received { frames, more }
+    }
+
+    /// Puts the next frame into `frame`: from the wire, or one of our own that comes back.
+    fn next_frame(&mut self) -> Result<Option<usize>, WireError> {
+        let room = &mut self.frame[..MAX_FRAME_BYTES - FCS_BYTES];
+        if let Some(frame) = self.state.looped.pop_front() {
+            room[..frame.len()].copy_from_slice(&frame);
+            return Ok(Some(frame.len()));
+        }
+        if self.state.hlreg0 & Hlreg0::LPBK.bits() != 0 {
+            return Ok(None);
+        }
+        self.wire.receive(room)
     }
 
     /// Whether frames stay on the wire for want of room.

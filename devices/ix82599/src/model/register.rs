@@ -112,6 +112,8 @@ pub(super) enum Register {
     Fcrtl(u8),
     Fcrth(u8),
     Fcrtv,
+    Pfctop,
+    Anlp1,
     Tfcs,
     Fccfg,
     Sectxctrl,
@@ -339,6 +341,8 @@ impl Map {
         self.many(reg::fcrtl, 8, Register::Fcrtl);
         self.many(reg::fcrth, 8, Register::Fcrth);
         self.one(reg::FCRTV, Register::Fcrtv);
+        self.one(reg::ANLP1, Register::Anlp1);
+        self.one(reg::PFCTOP, Register::Pfctop);
         self.one(reg::TFCS, Register::Tfcs);
         self.one(reg::FCCFG, Register::Fccfg);
         self.one(reg::SECTXCTRL, Register::Sectxctrl);

@@ -1,5 +1,7 @@
 //! Everything that a reset resets, with the values it resets to.
 
+use std::collections::VecDeque;
+
 use ixgbe_spec::QUEUES;
 use ixgbe_spec::register::{
     self as reg, Autoc, Ctrl, Dmatxctl, Hlreg0, LinkMode, Links, Rdrxctl, Rxctrl, Secrxctrl,
@@ -44,6 +46,8 @@ pub(super) struct State {
     pub(super) tx_ready: u128,
     /// Room for a segment of a large frame.
     pub(super) tx_segment: Vec<u8>,
+    /// Frames that the MAC sends back to itself, with HLREG0.LPBK (3.7.9.1).
+    pub(super) looped: VecDeque<Vec<u8>>,
     pub(super) packet_buffer: PacketBuffer,
     pub(super) blocked: Option<Blocked>,
     /// Registers without effect, by offset.
@@ -92,6 +96,7 @@ impl State {
             tx: (0..QUEUES).map(|_| TxQueue::default()).collect(),
             tx_ready: 0,
             tx_segment: Vec::new(),
+            looped: VecDeque::new(),
             packet_buffer: PacketBuffer::default(),
             blocked: None,
             stored: vec![0; reg::BAR0_BYTES as usize / 4],

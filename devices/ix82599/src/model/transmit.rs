@@ -1,5 +1,7 @@
 //! The way out: from a transmit queue's descriptors to the wire (7.2).
 
+use std::collections::VecDeque;
+
 use ixgbe_spec::register::Hlreg0;
 use ixgbe_spec::{
     LegacyCommand, TxCommand, TxContext, TxData, TxDescriptor, TxLegacy, TxOptions, TxSegment,
@@ -22,6 +24,9 @@ const BATCH: usize = 1024;
 const FRAME_BATCH: usize = 1024;
 /// Most bytes that the descriptors of one frame may name: PAYLEN of a large frame and headers.
 const MAX_GATHER_BYTES: usize = (1 << 18) + 1024;
+
+/// Frames under way in the MAC's loopback; more are lost.
+const LOOPED_FRAMES: usize = 1024;
 
 /// A transmit queue.
 #[derive(Debug, Default)]
@@ -115,6 +120,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 high: state.dtxtcpflgh,
             },
             segment: &mut state.tx_segment,
+            looped: (state.hlreg0 & Hlreg0::LPBK.bits() != 0).then_some(&mut state.looped),
             frames: 0,
         };
         let mut reported = false;
@@ -285,6 +291,8 @@ struct Port<'a, W> {
     masks: FlagMasks,
     /// Room for a segment.
     segment: &'a mut Vec<u8>,
+    /// Where frames go instead of to the wire.
+    looped: Option<&'a mut VecDeque<Vec<u8>>>,
     /// Frames sent so far, or refused by the wire.
     frames: usize,
 }
@@ -298,7 +306,13 @@ impl<W: Wire> Port<'_, W> {
             frame.resize(MIN_FRAME_BYTES, 0);
         }
         self.frames += 1;
-        if let Err(error) = self.wire.send(frame) {
+        if let Some(looped) = &mut self.looped {
+            if looped.len() == LOOPED_FRAMES {
+                self.counters.tx_refused += 1;
+                return Ok(());
+            }
+            looped.push_back(frame.clone());
+        } else if let Err(error) = self.wire.send(frame) {
             self.counters.tx_refused += 1;
             log::debug!("sending a frame: {error}");
             return Ok(());

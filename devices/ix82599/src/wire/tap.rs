@@ -58,10 +58,19 @@ pub enum TapError {
     },
 }
 
+/// How often the interface is looked at, whether somebody has brought it up or down.
+const LOOK_NS: u64 = 100_000_000;
+
 /// An open TAP device.
 #[derive(Debug)]
 pub struct Tap {
     file: OwnedFd,
+    /// A socket, to ask for the interface's state.
+    control: OwnedFd,
+    name: String,
+    /// The interface was up when it was last looked at.
+    up: bool,
+    next_look_ns: u64,
     /// The interface was deleted under us.
     gone: bool,
 }
@@ -112,7 +121,15 @@ impl Tap {
             ioctls::set_mtu(&control, name, mtu).map_err(io("setting the MTU"))?;
             ioctls::bring_up(&control, name).map_err(io("bringing up"))?;
         }
-        Ok(Self { file, gone: false })
+        let up = ioctls::is_up(&control, name).map_err(io("looking at the state"))?;
+        Ok(Self {
+            file,
+            control,
+            name: name.clone(),
+            up,
+            next_look_ns: 0,
+            gone: false,
+        })
     }
 }
 
@@ -141,8 +158,21 @@ impl Wire for Tap {
         }
     }
 
+    /// As a cable whose other end is switched off: no signal while the interface is down.
     fn link_up(&self) -> bool {
-        !self.gone
+        self.up && !self.gone
+    }
+
+    fn advance(&mut self, now_ns: u64) {
+        if now_ns >= self.next_look_ns {
+            self.next_look_ns = now_ns + LOOK_NS;
+            // It cannot be asked when it is gone, which reading finds out.
+            self.up = ioctls::is_up(&self.control, &self.name).unwrap_or(false);
+        }
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        (!self.gone).then_some(self.next_look_ns)
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
@@ -210,12 +240,20 @@ mod ioctls {
         unsafe { ioctl(control, Updater::<SIOCSIFMTU, Ifreq>::new(&mut request)) }
     }
 
-    pub(super) fn bring_up(control: impl AsFd, name: &str) -> Result<(), Errno> {
+    pub(super) fn is_up(control: impl AsFd, name: &str) -> Result<bool, Errno> {
+        flags(control, name).map(|flags| flags & IFF_UP != 0)
+    }
+
+    fn flags(control: impl AsFd, name: &str) -> Result<u16, Errno> {
         let mut request = Ifreq::new(name, &[]);
         // SAFETY: SIOCGIFFLAGS reads and writes one `ifreq`, which `request` is.
-        unsafe { ioctl(&control, Updater::<SIOCGIFFLAGS, Ifreq>::new(&mut request)) }?;
-        let flags = u16::from_ne_bytes([request.value[0], request.value[1]]) | IFF_UP;
-        request.value[..2].copy_from_slice(&flags.to_ne_bytes());
+        unsafe { ioctl(control, Updater::<SIOCGIFFLAGS, Ifreq>::new(&mut request)) }?;
+        Ok(u16::from_ne_bytes([request.value[0], request.value[1]]))
+    }
+
+    pub(super) fn bring_up(control: impl AsFd, name: &str) -> Result<(), Errno> {
+        let flags = flags(&control, name)? | IFF_UP;
+        let mut request = Ifreq::new(name, &flags.to_ne_bytes());
         // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which `request` is.
         unsafe { ioctl(control, Updater::<SIOCSIFFLAGS, Ifreq>::new(&mut request)) }
     }

@@ -47,6 +47,8 @@ const SINGLE: &[(&str, u32, u32)] = &[
     ("AUTOC2", r::AUTOC2, 0x042a8),
     ("MACC", r::MACC, 0x04330),
     ("MFLCN", r::MFLCN, 0x04294),
+    ("ANLP1", r::ANLP1, 0x042b0),
+    ("PFCTOP", r::PFCTOP, 0x03008),
     ("FCRTV", r::FCRTV, 0x032a0),
     ("TFCS", r::TFCS, 0x0ce00),
     ("FCCFG", r::FCCFG, 0x03d00),

@@ -42,6 +42,10 @@ pub const fn fcrth(n: u32) -> u32 {
     0x03260 + 4 * n
 }
 
+/// Link partner's first word of auto-negotiation, and its state machine's state (8.2.3.22.27).
+pub const ANLP1: u32 = 0x042b0;
+/// EtherType and opcode of priority flow control frames (8.2.3.3.1).
+pub const PFCTOP: u32 = 0x03008;
 /// Flow control refresh threshold (8.2.3.3.5).
 pub const FCRTV: u32 = 0x032a0;
 /// Transmit flow control status (8.2.3.3.6).
