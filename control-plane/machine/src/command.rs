@@ -102,6 +102,9 @@ pub fn nic_args(config: &MachineConfig, nic_socket: &Path) -> Vec<OsString> {
 
 /// The kernel's command line: `key=value` words, then `--` and the application's arguments.
 pub fn kernel_command_line(config: &MachineConfig) -> String {
+    if let Some(foreign) = &config.foreign_command_line {
+        return foreign.clone();
+    }
     let network = &config.network;
     let mut words = vec![
         format!("nic={}", config.nic),

@@ -44,6 +44,9 @@ pub struct MachineConfig {
     pub log_level: LogLevel,
     /// Further keys of the kernel's command line, such as `("batch", "64")`.
     pub kernel_options: Vec<(String, String)>,
+    /// For a kernel that is not ours, such as Linux: its whole command line. Kernel and boot module then
+    /// need not be ELF files.
+    pub foreign_command_line: Option<String>,
     /// Further arguments of QEMU, such as `-icount`.
     pub qemu_args: Vec<String>,
     /// The serial console is also written here.
@@ -69,6 +72,7 @@ impl MachineConfig {
             nic_model: NicModelConfig::default(),
             log_level: LogLevel::Info,
             kernel_options: Vec::new(),
+            foreign_command_line: None,
             qemu_args: Vec::new(),
             console_log: None,
             echo_console: false,
@@ -94,8 +98,10 @@ impl MachineConfig {
         if let Some(pcap) = &self.nic_model.pcap {
             check_writable("pcap file", pcap)?;
         }
-        check_elf("kernel image", &self.kernel)?;
-        check_elf("application image", &self.app)?;
+        if self.foreign_command_line.is_none() {
+            check_elf("kernel image", &self.kernel)?;
+            check_elf("application image", &self.app)?;
+        }
         if self.nic == NicKind::Intel82599 {
             check_elf("NIC model", &self.nic_program)?;
         }

@@ -6,15 +6,15 @@
 //! paging, real injection of faults and interrupts.
 //!
 //! [`run`] puts the outer machine together, boots it, and reports how each guest ended:
-//! - [`kernel`]: the outer Linux and its modules, from Debian's package, kept in the cache folder;
+//! - [`ix_small_linux`]: the outer Linux and its modules, from Debian's package, kept in the cache
+//!   folder, and the archive that carries all of it;
 //! - [`qemu`]: the inner QEMU with its libraries and firmware;
-//! - [`initramfs`]: the archive that carries all of it; its `/init` is the program `nested-init`
-//!   of this crate, whose console lines ([`protocol`]) are what [`outer`] reads.
+//! - [`init`]: the archive's `/init` is the program `nested-init` of this crate, whose console lines
+//!   ([`protocol`]) are what [`outer`] reads.
 
 #![forbid(unsafe_code)]
 
-pub mod initramfs;
-pub mod kernel;
+pub mod init;
 pub mod outer;
 pub mod protocol;
 pub mod qemu;
@@ -23,11 +23,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ix_small_linux::initramfs::Archive;
+use ix_small_linux::kernel::{self, Flavour};
 
-use crate::initramfs::Archive;
 pub use crate::outer::{GuestOutcome, Outcome};
 use crate::protocol::guest_directory;
 pub use crate::qemu::Qemu;
+
+/// The outer Linux: Debian's cloud kernel, with the module that provides `/dev/kvm` on an AMD
+/// processor, which is what TCG emulates.
+const LINUX: Flavour = Flavour {
+    meta_package: "linux-image-cloud-amd64",
+    suffix: "-cloud-amd64",
+    modules: &["kvm-amd"],
+};
 
 /// One inner machine, run to its end under KVM.
 #[derive(Clone, Debug)]
@@ -77,8 +86,8 @@ pub struct Config {
 /// of them is in the outcome: see [`Outcome::check`].
 pub fn run(config: &Config, guests: &[Guest]) -> Result<Outcome> {
     ensure!(!guests.is_empty(), "no guest to run under nested KVM");
-    let linux = kernel::fetch(&config.cache)?;
-    let init = initramfs::build_init()?;
+    let linux = kernel::fetch(&config.cache.join("nested-kvm/linux"), &LINUX)?;
+    let init = init::build()?;
     let directory = tempfile::tempdir().context("cannot create a temporary folder")?;
 
     let mut archive = Archive::default();

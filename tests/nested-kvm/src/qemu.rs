@@ -1,15 +1,15 @@
 //! The QEMU of the run: how it is started on the host, and the copy of it that goes into the outer
 //! machine, with the libraries that its loader names and the firmware that a q35 machine reads.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use ix_small_linux::initramfs::Archive;
+use ix_small_linux::libraries::{self, PrivateLibraries};
 
-use crate::initramfs::Archive;
 use crate::protocol::QEMU;
 
 /// Firmware that a q35 machine with a PVH kernel and no display reads.
@@ -29,15 +29,6 @@ pub struct Qemu {
     pub private: Option<PrivateLibraries>,
     /// Where firmware images lie.
     pub firmware: Vec<PathBuf>,
-}
-
-/// What a program from another distribution needs in order to start here.
-#[derive(Clone, Debug)]
-pub struct PrivateLibraries {
-    /// The dynamic loader.
-    pub loader: PathBuf,
-    /// Folders for the loader's `--library-path`.
-    pub directories: Vec<PathBuf>,
 }
 
 impl Qemu {
@@ -79,7 +70,7 @@ impl Qemu {
 
     /// The command that starts it on the host, up to the machine's own arguments.
     pub fn command(&self) -> Command {
-        let mut command = self.loaded(&[]);
+        let mut command = libraries::command(&self.program, self.private.as_ref(), &[]);
         for directory in &self.firmware {
             command.arg("-L").arg(directory);
         }
@@ -90,7 +81,7 @@ impl Qemu {
     pub fn add_to(&self, archive: &mut Archive) -> Result<()> {
         archive.program(&format!("{QEMU}/qemu-system-x86_64"), &self.program)?;
         let mut loaders = 0;
-        for library in self.libraries()? {
+        for library in libraries::needed(&self.program, self.private.as_ref())? {
             let name = library
                 .file_name()
                 .unwrap_or_default()
@@ -123,77 +114,5 @@ impl Qemu {
             archive.program(&format!("{QEMU}/firmware/{name}"), &file)?;
         }
         Ok(())
-    }
-
-    /// The libraries that the loader would map, itself included.
-    fn libraries(&self) -> Result<Vec<PathBuf>> {
-        let mut command = self.loaded(&["--list"]);
-        if self.private.is_none() {
-            // What ldd does: the loader prints what it would map, and does not start the program.
-            command.env("LD_TRACE_LOADED_OBJECTS", "1");
-        }
-        let output = command
-            .output()
-            .with_context(|| format!("cannot start {}", self.program.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        ensure!(
-            output.status.success() && !text.contains("not found"),
-            "libraries of {} are missing: {text}{}",
-            self.program.display(),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(text.lines().filter_map(listed_path).collect())
-    }
-
-    fn loaded(&self, loader_options: &[&str]) -> Command {
-        let Some(private) = &self.private else {
-            return Command::new(&self.program);
-        };
-        let folders: Vec<OsString> = private
-            .directories
-            .iter()
-            .map(|folder| folder.clone().into_os_string())
-            .collect();
-        let mut command = Command::new(&private.loader);
-        command
-            .arg("--library-path")
-            .arg(folders.join(":".as_ref()));
-        command.args(loader_options).arg(&self.program);
-        command
-    }
-}
-
-/// The path in a line of the loader's list: `name => /path (0x..)`, or `/path (0x..)` for itself.
-fn listed_path(line: &str) -> Option<PathBuf> {
-    let path = line.split_once("=> ").map_or(line, |(_, path)| path).trim();
-    let path = path.split(" (").next().unwrap_or(path);
-    path.starts_with('/').then(|| PathBuf::from(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::listed_path;
-    use std::path::Path;
-
-    #[test]
-    fn list_lines_yield_their_paths() {
-        let cases = [
-            (
-                "\tlibc.so.6 => /lib/x/libc.so.6 (0x00007f)",
-                Some("/lib/x/libc.so.6"),
-            ),
-            (
-                "\t/lib64/ld-linux-x86-64.so.2 (0x00007f)",
-                Some("/lib64/ld-linux-x86-64.so.2"),
-            ),
-            (
-                "\t/lib64/ld-linux-x86-64.so.2 => /own/ld-linux-x86-64.so.2 (0x1)",
-                Some("/own/ld-linux-x86-64.so.2"),
-            ),
-            ("\tlinux-vdso.so.1 (0x00007ffd)", None),
-        ];
-        for (line, path) in cases {
-            assert_eq!(listed_path(line).as_deref(), path.map(Path::new), "{line}");
-        }
     }
 }

@@ -1,0 +1,291 @@
+//! A booted guest, and what the tests ask of it. All of it panics with the reason when it fails.
+
+use std::fmt::{Debug, Display};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ix_machine::qemu::cache_folder;
+use ix_machine::{Artifacts, Machine, MachineConfig};
+
+use crate::image::Image;
+use crate::shell::{self, Shell};
+
+/// How long the guest may take until its shell answers, on a loaded machine under emulation.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a command in the guest, or a single read or write, may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Linux's command line: no delays, and only warnings on the console.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 mitigations=off nokaslr \
+    random.trust_cpu=on no_timer_check net.ifnames=0";
+/// Where `init.sh` marks the kernel's log: what comes later is the driver's.
+const LOG_MARK: &str = "guest: loading modules";
+
+/// The guest's interface.
+pub const INTERFACE: &str = "eth0";
+/// Echoes what it is sent.
+const ECHO_PORT: u16 = 7;
+
+/// A running guest.
+#[derive(Debug)]
+pub struct LinuxGuest {
+    machine: Machine,
+    shell: Shell,
+    image: Image,
+    address: Ipv4Addr,
+    host: Ipv4Addr,
+    prefix_len: u8,
+    _folder: tempfile::TempDir,
+}
+
+impl LinuxGuest {
+    /// Boots a guest, after `change` has had its way with its machine, and loads the driver.
+    pub fn boot(change: impl FnOnce(&mut MachineConfig)) -> Self {
+        let image = expect(Image::fetch(&cache_folder()), "fetch Debian's packages");
+        let folder = expect(tempfile::tempdir(), "create a temporary folder");
+        let initramfs = folder.path().join("initramfs");
+        expect(image.write_initramfs(&initramfs), "write the initramfs");
+        let line = folder.path().join("shell");
+        let mut config = MachineConfig::new(&Artifacts::of_workspace(), "none");
+        config.kernel.clone_from(&image.kernel);
+        config.app = initramfs;
+        config.foreign_command_line = Some(COMMAND_LINE.to_owned());
+        config.qemu_args = shell::qemu_args(&line);
+        change(&mut config);
+        let machine = expect(Machine::start(&config), "start the machine");
+        let shell = expect(Shell::connect(&line), "reach the guest");
+        let ready = machine.wait_for_line("guest: ready", BOOT_TIMEOUT);
+        expect(ready, "boot Linux");
+        Self {
+            machine,
+            shell,
+            image,
+            address: config.network.guest,
+            host: config.network.host,
+            prefix_len: config.network.prefix_len,
+            _folder: folder,
+        }
+    }
+
+    /// Boots a guest, brings its interface up, and waits for the link.
+    pub fn with_link(change: impl FnOnce(&mut MachineConfig)) -> Self {
+        let mut guest = Self::boot(change);
+        guest.configure();
+        guest
+    }
+
+    /// Brings the interface up with the guest's address, and waits for the link.
+    pub fn configure(&mut self) {
+        let address = format!("{}/{}", self.address, self.prefix_len);
+        self.run(&format!("ip addr add {address} dev {INTERFACE}"));
+        self.run(&format!("ip link set {INTERFACE} up"));
+        self.wait_for_carrier(true);
+    }
+
+    /// Waits until the driver says that the link is there, or gone.
+    pub fn wait_for_carrier(&mut self, up: bool) {
+        let wanted = if up { "1" } else { "0" };
+        let path = format!("/sys/class/net/{INTERFACE}/carrier");
+        self.run(&format!(
+            "i=0; until [ \"$(cat {path})\" = {wanted} ] || [ $i = 300 ]; do \
+             i=$((i+1)); usleep 100000; done; [ $i -lt 300 ]"
+        ));
+    }
+
+    /// The machine itself.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The guest's address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The address of the host's end of the wire.
+    pub fn host(&self) -> Ipv4Addr {
+        self.host
+    }
+
+    /// Runs a command, which must succeed, and returns what it printed.
+    pub fn run(&mut self, command: &str) -> String {
+        let outcome = expect(self.shell.run(command, TIMEOUT), "run a command");
+        let (status, text) = (outcome.status, outcome.text);
+        assert!(status == 0, "`{command}` failed ({status}): {text}");
+        text
+    }
+
+    /// The driver's and the device's counters, by `ethtool -S`.
+    pub fn counters(&mut self) -> Counters {
+        Counters(self.run(&format!("ethtool -S {INTERFACE}")))
+    }
+
+    /// Starts the echo server.
+    pub fn serve_echo(&mut self) {
+        let command = format!("nc -ll -p {ECHO_PORT} -e cat >/dev/null 2>&1 &");
+        self.run(&command);
+        self.run(&format!(
+            "until netstat -tln | grep -q ':{ECHO_PORT} '; do usleep 50000; done"
+        ));
+    }
+
+    /// A connection to the echo server.
+    pub fn connect(&self) -> TcpStream {
+        let address = SocketAddr::from((self.address, ECHO_PORT));
+        let stream = self.inside(|| TcpStream::connect_timeout(&address, TIMEOUT));
+        let stream = expect(stream, "connect to the guest");
+        expect(stream.set_read_timeout(Some(TIMEOUT)), "set a timeout");
+        expect(stream.set_write_timeout(Some(TIMEOUT)), "set a timeout");
+        stream
+    }
+
+    /// Sends `bytes` bytes to the echo server while reading what comes back; each must be right.
+    pub fn echo(&self, bytes: usize) {
+        let stream = self.connect();
+        let sent = pattern(bytes);
+        thread::scope(|scope| {
+            let mut writer = &stream;
+            let data = &sent;
+            scope.spawn(move || expect(writer.write_all(data), "send to the guest"));
+            let mut received = vec![0; bytes];
+            expect((&stream).read_exact(&mut received), "receive an echo");
+            let wrong = sent.iter().zip(&received).position(|(a, b)| a != b);
+            assert!(wrong.is_none(), "byte {wrong:?} of the echo is wrong");
+        });
+    }
+
+    /// Sends requests from the guest; each must be answered.
+    pub fn ping(&mut self, count: u32, payload: usize) {
+        let host = self.host;
+        self.run(&format!("ping -q -c {count} -s {payload} -W 10 {host}"));
+    }
+
+    /// Runs `work` at the host's end of the wire.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let netns = self.machine.netns().expect("the machine has a wire");
+        expect(netns.run(work), "enter the namespace")
+    }
+
+    /// A command at the host's end of the wire.
+    pub fn host_command(&self, program: &Path) -> Command {
+        expect(self.machine.command(program), "enter the namespace")
+    }
+
+    /// A program of the guest's packages, to be run at the host's end of the wire.
+    pub fn host_program(&self, name: &str) -> Command {
+        let (program, arguments) = expect(self.image.host_command(name), "find a program");
+        let mut command = self.host_command(&program);
+        command.args(arguments);
+        command
+    }
+
+    /// What the kernel has logged since it loaded the driver: level and message.
+    pub fn log(&mut self) -> Vec<(u8, String)> {
+        let text = self.run("dmesg -r");
+        let mut lines = text.lines().skip_while(|line| !line.contains(LOG_MARK));
+        assert!(lines.next().is_some(), "the log has lost its mark: {text}");
+        lines.filter_map(level_and_message).collect()
+    }
+
+    /// Stops the guest. Its kernel must have logged no warning since it loaded the driver, and the
+    /// model must have ended well.
+    pub fn stop(mut self) {
+        let log = self.log();
+        let warnings: Vec<_> = log.iter().filter(|(level, _)| *level <= WARNING).collect();
+        assert!(warnings.is_empty(), "Linux warned: {warnings:#?}");
+        let report = self.machine.stop();
+        assert!(report.is_success(), "{report}");
+    }
+}
+
+/// Level of warnings; more urgent ones have lower numbers (syslog(2)).
+const WARNING: u8 = 4;
+
+/// Reads a line `<level>[time] message`; the level shares its number with the facility.
+fn level_and_message(line: &str) -> Option<(u8, String)> {
+    let (number, message) = line.strip_prefix('<')?.split_once('>')?;
+    Some((number.parse::<u16>().ok()? as u8 & 7, message.to_owned()))
+}
+
+/// The output of `ethtool -S`.
+#[derive(Debug, Clone)]
+pub struct Counters(String);
+
+impl Counters {
+    /// The counter `name`.
+    pub fn get(&self, name: &str) -> u64 {
+        self.find(name)
+            .unwrap_or_else(|| panic!("no counter {name}: {}", self.0))
+    }
+
+    /// How much `name` has grown since `earlier`.
+    pub fn since(&self, earlier: &Self, name: &str) -> u64 {
+        self.get(name) - earlier.get(name)
+    }
+
+    fn find(&self, name: &str) -> Option<u64> {
+        let values = self
+            .0
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "));
+        let mut found = values.filter(|(known, _)| *known == name);
+        found.next()?.1.parse().ok()
+    }
+}
+
+/// Waits until `done` returns something.
+pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen in time");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Bytes that depend on their position, so that a shifted or swapped piece shows.
+fn pattern(bytes: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let next = || {
+        // A 64-bit linear congruential step (Knuth, TAOCP 3.3.4); its top bits are good.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
+fn expect<T, E: Debug + Display>(result: Result<T, E>, what: &str) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("cannot {what}: {error:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_are_read_with_their_level() {
+        assert_eq!(
+            level_and_message("<12>[    3.1] eth0: odd"),
+            Some((4, "[    3.1] eth0: odd".to_owned()))
+        );
+        assert_eq!(level_and_message("no level"), None);
+    }
+
+    #[test]
+    fn counters_are_found_by_their_whole_name() {
+        let counters =
+            Counters("NIC statistics:\n     rx_packets: 3\n     packets: 5\n".to_owned());
+        assert_eq!(counters.get("packets"), 5);
+        assert_eq!(counters.find("rx"), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! Linux's `ixgbe` on the model: `cargo xtask test linux`.
+//!
+//! Each guest's kernel log must be free of warnings in the end: see `LinuxGuest::stop`.
+
+use std::io::{Read, Write};
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use ix_linux_guest::LinuxGuest;
+use ix_linux_guest::guest::wait_for;
+use ix_linux_guest::raw::RawSender;
+
+/// The host's end of the wire, in its namespace.
+const TAP: &str = "ix0";
+/// Where nobody listens; the guest answers nothing, since it is told so.
+const SINK_PORT: u16 = 9;
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn the_driver_probes_and_tests_the_card() {
+    let mut guest = LinuxGuest::with_link(|_| {});
+    let log = guest.log();
+    let says = |text| log.iter().any(|(_, line)| line.contains(text));
+    assert!(says("NIC Link is Up 10 Gbps"), "{log:#?}");
+    assert!(says("SFP+: 5"), "no short-reach module: {log:#?}");
+    let settings = guest.run("ethtool eth0");
+    assert!(settings.contains("Speed: 10000Mb/s"), "{settings}");
+    assert!(guest.run("ethtool -i eth0").contains("driver: ixgbe"));
+    let module = guest.run("ethtool -m eth0");
+    assert!(module.contains("10G Base-SR"), "{module}");
+
+    guest.ping(5, 56);
+    // Registers, EEPROM, interrupts, loopback, link: ethtool fails if one of them does.
+    guest.run("ethtool -t eth0 offline");
+    guest.wait_for_carrier(true);
+    guest.ping(1, 1472);
+    guest.stop();
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn tcp_survives_each_offload_on_and_off_and_jumbo_frames() {
+    const OFFLOADS: [&str; 6] = ["tso", "gso", "tx", "rx", "gro", "sg"];
+    let mut guest = LinuxGuest::with_link(|config| config.network.mtu = 9000);
+    guest.serve_echo();
+    guest.echo(1 << 20);
+    for offload in OFFLOADS {
+        guest.run(&format!("ethtool -K eth0 {offload} off"));
+        guest.echo(1 << 18);
+        guest.run(&format!("ethtool -K eth0 {offload} on"));
+    }
+    guest.run("ethtool -K eth0 tso on gso on tx on rx on gro on sg on");
+    guest.echo(1 << 20);
+
+    guest.run("ip link set eth0 mtu 9000");
+    guest.wait_for_carrier(true);
+    guest.ping(2, 8972);
+    guest.echo(1 << 20);
+    guest.stop();
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn four_queues_share_flows_as_the_table_says_and_counters_add_up() {
+    let mut guest = LinuxGuest::with_link(|config| config.cpus = 4);
+    let table = guest.run("ethtool -x eth0");
+    assert!(table.contains("with 4 RX ring(s)"), "{table}");
+    // Ports count for UDP too: many flows between two addresses.
+    guest.run("ethtool -N eth0 rx-flow-hash udp4 sdfn");
+    guest.ping(1, 56);
+
+    let before = guest.counters();
+    send_flows(&guest, 200);
+    let after = wait_for_packets(&mut guest, &before, 200);
+    for queue in 0..4 {
+        let name = format!("rx_queue_{queue}_packets");
+        assert!(after.since(&before, &name) > 20, "{name} is left out");
+    }
+    let tap = tap_packets_received(&guest);
+    guest.ping(10, 1000);
+    let later = guest.counters();
+    assert!(later.since(&after, "tx_pkts_nic") >= 10);
+    assert_eq!(
+        later.since(&after, "tx_pkts_nic"),
+        tap_packets_received(&guest) - tap,
+        "frames sent by the card, and received by the host"
+    );
+
+    guest.run("ethtool -X eth0 equal 2");
+    let before = guest.counters();
+    send_flows(&guest, 100);
+    let after = wait_for_packets(&mut guest, &before, 100);
+    for queue in [2, 3] {
+        let name = format!("rx_queue_{queue}_packets");
+        assert_eq!(after.since(&before, &name), 0, "{name}");
+    }
+    guest.stop();
+}
+
+/// Sends `count` datagrams of 100 bytes, each from a port of its own.
+fn send_flows(guest: &LinuxGuest, count: usize) {
+    let to = (guest.address(), SINK_PORT);
+    guest.inside(|| {
+        for _ in 0..count {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.send_to(&[0x5a; 100], to).unwrap();
+        }
+    });
+}
+
+/// Waits until the card has counted `count` more frames; their bytes must add up.
+fn wait_for_packets(
+    guest: &mut LinuxGuest,
+    before: &ix_linux_guest::guest::Counters,
+    count: u64,
+) -> ix_linux_guest::guest::Counters {
+    wait_for("receiving all frames", || {
+        let counters = guest.counters();
+        (counters.since(before, "rx_packets") >= count
+            && counters.since(before, "rx_pkts_nic") >= count)
+            .then_some(counters)
+    })
+}
+
+fn tap_packets_received(guest: &LinuxGuest) -> u64 {
+    let mut command = guest.host_program("ip");
+    let output = command.args(["-s", "-o", "link", "show", TAP]).output();
+    let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+    // RX:  bytes packets errors ...\    123 45 0 ...
+    let numbers = text
+        .split("RX:")
+        .nth(1)
+        .and_then(|rest| rest.split('\\').nth(1));
+    let packets = numbers.and_then(|numbers| numbers.split_whitespace().nth(1));
+    packets
+        .and_then(|packets| packets.parse().ok())
+        .expect(&text)
+}
+
+const FOREIGN: [u8; 6] = [0x52, 0x54, 0, 0xff, 0xff, 0x01];
+const GROUP: [u8; 6] = [0x01, 0x00, 0x5e, 0x01, 0x02, 0x03];
+const VLAN: u16 = 5;
+
+/// A frame that the guest's stack has no use for; the driver counts it.
+fn frame(to: [u8; 6], tag: Option<u16>) -> Vec<u8> {
+    const LOCAL_EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
+    let mut frame = to.to_vec();
+    frame.extend([2, 0, 0, 0, 0, 1]);
+    if let Some(tag) = tag {
+        frame.extend([0x81, 0x00]);
+        frame.extend(tag.to_be_bytes());
+    }
+    frame.extend(LOCAL_EXPERIMENTAL);
+    frame.resize(100, 0);
+    frame
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn filters_and_vlan_tags_do_what_they_are_told() {
+    let mut guest = LinuxGuest::with_link(|_| {});
+    let sender = guest.inside(|| RawSender::open(TAP)).unwrap();
+    let own = guest.run("cat /sys/class/net/eth0/address");
+    let own: Vec<u8> = own
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+        .collect();
+    let own: [u8; 6] = own.try_into().unwrap();
+    // Ten frames, and one that passes for certain: when that has come, the others have or never will.
+    let delivered = |guest: &mut LinuxGuest, frame_of_interest: &[u8]| {
+        let before = guest.counters();
+        for _ in 0..10 {
+            sender.send(frame_of_interest).unwrap();
+        }
+        sender.send(&frame(own, None)).unwrap();
+        let after = wait_for("receiving the last frame", || {
+            let counters = guest.counters();
+            (counters.since(&before, "rx_packets") >= 1).then_some(counters)
+        });
+        after.since(&before, "rx_packets") - 1
+    };
+    assert_eq!(delivered(&mut guest, &frame(own, None)), 10);
+    assert_eq!(delivered(&mut guest, &frame(FOREIGN, None)), 0);
+    guest.run("ip link set eth0 promisc on");
+    assert_eq!(delivered(&mut guest, &frame(FOREIGN, None)), 10);
+    guest.run("ip link set eth0 promisc off");
+    assert_eq!(delivered(&mut guest, &frame(FOREIGN, None)), 0);
+
+    assert_eq!(delivered(&mut guest, &frame(GROUP, None)), 0);
+    guest.run("ip maddr add 01:00:5e:01:02:03 dev eth0");
+    assert_eq!(delivered(&mut guest, &frame(GROUP, None)), 10);
+    guest.run("ip maddr del 01:00:5e:01:02:03 dev eth0");
+    assert_eq!(delivered(&mut guest, &frame(GROUP, None)), 0);
+
+    assert_eq!(delivered(&mut guest, &frame(own, Some(VLAN))), 0);
+    guest.run("ip link add link eth0 name v5 type vlan id 5");
+    guest.run("ip link set v5 up");
+    let received = "cat /sys/class/net/v5/statistics/rx_packets";
+    let before: u64 = guest.run(received).parse().unwrap();
+    assert_eq!(delivered(&mut guest, &frame(own, Some(VLAN))), 10);
+    guest.run("ethtool -K eth0 rxvlan off");
+    assert_eq!(delivered(&mut guest, &frame(own, Some(VLAN))), 10);
+    let after: u64 = guest.run(received).parse().unwrap();
+    assert_eq!(
+        after - before,
+        20,
+        "frames on the VLAN's interface, stripped by card and by stack"
+    );
+    guest.stop();
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn the_driver_comes_back_from_down_unbind_reset_and_lost_link() {
+    let mut guest = LinuxGuest::with_link(|_| {});
+    guest.serve_echo();
+    let loops = 100;
+    guest.run(&format!(
+        "i=0; while [ $i -lt {loops} ]; do ip link set eth0 down; ip link set eth0 up; i=$((i+1)); done"
+    ));
+    guest.wait_for_carrier(true);
+    guest.ping(2, 56);
+
+    guest.run("echo 0000:01:00.0 > /sys/bus/pci/drivers/ixgbe/unbind");
+    guest.run("[ ! -e /sys/class/net/eth0 ]");
+    guest.run("echo 0000:01:00.0 > /sys/bus/pci/drivers/ixgbe/bind");
+    guest.configure();
+    guest.ping(2, 56);
+
+    // A restart of the link resets the device while an exchange is under way.
+    let mut stream = guest.connect();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    for _ in 0..5 {
+        stream.write_all(&[0x5a; 50_000]).unwrap();
+        guest.run("ethtool -r eth0");
+        let mut echo = vec![0; 50_000];
+        stream.read_exact(&mut echo).unwrap();
+        assert!(echo.iter().all(|&byte| byte == 0x5a));
+    }
+
+    for _ in 0..3 {
+        set_tap(&guest, "down");
+        guest.wait_for_carrier(false);
+        set_tap(&guest, "up");
+        guest.wait_for_carrier(true);
+    }
+    guest.ping(2, 56);
+    guest.stop();
+}
+
+fn set_tap(guest: &LinuxGuest, state: &str) {
+    let mut command = guest.host_program("ip");
+    let status = command.args(["link", "set", TAP, state]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn iperf3_runs_both_ways() {
+    let mut guest = LinuxGuest::with_link(|config| config.cpus = 2);
+    guest.run("iperf3 -s -D");
+    guest.run("until netstat -tln | grep -q ':5201 '; do usleep 50000; done");
+    let address = guest.address().to_string();
+    for (direction, flags) in [("to the guest", &[][..]), ("from the guest", &["-R"][..])] {
+        let mut command = guest.host_program("iperf3");
+        command
+            .args(["-c", &address, "-t", "3", "-f", "m"])
+            .args(flags);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let figure = text
+            .lines()
+            .rfind(|line| line.contains("receiver"))
+            .expect(&text);
+        // Past the test harness, which keeps what a passing test prints.
+        writeln!(std::io::stdout(), "iperf3 {direction}: {}", figure.trim()).unwrap();
+    }
+    guest.stop();
+}
