@@ -69,8 +69,9 @@ fn image(code: &[&[u8]]) -> Vec<u8> {
     }
     put(
         NOTE_AT,
-        &[3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, b'I', b'X', 0, 0, 1],
+        &[3, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, b'I', b'X', 0, 0],
     );
+    put(NOTE_AT + 16, &ix_abi::VERSION.to_le_bytes());
     put(CODE_AT, &code);
     file
 }
