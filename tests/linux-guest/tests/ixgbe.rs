@@ -187,13 +187,13 @@ fn filters_and_vlan_tags_do_what_they_are_told() {
     assert_eq!(delivered(&mut guest, &frame(FOREIGN, None)), 0);
 
     assert_eq!(delivered(&mut guest, &frame(GROUP, None)), 0);
-    guest.run("ip maddr add 01:00:5e:01:02:03 dev eth0");
+    guest.run("/usr/sbin/ip maddr add 01:00:5e:01:02:03 dev eth0");
     assert_eq!(delivered(&mut guest, &frame(GROUP, None)), 10);
-    guest.run("ip maddr del 01:00:5e:01:02:03 dev eth0");
+    guest.run("/usr/sbin/ip maddr del 01:00:5e:01:02:03 dev eth0");
     assert_eq!(delivered(&mut guest, &frame(GROUP, None)), 0);
 
     assert_eq!(delivered(&mut guest, &frame(own, Some(VLAN))), 0);
-    guest.run("ip link add link eth0 name v5 type vlan id 5");
+    guest.run("/usr/sbin/ip link add link eth0 name v5 type vlan id 5");
     guest.run("ip link set v5 up");
     let received = "cat /sys/class/net/v5/statistics/rx_packets";
     let before: u64 = guest.run(received).parse().unwrap();

@@ -8,6 +8,7 @@ const BYTES: usize = 256;
 
 /// Identification (SFF-8472, tables 5-3 to 5-6): a 10GBASE-SR module.
 const IDENTIFIER_SFP: (usize, u8) = (0, 0x03);
+const SERIAL_ID_ONLY: (usize, u8) = (1, 0x04);
 const CONNECTOR_LC: (usize, u8) = (2, 0x07);
 const TEN_GIGABIT_SR: (usize, u8) = (3, 0x10);
 const BIT_RATE_100_MBD: (usize, u8) = (12, 103);
@@ -59,6 +60,7 @@ impl Sfp {
         let mut memory = Box::new([0; BYTES]);
         for (at, value) in [
             IDENTIFIER_SFP,
+            SERIAL_ID_ONLY,
             CONNECTOR_LC,
             TEN_GIGABIT_SR,
             BIT_RATE_100_MBD,
