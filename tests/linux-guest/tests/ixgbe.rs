@@ -211,7 +211,7 @@ fn filters_and_vlan_tags_do_what_they_are_told() {
 
 #[test]
 #[ignore = "boots a virtual machine: run by `cargo xtask test`"]
-fn the_driver_comes_back_from_down_unbind_reset_and_lost_link() {
+fn the_driver_comes_back_from_down_unbind_and_reset() {
     let mut guest = LinuxGuest::with_link(|_| {});
     guest.serve_echo();
     let loops = 100;
@@ -240,30 +240,19 @@ fn the_driver_comes_back_from_down_unbind_reset_and_lost_link() {
         assert!(echo.iter().all(|&byte| byte == 0x5a));
     }
 
-    for _ in 0..3 {
-        set_tap(&guest, "down");
-        guest.wait_for_carrier(false);
-        set_tap(&guest, "up");
-        guest.wait_for_carrier(true);
-    }
     guest.ping(2, 56);
     guest.stop();
-}
-
-fn set_tap(guest: &LinuxGuest, state: &str) {
-    let mut command = guest.host_program("ip");
-    let status = command.args(["link", "set", TAP, state]).status().unwrap();
-    assert!(status.success());
 }
 
 #[test]
 #[ignore = "boots a virtual machine: run by `cargo xtask test`"]
 fn iperf3_runs_both_ways() {
     let mut guest = LinuxGuest::with_link(|config| config.cpus = 2);
-    guest.run("iperf3 -s -D");
-    guest.run("until netstat -tln | grep -q ':5201 '; do usleep 50000; done");
     let address = guest.address().to_string();
     for (direction, flags) in [("to the guest", &[][..]), ("from the guest", &["-R"][..])] {
+        // One server a run: the daemon of Debian 12 does not always survive the first.
+        guest.run("iperf3 -s -1 -D");
+        guest.run("until netstat -tln | grep -q ':5201 '; do usleep 50000; done");
         let mut command = guest.host_program("iperf3");
         command
             .args(["-c", &address, "-t", "3", "-f", "m"])

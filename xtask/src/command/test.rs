@@ -39,6 +39,8 @@ enum Stage {
     LinuxPeer,
     /// On booted machines, with Linux at the other end of the wire.
     Boot,
+    /// Of the NIC model, by Linux's own driver for the card in a booted Linux.
+    LinuxDriver,
     /// The same image under Linux's KVM, which runs in an emulated virtualization-capable CPU.
     Kvm,
 }
@@ -134,6 +136,7 @@ fn command(stage: Stage, args: &Args) -> Command {
             "ix-insns",
             "--no-fail-fast",
         ]),
+        Stage::LinuxDriver => workspace::cargo(&["test", "-p", "ix-linux-guest", "--no-fail-fast"]),
         Stage::Kvm => workspace::cargo(&["test", "-p", "ix-nested-kvm", "--no-fail-fast"]),
     };
     if args.full {
@@ -150,7 +153,7 @@ fn command(stage: Stage, args: &Args) -> Command {
 impl Stage {
     /// Whether it runs virtual machines.
     fn boots(self) -> bool {
-        matches!(self, Stage::Boot | Stage::Kvm)
+        matches!(self, Stage::Boot | Stage::LinuxDriver | Stage::Kvm)
     }
 }
 
@@ -192,6 +195,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::Simulation => "simulation",
         Stage::LinuxPeer => "Linux as the peer",
         Stage::Boot => "booted machines",
+        Stage::LinuxDriver => "Linux's driver on the NIC model",
         Stage::Kvm => "real KVM",
     }
 }
@@ -235,7 +239,12 @@ mod tests {
                 .join(" ")
         };
         assert_eq!(args(Stage::Host), "test --workspace --no-fail-fast -- ping");
-        for stage in [Stage::LinuxPeer, Stage::Boot, Stage::Kvm] {
+        for stage in [
+            Stage::LinuxPeer,
+            Stage::Boot,
+            Stage::LinuxDriver,
+            Stage::Kvm,
+        ] {
             assert!(args(stage).ends_with("-- ping --ignored --test-threads=1"));
         }
     }
