@@ -131,12 +131,14 @@ mod tests {
         let server = thread::spawn(move || listener.accept().unwrap().0);
         let shell = Shell::connect(&path).unwrap();
         let end: std::os::fd::OwnedFd = server.join().unwrap().into();
-        Command::new("/bin/sh")
+        let mut child = Command::new("/bin/sh")
             .stdin(Stdio::from(end.try_clone().unwrap()))
             .stdout(Stdio::from(end.try_clone().unwrap()))
             .stderr(Stdio::from(end))
             .spawn()
             .unwrap();
+        // It ends when the other end of the socket closes.
+        thread::spawn(move || child.wait());
         (folder, shell)
     }
 
