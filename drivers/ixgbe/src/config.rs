@@ -3,8 +3,8 @@
 use crate::Error;
 use ix_hal::{DmaSlice, HEADER_ROOM, MbufGeometry};
 use ixgbe_spec::{
-    MAX_FRAME_BYTES, MSIX_VECTORS, RETA_ENTRIES, RING_GRANULE_BYTES, RING_MAX_DESCRIPTORS,
-    RSS_KEY_BYTES, RSS_QUEUES,
+    IPV4_INPUT_BYTES, MAX_FRAME_BYTES, MSIX_VECTORS, RETA_ENTRIES, RING_GRANULE_BYTES,
+    RING_MAX_DESCRIPTORS, RSS_KEY_BYTES, RSS_QUEUES, ToeplitzTable, ipv4_input,
 };
 
 /// Most queue pairs: as many as RSS can spread over.
@@ -70,6 +70,30 @@ impl Rss {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// Foretells the queue that a segment will arrive at, for connections that are to stay on a queue.
+#[derive(Clone, Debug)]
+pub struct Steering {
+    table: ToeplitzTable<IPV4_INPUT_BYTES>,
+    rss: Rss,
+}
+
+impl Steering {
+    /// As `rss` spreads flows.
+    pub fn new(rss: &Rss) -> Self {
+        Self {
+            table: ToeplitzTable::new(&rss.key),
+            rss: rss.clone(),
+        }
+    }
+
+    /// The queue that a TCP segment over IPv4 arrives at. Addresses and ports are numbers in host
+    /// order; the destination is this host.
+    pub fn queue_of_tcp(&self, source: (u32, u16), destination: (u32, u16)) -> u8 {
+        let input = ipv4_input(source.0, destination.0, source.1, destination.1);
+        self.rss.queue_of(self.table.hash(&input))
     }
 }
 
@@ -211,6 +235,17 @@ mod tests {
         assert_eq!(rss.reta[..7], [0, 1, 2, 0, 1, 2, 0]);
         assert_eq!(rss.queue_of(0xffff_ff80 + 5), 2);
         assert_eq!(Rss::even(1).reta, [0; RETA_ENTRIES]);
+    }
+
+    #[test]
+    fn segments_of_the_verification_suite_arrive_where_the_table_says() {
+        let source = (0x4209_95bb, 2794);
+        let destination = (0xa18e_6450, 1766);
+        let steering = Steering::new(&Rss::even(16));
+        assert_eq!(
+            steering.queue_of_tcp(source, destination),
+            0x51cc_c178_u32 as u8 % 16
+        );
     }
 
     #[test]

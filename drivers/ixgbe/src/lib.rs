@@ -39,7 +39,7 @@ mod statistics;
 mod testing;
 mod tx_ring;
 
-pub use config::{Config, DEFAULT_RSS_KEY, MAX_QUEUES, QueueConfig, QueueMemory, Rss};
+pub use config::{Config, DEFAULT_RSS_KEY, MAX_QUEUES, QueueConfig, QueueMemory, Rss, Steering};
 pub use device::Ixgbe;
 pub use error::Error;
 pub use link::Link;
