@@ -1,5 +1,6 @@
 //! Everything about an engine that is decided before it starts.
 
+use crate::neighborhood::{Neighborhood, PortFilter};
 use core::net::Ipv4Addr;
 use ix_hal::Duration;
 
@@ -131,6 +132,10 @@ pub struct Config {
     pub ephemeral_first: u16,
     /// Last port of that range.
     pub ephemeral_last: u16,
+    /// Which ports of it keep a connection at this engine; all unless set.
+    pub ephemeral_filter: Option<PortFilter>,
+    /// How the engine hears of neighbours, if it shares its address with others.
+    pub neighborhood: Neighborhood,
 }
 
 impl Default for Config {
@@ -180,6 +185,8 @@ impl Default for Config {
             icmp_errors: 1000,
             ephemeral_first: 32_768,
             ephemeral_last: 60_999,
+            ephemeral_filter: None,
+            neighborhood: Neighborhood::Alone,
         }
     }
 }

@@ -40,6 +40,8 @@ counters! {
     arp_failures "IxArpFailures",
     /// Neighbours that gave way in a full cache.
     arp_evictions "IxArpEvictions",
+    /// What was heard of a neighbour and did not fit into another engine's mailbox.
+    arp_untold "IxArpUntold",
     /// IP packets that came in.
     ip_in_receives "IpInReceives",
     /// IP packets with a malformed header.

@@ -7,6 +7,7 @@ use crate::counters::Counters;
 use crate::flow::FlowTable;
 use crate::list::{DELIVER, List};
 use crate::neighbor::Neighbors;
+use crate::neighborhood::Neighborhood;
 use crate::output_queue::OutputQueue;
 use crate::path_mtu::PathMtus;
 use crate::reassembly::Reassembly;
@@ -129,6 +130,10 @@ impl Engine {
     /// Allocates every table at the capacity that `config` states.
     pub fn new(config: Config, now: Instant) -> Self {
         let secret = Secret::new(config.secret);
+        let mut neighbors = Neighbors::new(config.neighbors, config.neighbor_reachable.0);
+        if matches!(config.neighborhood, Neighborhood::Listener(_)) {
+            neighbors.deadline = now.0;
+        }
         let flows = config.connections as usize + config.time_wait as usize;
         Self {
             counters: Counters::default(),
@@ -136,7 +141,7 @@ impl Engine {
             flows: FlowTable::new(flows, secret.flow_table_key()),
             connections: Connections::new(config.connections),
             time_waits: TimeWaits::new(config.time_wait),
-            neighbors: Neighbors::new(config.neighbors, config.neighbor_reachable.0),
+            neighbors,
             path_mtus: PathMtus::new(),
             reassembly: Reassembly::new(config.reassemblies, config.reassembly_timeout.0),
             wheel: Wheel::new(config.connections, now),

@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::icmp::Unreachable;
 use crate::list::{List, WAITING};
 use crate::neighbor::Request;
+use crate::neighborhood::{Claim, LOOK_INTERVAL, Neighborhood, WAIT_INTERVAL};
 use crate::reassembly::{Assembly, DatagramKey, Fate, Piece};
 use crate::tcp::connection::{Flags, State};
 use crate::wire::{
@@ -299,10 +300,51 @@ impl Engine {
                 .heard(cx.now, source.into(), mac, is_for_us && is_request);
             self.counters.arp_evictions = self.neighbors.evictions;
             self.wake_waiting(waiting);
+            self.tell(Claim {
+                address: source.to_bits(),
+                mac,
+                asked: is_for_us && is_request,
+            });
         }
         if is_for_us && is_request {
             self.counters.arp_in_requests += 1;
             self.send_arp(cx, ArpOperation::Reply, mac, source);
+        }
+    }
+
+    /// Tells the other engines of this address what they cannot hear.
+    fn tell(&mut self, claim: Claim) {
+        let Neighborhood::Speaker(mailboxes) = self.config.neighborhood else {
+            return;
+        };
+        for mailbox in mailboxes {
+            if !mailbox.put(claim) {
+                self.counters.arp_untold += 1;
+            }
+        }
+    }
+
+    /// Takes note of what was told, and looks again sooner if an answer is awaited.
+    fn listen_to_speaker(&mut self, now: Instant) {
+        let Neighborhood::Listener(mailbox) = self.config.neighborhood else {
+            return;
+        };
+        while let Some(claim) = mailbox.take() {
+            let address = IpAddress::from_ipv4(claim.address);
+            let waiting = self.neighbors.heard(now, address, claim.mac, claim.asked);
+            self.counters.arp_evictions = self.neighbors.evictions;
+            self.wake_waiting(waiting);
+        }
+    }
+
+    /// When to listen again: soon while an answer is awaited.
+    fn schedule_listening(&mut self, now: Instant) {
+        if matches!(self.config.neighborhood, Neighborhood::Listener(_)) {
+            let interval = match self.neighbors.is_asking() {
+                true => WAIT_INTERVAL,
+                false => LOOK_INTERVAL,
+            };
+            self.neighbors.deadline = self.neighbors.deadline.min((now + interval).0);
         }
     }
 
@@ -319,6 +361,7 @@ impl Engine {
 
     /// Asks, asks again, and gives up on neighbours.
     pub(crate) fn neighbor_timers(&mut self, now: Instant) {
+        self.listen_to_speaker(now);
         while let Some(mut waiting) = self.neighbors.expire(now) {
             while let Some(index) = waiting.front() {
                 waiting.remove(&mut self.connections, index);
@@ -331,6 +374,7 @@ impl Engine {
             }
         }
         self.counters.arp_failures = self.neighbors.failures;
+        self.schedule_listening(now);
     }
 
     /// Sends the requests that are due, as far as the TX ring takes them.
@@ -338,6 +382,9 @@ impl Engine {
         &mut self,
         cx: &mut Context<'_, T, E>,
     ) {
+        // Perhaps another engine has asked already.
+        self.listen_to_speaker(cx.now);
+        self.schedule_listening(cx.now);
         while cx.tx.header().is_some()
             && let Some(Request { address, mac }) = self.neighbors.take_request()
         {

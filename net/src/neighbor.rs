@@ -184,6 +184,12 @@ impl Neighbors {
         None
     }
 
+    /// Whether somebody is being asked.
+    pub fn is_asking(&self) -> bool {
+        let mut states = self.entries.iter().map(|entry| entry.state);
+        states.any(|state| matches!(state, State::Incomplete | State::Probing))
+    }
+
     /// The next request to send.
     pub fn take_request(&mut self) -> Option<Request> {
         let due = self.entries.iter_mut().find(|entry| entry.request_due);

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error};
 use ix_hal::Instant;
 use ix_net::testing::{Host, checked_frame};
-use ix_net::{Config, Endpoint, Event};
+use ix_net::{Config, Endpoint, Event, Mailbox, Neighborhood, PortFilter};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
@@ -377,4 +377,68 @@ fn full_tx_ring_drops_replies_and_keeps_what_a_connection_has_to_send() {
     assert_eq!(sent_syn(&mut host), PEER_MAC);
     assert!(!host.engine.has_pending_output());
     assert_eq!(host.mbufs_out(), 0);
+}
+
+/// Two engines of one address: the first hears all ARP, the second none.
+fn speaker_and_listener() -> (Host, Host) {
+    let mailboxes = Vec::leak(vec![Mailbox::default()]);
+    let speaker = host(Config {
+        neighborhood: Neighborhood::Speaker(mailboxes),
+        ..config()
+    });
+    let listener = host(Config {
+        neighborhood: Neighborhood::Listener(&mailboxes[0]),
+        ..config()
+    });
+    (speaker, listener)
+}
+
+#[test]
+fn answer_that_another_engine_hears_reaches_the_one_that_asked() {
+    let (mut speaker, mut listener) = speaker_and_listener();
+    connect(&mut listener, PEER).unwrap();
+    let (_, operation, _, target) = sent_arp(&mut listener).expect("a request");
+    assert_eq!((operation, target), (ArpOperation::Request, PEER));
+    speaker.receive(&arp(ArpOperation::Reply, PEER_MAC, PEER, LOCAL));
+    wait(&mut listener, 1);
+    assert_eq!(sent_syn(&mut listener), PEER_MAC);
+}
+
+#[test]
+fn peer_that_asked_another_engine_is_not_asked() {
+    let (mut speaker, mut listener) = speaker_and_listener();
+    speaker.receive(&arp(ArpOperation::Request, PEER_MAC, PEER, LOCAL));
+    connect(&mut listener, PEER).unwrap();
+    listener.turn();
+    assert_eq!(sent_syn(&mut listener), PEER_MAC);
+    assert!(listener.wire.sent.is_empty());
+}
+
+#[test]
+fn move_that_another_engine_hears_of_is_followed() {
+    const MOVED: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 8]);
+    let (mut speaker, mut listener) = speaker_and_listener();
+    speaker.receive(&arp(ArpOperation::Request, PEER_MAC, PEER, LOCAL));
+    wait(&mut listener, 101);
+    speaker.receive(&arp(ArpOperation::Request, MOVED, PEER, PEER));
+    wait(&mut listener, 101);
+    connect(&mut listener, PEER).unwrap();
+    assert_eq!(sent_syn(&mut listener), MOVED);
+}
+
+#[test]
+fn ports_that_lead_elsewhere_are_not_chosen_and_run_out() {
+    let mut host = host(Config {
+        ephemeral_first: 40_000,
+        ephemeral_last: 40_015,
+        ephemeral_filter: Some(PortFilter(&|remote, remote_port, port| {
+            remote == PEER.to_bits() && remote_port == 80 && port % 8 == 3
+        })),
+        ..config()
+    });
+    host.receive(&arp(ArpOperation::Request, PEER_MAC, PEER, LOCAL));
+    assert_eq!(connect(&mut host, PEER), Ok(()));
+    assert_eq!(connect(&mut host, PEER), Ok(()));
+    assert_eq!(connect(&mut host, PEER), Err(Error::NoPort));
+    assert_eq!(count(&host, "IxTcpPortsExhausted"), 1);
 }

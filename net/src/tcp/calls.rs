@@ -66,11 +66,22 @@ impl Engine {
                 offset
             };
             let key = FlowKey::new(remote.address, remote.port, first + offset as u16);
-            if !self.is_listening(key.local_port()) && self.lookup(&key).is_none() {
+            if self.may_open_from(key.local_port(), remote)
+                && !self.is_listening(key.local_port())
+                && self.lookup(&key).is_none()
+            {
                 return Some(key);
             }
         }
         None
+    }
+
+    /// Whether segments from `remote` to that port come to this engine.
+    fn may_open_from(&self, port: u16, remote: Endpoint) -> bool {
+        self.config.ephemeral_filter.is_none_or(|filter| {
+            let address = remote.address.ipv4();
+            address.is_some_and(|address| (filter.0)(address, remote.port, port))
+        })
     }
 
     /// Takes a knocking connection and names it `cookie`; sends SYN-ACK. If a SYN cookie has
