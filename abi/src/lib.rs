@@ -55,7 +55,7 @@ mod error;
 pub use error::{DeadReason, Error};
 
 /// Version of this contract; the kernel refuses an application image built for another.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
 ///
@@ -108,6 +108,9 @@ pub mod area {
     /// "IXTHREAD" in ASCII.
     pub const MAGIC: u64 = u64::from_be_bytes(*b"IXTHREAD");
 }
+
+/// Most elastic threads of one application.
+pub const THREADS_MAX: usize = 64;
 
 /// Entries of the call array.
 pub const CALL_CAPACITY: usize = 2048;
@@ -264,8 +267,10 @@ impl EventKind {
 
 /// The boot block: words relative to [`area::BOOT`], written once before the thread starts.
 ///
-/// The thread enters its ELF entry point with `rdi` = address of the thread area, `rsp` = top of
-/// its stack (16-byte aligned), everything else zero.
+/// Every elastic thread enters the image's ELF entry point with `rdi` = FS.base = address of its
+/// thread area, `rsp` = top of its stack (16-byte aligned), everything else zero. The threads share
+/// the image. Each has a heap of its own, but all may use all heaps: these are equally long and
+/// lie side by side in the order of the threads, and any of them may be sent from.
 pub mod boot {
     /// First byte of the heap, 2 MiB aligned, zeroed, read-write.
     pub const HEAP_BASE: usize = 0;
@@ -283,6 +288,8 @@ pub mod boot {
     pub const THREAD: usize = 6;
     /// Bytes of the argument text, at most [`ARGUMENTS_MAX`].
     pub const ARGUMENTS_BYTES: usize = 7;
+    /// Number of elastic threads, at most [`THREADS_MAX`](super::THREADS_MAX).
+    pub const THREADS: usize = 8;
     /// First word of the argument text: UTF-8, arguments parted by a zero byte, little-endian words.
     pub const ARGUMENTS: usize = 16;
     /// Most bytes of argument text.

@@ -2,45 +2,77 @@
 //!
 //! ```text
 //! 0x0000_0001_0000 .. 0x0000_4000_0000   image, as linked
-//! 0x0010_0000_0000                       thread area, one 2 MiB page (user read-write)
-//! 0x0020_0000_0000                       mbuf pool (user read-only)
-//! 0x0030_0000_0000                       guard, nothing mapped below the stack
-//! 0x0030_0020_0000                       stack, grows down into the guard
-//!                     right above it     heap
+//! 0x0010_0000_0000 + 4 MiB * n           area of thread n, one 2 MiB page (user read-write)
+//! 0x0020_0000_0000 + 1 GiB * n           mbuf pool of thread n (user read-only)
+//! 0x0030_0000_0000 + 4 MiB * n           guard, nothing mapped below the stack of thread n
+//! 0x0030_0020_0000 + 4 MiB * n           stack of thread n, grows down into the guard
+//! 0x0040_0000_0000                       heaps of all threads, side by side
 //! ```
-//! Each part is one contiguous range of physical memory; stack and heap together are one. All ends
-//! far below the top of the lower half: a `syscall` there leaves no return address that `sysret`
-//! could choke on (Intel SDM, SYSRET: #GP in ring 0 on a non-canonical RCX).
+//! Each part is one contiguous range of physical memory, and so are the heaps together: a thread
+//! may send from the heap of another. All ends far below the top of the lower half: a `syscall`
+//! there leaves no return address that `sysret` could choke on (Intel SDM, SYSRET: #GP in ring 0 on
+//! a non-canonical RCX).
 
-use ix_abi::area;
+use ix_abi::{THREADS_MAX, area};
 
 use crate::LARGE_PAGE;
 use crate::elf::IMAGE_HIGH;
 
-/// User address of the thread area.
-pub const AREA: u64 = 0x10_0000_0000;
-/// User address of the mbuf pool.
-pub const MBUFS: u64 = 0x20_0000_0000;
-/// User address of the lowest byte of the stack.
-pub const STACK: u64 = 0x30_0020_0000;
-/// Bytes of the stack.
+const AREAS: u64 = 0x10_0000_0000;
+const AREA_STRIDE: u64 = 2 * LARGE_PAGE;
+const MBUFS: u64 = 0x20_0000_0000;
+const MBUFS_STRIDE: u64 = 1 << 30;
+const STACKS: u64 = 0x30_0000_0000;
+const STACK_STRIDE: u64 = LARGE_PAGE + STACK_BYTES;
+/// Bytes of a stack.
 pub const STACK_BYTES: u64 = LARGE_PAGE;
-/// User address of the heap, which is also where the stack begins.
-pub const HEAP: u64 = STACK + STACK_BYTES;
+/// User address of the first thread's heap.
+pub const HEAPS: u64 = 0x40_0000_0000;
 /// First address that is never mapped.
 pub const END: u64 = 0x100_0000_0000;
 
 /// log2 of the size of an mbuf: room for a frame of the Ethernet MTU.
 pub const MBUF_SHIFT: u32 = 11;
 
-const _: () = assert!(IMAGE_HIGH <= AREA && AREA + area::BYTES as u64 <= MBUFS);
-const _: () = assert!(MBUFS + MemoryPlan::MBUFS_MOST <= STACK - LARGE_PAGE);
-const _: () = assert!(HEAP + MemoryPlan::HEAP_MOST <= END && END < 1 << 47);
+const THREADS: u64 = THREADS_MAX as u64;
+const _: () = assert!(area::BYTES as u64 <= AREA_STRIDE && MemoryPlan::MBUFS_MOST <= MBUFS_STRIDE);
+const _: () = assert!(IMAGE_HIGH <= AREAS && AREAS + THREADS * AREA_STRIDE <= MBUFS);
+const _: () = assert!(MBUFS + THREADS * MBUFS_STRIDE <= STACKS);
+const _: () = assert!(STACKS + THREADS * STACK_STRIDE <= HEAPS);
+const _: () = assert!(HEAPS + THREADS * MemoryPlan::HEAP_MOST <= END && END < 1 << 47);
 
-/// How free memory is divided, in bytes, all multiples of 2 MiB.
+/// Where the parts of one thread lie in the application's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadPlaces {
+    /// The thread area.
+    pub area: u64,
+    /// The mbuf pool.
+    pub mbufs: u64,
+    /// The lowest byte of the stack, above an unmapped large page.
+    pub stack: u64,
+}
+
+impl ThreadPlaces {
+    /// Those of thread `index`, which is below [`THREADS_MAX`].
+    pub fn of(index: usize) -> Self {
+        let n = index as u64;
+        Self {
+            area: AREAS + n * AREA_STRIDE,
+            mbufs: MBUFS + n * MBUFS_STRIDE,
+            stack: STACKS + n * STACK_STRIDE + LARGE_PAGE,
+        }
+    }
+
+    /// The address just above the stack.
+    pub fn stack_top(&self) -> u64 {
+        self.stack + STACK_BYTES
+    }
+}
+
+/// How free memory is divided: what each thread gets, in bytes, all multiples of 2 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The kernel's heap: tables of the engine.
+    /// The kernel's heap of the thread: tables of its engine.
     pub kernel_heap: u64,
     /// The mbuf pool.
     pub mbufs: u64,
@@ -52,19 +84,31 @@ impl MemoryPlan {
     const MBUFS_MOST: u64 = 128 << 20;
     const HEAP_MOST: u64 = 512 << 20;
     const KERNEL_HEAP_MOST: u64 = 128 << 20;
-    /// What is left for rings, page tables and the image's own region.
-    const RESERVE: u64 = 32 << 20;
+    /// What is left for page tables and the image's own region.
+    const RESERVE: u64 = 24 << 20;
+    /// What each thread has beside its shares: rings, thread area, and the stacks of both rings.
+    const THREAD_RESERVE: u64 = 8 << 20;
+    /// The mbufs that a thread needs at least: its receive ring takes half of them.
+    const MBUFS_LEAST: u64 = 8 << 20;
 
-    /// The plan for that much free memory, or `None` if it is too little to run at all.
-    pub fn of(available: u64) -> Option<Self> {
+    /// The plan for that much free memory and that many threads, or `None` if it is too little to
+    /// run them at all.
+    pub fn of(available: u64, threads: usize) -> Option<Self> {
         let usable = available.checked_sub(Self::RESERVE)?;
+        let usable = usable.checked_div(threads as u64)?;
+        let usable = usable.checked_sub(Self::THREAD_RESERVE)?;
         let part = |share: u64, most: u64| (usable / 16 * share).min(most) & !(LARGE_PAGE - 1);
         let plan = Self {
             kernel_heap: part(2, Self::KERNEL_HEAP_MOST),
             mbufs: part(4, Self::MBUFS_MOST),
             heap: part(7, Self::HEAP_MOST),
         };
-        (plan.mbufs >= 8 << 20).then_some(plan)
+        (plan.mbufs >= Self::MBUFS_LEAST).then_some(plan)
+    }
+
+    /// Free memory that is enough for that many threads.
+    pub fn least(threads: usize) -> u64 {
+        Self::RESERVE + threads as u64 * (Self::THREAD_RESERVE + 4 * Self::MBUFS_LEAST)
     }
 }
 
@@ -74,26 +118,41 @@ mod tests {
 
     #[test]
     fn the_plan_fits_and_scales() {
-        let mut last = 0;
-        for mib in (64..16384).step_by(62) {
-            let plan = MemoryPlan::of(mib << 20);
-            let Some(plan) = plan else {
-                assert!(mib < 128);
-                continue;
-            };
-            let sum = plan.kernel_heap + plan.mbufs + plan.heap;
-            assert!(sum + MemoryPlan::RESERVE <= mib << 20);
-            assert!(sum >= last);
-            assert_eq!((plan.kernel_heap | plan.mbufs | plan.heap) % LARGE_PAGE, 0);
-            last = sum;
+        for threads in [1, 2, 4, 64] {
+            let mut last = 0;
+            for mib in (64..16384).step_by(62) {
+                let Some(plan) = MemoryPlan::of(mib << 20, threads) else {
+                    assert!(mib << 20 < MemoryPlan::least(threads));
+                    continue;
+                };
+                let sum = plan.kernel_heap + plan.mbufs + plan.heap;
+                let taken = threads as u64 * (sum + MemoryPlan::THREAD_RESERVE);
+                assert!(taken + MemoryPlan::RESERVE <= mib << 20);
+                assert!(sum >= last);
+                assert_eq!((plan.kernel_heap | plan.mbufs | plan.heap) % LARGE_PAGE, 0);
+                last = sum;
+            }
+            assert_eq!(MemoryPlan::of(0, threads), None);
+            assert!(MemoryPlan::of(MemoryPlan::least(threads), threads).is_some());
         }
-        assert_eq!(MemoryPlan::of(0), None);
+    }
+
+    #[test]
+    fn threads_lie_apart() {
+        for n in 1..THREADS_MAX {
+            let (this, other) = (ThreadPlaces::of(n), ThreadPlaces::of(n - 1));
+            assert!(other.area + (area::BYTES as u64) < this.area);
+            assert!(other.mbufs + MemoryPlan::MBUFS_MOST < this.mbufs);
+            assert_eq!(other.stack_top() + LARGE_PAGE, this.stack);
+        }
     }
 
     #[test]
     fn a_small_machine_gets_a_useful_share() {
-        let plan = MemoryPlan::of(240 << 20).unwrap();
+        let plan = MemoryPlan::of(240 << 20, 1).unwrap();
         assert!(plan.kernel_heap >= 24 << 20);
         assert!(plan.mbufs >> MBUF_SHIFT >= 16_384);
+        let plan = MemoryPlan::of(240 << 20, 2).unwrap();
+        assert!(plan.mbufs >> MBUF_SHIFT >= 8192);
     }
 }

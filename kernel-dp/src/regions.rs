@@ -5,9 +5,9 @@
 //! machines with RAM above 4 GiB use it first, so that a driver with a 32-bit address somewhere
 //! shows at once.
 
-use crate::LARGE_PAGE;
 use crate::boot_info::{MemoryEntry, MemoryKind, Range};
 use crate::list::List;
+use crate::{LARGE_PAGE, PAGE};
 
 /// Pieces that free memory may fall into.
 const PIECES_MAX: usize = 128;
@@ -116,6 +116,20 @@ impl Regions {
     }
 }
 
+/// Where real mode's memory ends that is RAM: video memory begins.
+const REAL_MODE_END: u64 = 0xa_0000;
+
+/// A page of RAM that a processor in real mode can start in, apart from `taken`: the highest one,
+/// so that it is far from firmware's data at the bottom. Never page 0.
+pub fn trampoline_page(map: &[MemoryEntry], taken: &[Range]) -> Option<u64> {
+    let low = Regions::new(map, taken);
+    let page_in = |piece: &Range| {
+        let start = (piece.end.min(REAL_MODE_END) & !(PAGE - 1)).checked_sub(PAGE)?;
+        (start >= piece.start.max(PAGE)).then_some(start)
+    };
+    low.pieces().iter().filter_map(page_in).max()
+}
+
 fn whole_pages(range: Range) -> Range {
     let start = range.start.checked_next_multiple_of(LARGE_PAGE);
     Range {
@@ -178,6 +192,20 @@ mod tests {
             taken.push(region.start);
         }
         assert_eq!(taken.len(), 31);
+    }
+
+    #[test]
+    fn the_trampoline_lies_in_low_ram_that_nobody_has() {
+        let map = [
+            ram(0, 0x9_fc00),
+            reserved(0x9_e800, 0xa_0000),
+            ram(MIB, GIB),
+        ];
+        assert_eq!(trampoline_page(&map, &[]), Some(0x9_d000));
+        let taken = [Range::of(0x9_d800, 16)];
+        assert_eq!(trampoline_page(&map, &taken), Some(0x9_c000));
+        assert_eq!(trampoline_page(&[ram(0, 0x1fff)], &[]), None);
+        assert_eq!(trampoline_page(&[ram(MIB, GIB)], &[]), None);
     }
 
     fn entry() -> impl Strategy<Value = MemoryEntry> {

@@ -51,6 +51,11 @@ impl BootBlock {
         self.area.load(BOOT + boot::THREAD)
     }
 
+    /// Number of elastic threads.
+    pub fn threads(&self) -> u64 {
+        self.area.load(BOOT + boot::THREADS).max(1)
+    }
+
     /// The arguments; bytes that are no UTF-8 are replaced.
     pub fn arguments(&self) -> Vec<String> {
         let count = (self.area.load(BOOT + ARGUMENTS_BYTES) as usize).min(ARGUMENTS_MAX);

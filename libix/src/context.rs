@@ -46,6 +46,16 @@ impl<T> Context<T> {
         BootBlock::new(self.area)
     }
 
+    /// Number of this elastic thread, from 0.
+    pub fn thread(&self) -> usize {
+        self.boot().thread() as usize
+    }
+
+    /// How many elastic threads the application has.
+    pub fn threads(&self) -> usize {
+        self.boot().threads() as usize
+    }
+
     /// Asks for knocks on a port; [`Service::on_listen`](crate::Service::on_listen) follows.
     pub fn listen(&mut self, port: u16) {
         self.table.listen(port, true);

@@ -21,6 +21,19 @@
 //! }
 //! ```
 //!
+//! # Threads
+//! The program runs once on each elastic thread, from the start function given to [`main!`] on, all at
+//! the same time: each makes a [`Service`] of its own, which the others never see, with connections
+//! of its own. [`Context::thread`] tells which one it is. To serve a port, each thread listens on it;
+//! the network card spreads the connections. The first thread whose start function returns ends the
+//! application, with its exit code; a fault of one thread stops them all.
+//!
+//! The threads share the image's statics and all memory from the allocator, under Rust's own rules:
+//! a static must be [`Sync`], and what crosses over must be [`Send`]. Received data and
+//! connections are neither. Nothing schedules the threads: whoever waits for another one spins, so
+//! share by atomics and by locks that are held for a few instructions. Each thread allocates from a
+//! heap of its own; what another one frees goes back to the heap that it came from.
+//!
 //! Inside, in the order of a round: [`runtime`](Runtime) delivers events; `table` holds the
 //! connections (`slot`, with its `send_queue` and `receive_queue`) and `datagrams`, and writes their calls into the
 //! `batch` at the end of the round; `area` is the memory shared with the kernel. `bare` is what
@@ -124,8 +137,8 @@ pub fn kernel() -> Result<impl Kernel, KernelError> {
 }
 
 /// Makes a program of a start function `fn(arguments: &[&str]) -> i32`: in an image for the
-/// dataplane it is called with the arguments of the kernel's command line, and what it returns is
-/// the exit code. On a host, the program only says how it is meant to be run.
+/// dataplane it is called on every elastic thread with the arguments of the kernel's command line,
+/// and what the first one returns is the exit code. On a host, the program only says how it is meant to be run.
 #[macro_export]
 macro_rules! main {
     ($start:path) => {

@@ -8,7 +8,7 @@ use crate::context::{Connection, Context};
 use crate::println;
 use crate::received::Received;
 
-/// An application on one elastic thread. Every method is called from the event loop and must not
+/// An application on one elastic thread; each thread has an instance of its own. Every method is called from the event loop and must not
 /// wait for anything; the kernel is told of all that the methods asked for at the end of the
 /// round.
 ///

@@ -217,7 +217,12 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         &self.engine
     }
 
-    /// What the thread has done so far.
+    /// What the thread has counted so far.
+    pub fn counters(&self) -> &ThreadCounters {
+        &self.counters
+    }
+
+    /// What the thread has done so far, the NIC's part included.
     pub fn statistics(&mut self) -> Statistics {
         Statistics {
             thread: self.counters,

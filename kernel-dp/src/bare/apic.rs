@@ -19,6 +19,8 @@ const ID: u32 = 0x20;
 const TASK_PRIORITY: u32 = 0x80;
 const END_OF_INTERRUPT: u32 = 0xb0;
 const SPURIOUS: u32 = 0xf0;
+const ICR_LOW: u32 = 0x300;
+const ICR_HIGH: u32 = 0x310;
 const LVT_TIMER: u32 = 0x320;
 const LVT_LINT0: u32 = 0x350;
 const LVT_ERROR: u32 = 0x370;
@@ -26,6 +28,10 @@ const INITIAL_COUNT: u32 = 0x380;
 const CURRENT_COUNT: u32 = 0x390;
 const DIVIDE: u32 = 0x3e0;
 
+const ICR_ASSERT: u32 = 1 << 14;
+const ICR_PENDING: u32 = 1 << 12;
+/// Looks at a message that is not sent yet before it is given up.
+const ICR_PATIENCE: u32 = 100_000;
 const SPURIOUS_ENABLE: u32 = 1 << 8;
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_TSC_DEADLINE: u32 = 0b10 << 17;
@@ -40,9 +46,21 @@ pub fn end_of_interrupt() {
     write(END_OF_INTERRUPT, 0);
 }
 
-/// Silences the legacy controllers and enables this CPU's local APIC.
+/// Silences the legacy controllers, finds the registers and enables this CPU's local APIC.
 pub fn init(features: &Features, memory: &mut Memory) -> Result<(), MemoryError> {
     silence_legacy();
+    if !features.x2apic {
+        // SAFETY: every x86-64 processor has this register.
+        let base = unsafe { rdmsr(msr::APIC_BASE) } & BASE_ADDRESS;
+        let registers = memory.map_device(Range::of(base, 4096))?;
+        REGISTERS.store(registers.as_ptr() as u64, Ordering::Relaxed);
+    }
+    enable(features);
+    Ok(())
+}
+
+/// Enables this CPU's local APIC.
+pub fn enable(features: &Features) {
     // SAFETY: every x86-64 processor has this register.
     let base = unsafe { rdmsr(msr::APIC_BASE) } & BASE_ADDRESS;
     if features.x2apic {
@@ -56,16 +74,59 @@ pub fn init(features: &Features, memory: &mut Memory) -> Result<(), MemoryError>
             );
         }
     } else {
-        let registers = memory.map_device(Range::of(base, 4096))?;
-        REGISTERS.store(registers.as_ptr() as u64, Ordering::Relaxed);
-        // SAFETY: enables what the registers were just mapped for.
+        // SAFETY: enables what `init` mapped the registers for.
         unsafe { wrmsr(msr::APIC_BASE, rdmsr(msr::APIC_BASE) | BASE_ENABLE) };
     }
     write(TASK_PRIORITY, 0);
     write(LVT_LINT0, LVT_MASKED);
     write(LVT_ERROR, u32::from(APIC_ERROR_VECTOR));
     write(SPURIOUS, SPURIOUS_ENABLE | u32::from(SPURIOUS_VECTOR));
-    Ok(())
+}
+
+/// A message from this CPU to another one (Intel SDM volume 3, 12.6.1).
+#[derive(Clone, Copy, Debug)]
+pub enum Message {
+    /// Reset to the state in which it waits for `Startup`.
+    Init,
+    /// Start in real mode at this page, which lies below 1 MiB.
+    Startup(u64),
+    /// A non-maskable interrupt.
+    Nmi,
+    /// An interrupt of this vector.
+    Interrupt(u8),
+}
+
+/// Sends a message to the CPU of that local APIC. False if the mode of the APICs cannot name it,
+/// or if the APIC does not get rid of the message.
+pub fn send(target: u32, message: Message) -> bool {
+    let command = match message {
+        Message::Init => ICR_ASSERT | 0b101 << 8,
+        Message::Startup(page) => ICR_ASSERT | 0b110 << 8 | (page >> 12) as u32 & 0xff,
+        Message::Nmi => ICR_ASSERT | 0b100 << 8,
+        Message::Interrupt(vector) => ICR_ASSERT | u32::from(vector),
+    };
+    if REGISTERS.load(Ordering::Relaxed) == 0 {
+        // What was stored before is to be seen by whoever gets the message; the write of this
+        // register does not wait for stores (Intel SDM volume 3, 12.12.3).
+        // SAFETY: x2APIC mode is on; the messages are those that the kernel handles.
+        unsafe {
+            core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
+            wrmsr(
+                msr::X2APIC + (ICR_LOW >> 4),
+                u64::from(target) << 32 | u64::from(command),
+            );
+        }
+        return true;
+    }
+    let Ok(target) = u8::try_from(target) else {
+        return false;
+    };
+    write(ICR_HIGH, u32::from(target) << 24);
+    write(ICR_LOW, command);
+    (0..ICR_PATIENCE).any(|_| {
+        core::hint::spin_loop();
+        read(ICR_LOW) & ICR_PENDING == 0
+    })
 }
 
 /// Number of this CPU's local APIC.
@@ -105,6 +166,17 @@ impl Timer {
         write(LVT_TIMER, u32::from(TIMER_VECTOR));
         let ratio = clock::ratio(u64::from(counted), elapsed)?;
         Some(Self::Counter(ratio))
+    }
+
+    /// Sets the timer of another CPU up alike, on that CPU.
+    pub fn adopt(&self) {
+        match self {
+            Self::TscDeadline => write(LVT_TIMER, LVT_TSC_DEADLINE | u32::from(TIMER_VECTOR)),
+            Self::Counter(_) => {
+                write(DIVIDE, DIVIDE_BY_1);
+                write(LVT_TIMER, u32::from(TIMER_VECTOR));
+            }
+        }
     }
 
     /// Interrupts once the TSC reaches `tsc`, or earlier if that is farther than the timer can

@@ -102,6 +102,7 @@ boot_high:
 
 .section .rodata.boot, "a"
     .balign 8
+.global boot_gdt
 boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff            # 64-bit code
@@ -114,6 +115,7 @@ boot_message:
 
 .section .bss.boot, "aw", @nobits
     .balign 4096
+.global boot_root
 boot_root:
     .skip 4096
 boot_pointers_low:

@@ -4,9 +4,10 @@
 //! length. (`rep outsb` would make one exit of a burst, but QEMU 11 under `-icount` dies of it.)
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::cpu::{inb, outb};
+use super::percpu::PerCpu;
 
 const PORT: u16 = 0x3f8;
 const INTERRUPT_ENABLE: u16 = PORT + 1;
@@ -20,8 +21,13 @@ const FIFO_BYTES: usize = 16;
 /// full FIFO takes 1.4 ms.
 const PATIENCE: u32 = 20_000;
 
+/// The thread whose CPU writes a line, plus one; 0 if none does.
+static WRITER: AtomicU32 = AtomicU32::new(0);
 /// Set while a line is being written, so that a trap in between is noticed.
-static BUSY: AtomicBool = AtomicBool::new(false);
+static IN_LINE: AtomicBool = AtomicBool::new(false);
+/// Looks at a console that another CPU does not leave before it is taken all the same: far longer
+/// than the longest line takes.
+const LOCK_PATIENCE: u32 = 100_000_000;
 
 /// Prints a line with the prefix `ix: `, whatever the log level.
 macro_rules! say {
@@ -58,7 +64,8 @@ pub fn init_log(level: log::LevelFilter) {
 
 /// Prints a line with the prefix `ix: `.
 pub fn line(arguments: fmt::Arguments<'_>) {
-    let nested = BUSY.swap(true, Ordering::Relaxed);
+    let is_kept = seize();
+    let nested = IN_LINE.swap(true, Ordering::Relaxed);
     let mut serial = Serial::new();
     if nested {
         serial.put(b"\n");
@@ -66,7 +73,26 @@ pub fn line(arguments: fmt::Arguments<'_>) {
     // The serial console cannot fail; a formatting error is the argument's own and loses its line.
     let _ = writeln!(serial, "ix: {arguments}");
     serial.flush();
-    BUSY.store(nested, Ordering::Relaxed);
+    IN_LINE.store(nested, Ordering::Relaxed);
+    if !is_kept {
+        WRITER.store(0, Ordering::Release);
+    }
+}
+
+/// Makes the console this CPU's alone until it ends a line. Returns whether it was before: then it
+/// stays so.
+pub fn seize() -> bool {
+    let own = PerCpu::get().thread() + 1;
+    for _ in 0..LOCK_PATIENCE {
+        match WRITER.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return false,
+            Err(writer) if writer == own => return true,
+            Err(_) => core::hint::spin_loop(),
+        }
+    }
+    // Whoever has it is stuck: better two lines in one than none.
+    WRITER.store(own, Ordering::Relaxed);
+    false
 }
 
 struct Logger;

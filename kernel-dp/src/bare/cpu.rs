@@ -19,6 +19,8 @@ pub mod msr {
     pub const LSTAR: u32 = 0xc000_0082;
     /// Flags that `syscall` clears.
     pub const SFMASK: u32 = 0xc000_0084;
+    /// Base of FS, which the kernel leaves to the user.
+    pub const FS_BASE: u32 = 0xc000_0100;
     /// Base of GS.
     pub const GS_BASE: u32 = 0xc000_0101;
     /// What `swapgs` exchanges with it.

@@ -46,8 +46,9 @@ struct TaskState {
 
 const _: () = assert!(size_of::<TaskState>() == 104);
 
+/// The tables of one processor.
 #[repr(C, align(16))]
-struct Tables {
+pub struct Tables {
     segments: [u64; 7],
     task: TaskState,
     gates: [[u64; 2]; 256],
@@ -58,27 +59,32 @@ struct Shared(UnsafeCell<Tables>);
 // SAFETY: written once by `load`, before interrupts are on; after that only the processor uses it.
 unsafe impl Sync for Shared {}
 
-static TABLES: Shared = Shared(UnsafeCell::new(Tables {
-    segments: [
-        0,
-        0x00af_9b00_0000_ffff,
-        0x00cf_9300_0000_ffff,
-        0x00cf_f300_0000_ffff,
-        0x00af_fb00_0000_ffff,
-        0,
-        0,
-    ],
-    task: TaskState {
-        reserved: 0,
-        stacks: [0; 3],
-        reserved_2: 0,
-        interrupt_stacks: [0; 7],
-        reserved_3: 0,
-        reserved_4: 0,
-        io_map_base: size_of::<TaskState>() as u16,
-    },
-    gates: [[0; 2]; 256],
-}));
+static TABLES: Shared = Shared(UnsafeCell::new(Tables::EMPTY));
+
+impl Tables {
+    /// Segments without a task state, and no gates.
+    pub const EMPTY: Self = Self {
+        segments: [
+            0,
+            0x00af_9b00_0000_ffff,
+            0x00cf_9300_0000_ffff,
+            0x00cf_f300_0000_ffff,
+            0x00af_fb00_0000_ffff,
+            0,
+            0,
+        ],
+        task: TaskState {
+            reserved: 0,
+            stacks: [0; 3],
+            reserved_2: 0,
+            interrupt_stacks: [0; 7],
+            reserved_3: 0,
+            reserved_4: 0,
+            io_map_base: size_of::<TaskState>() as u16,
+        },
+        gates: [[0; 2]; 256],
+    };
+}
 
 unsafe extern "C" {
     /// 256 stubs of 16 bytes in `entry.s`.
@@ -92,11 +98,17 @@ struct Pointer {
     base: u64,
 }
 
-/// Fills and loads all tables of the boot CPU. To be called once, with interrupts off.
-pub fn load() {
+/// Fills and loads the boot CPU's tables. To be called once, with interrupts off.
+pub fn load_boot_cpu() {
     // SAFETY: called once, before any trap can use the tables; nothing else refers to them.
     let tables = unsafe { &mut *TABLES.0.get() };
-    fill(tables);
+    load(tables, Stacks::of_boot_cpu());
+}
+
+/// Fills and loads a CPU's tables, for traps on the stacks at `stacks`. To be called on that CPU,
+/// with interrupts off.
+pub fn load(tables: &'static mut Tables, stacks: u64) {
+    fill(tables, stacks);
     let segments = Pointer {
         limit: size_of::<[u64; 7]>() as u16 - 1,
         base: &raw const tables.segments as u64,
@@ -105,7 +117,7 @@ pub fn load() {
         limit: size_of::<[[u64; 2]; 256]>() as u16 - 1,
         base: &raw const tables.gates as u64,
     };
-    // SAFETY: both tables are static and complete; the selectors name descriptors of the right
+    // SAFETY: both tables are there for ever and complete; the selectors name descriptors of the right
     // kind in them; the far return goes to the next instruction.
     unsafe {
         asm!(
@@ -130,17 +142,17 @@ pub fn load() {
     }
 }
 
-fn fill(tables: &mut Tables) {
+fn fill(tables: &mut Tables, stacks: u64) {
     let task = &raw const tables.task as u64;
     let limit = size_of::<TaskState>() as u64 - 1;
     let base = (task & 0xff_ffff) << 16 | (task >> 24 & 0xff) << 56;
     // Present, available 64-bit task state segment.
     tables.segments[usize::from(TASK / 8)] = limit | base | 0x89 << 40;
     tables.segments[usize::from(TASK / 8) + 1] = task >> 32;
-    tables.task.stacks = [Stacks::trap_top(STACK_USER), 0, 0];
+    tables.task.stacks = [Stacks::trap_top(stacks, STACK_USER), 0, 0];
     let mut interrupt_stacks = [0; 7];
     for number in STACK_DEBUG..=STACK_FAULT {
-        interrupt_stacks[number - 1] = Stacks::trap_top(number);
+        interrupt_stacks[number - 1] = Stacks::trap_top(stacks, number);
     }
     tables.task.interrupt_stacks = interrupt_stacks;
     for (vector, gate) in tables.gates.iter_mut().enumerate() {

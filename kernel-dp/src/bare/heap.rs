@@ -1,5 +1,5 @@
 //! The kernel's heap. Everything is allocated at start and lives for ever (no packet causes an
-//! allocation), so the heap only grows: freeing or growing the latest block works in place,
+//! allocation), each thread's tables in a region of their own, so the heap only grows: freeing or growing the latest block works in place,
 //! other freed memory is not used again.
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -19,13 +19,10 @@ struct Heap {
     end: AtomicUsize,
 }
 
-/// Makes `region` the heap. Before that, every allocation fails. To be called once.
-pub fn init(region: Region) {
+/// Goes on in `region`: what is allocated from now on shares no page with what was before. Before
+/// the first call, every allocation fails. To be called by the boot CPU alone.
+pub fn move_to(region: Region) {
     let words = region.into_words().as_ptr_range();
-    assert!(
-        HEAP.end.load(Ordering::Relaxed) == 0,
-        "the heap exists already"
-    );
     HEAP.next.store(words.start as usize, Ordering::Relaxed);
     HEAP.end.store(words.end as usize, Ordering::Relaxed);
 }
@@ -46,7 +43,7 @@ impl Heap {
     }
 }
 
-// SAFETY: blocks lie between `next` and `end` of a region that is this allocator's alone, aligned
+// SAFETY: blocks lie between `next` and `end` of regions that are this allocator's alone, aligned
 // and disjoint, since `next` moves past each block by compare-and-exchange before it is given out,
 // and back only to the start of the latest block.
 unsafe impl GlobalAlloc for Heap {

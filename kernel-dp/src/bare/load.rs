@@ -1,13 +1,16 @@
-//! Brings the application into memory: its image, its stack and heap, the thread area with the
-//! boot block, and the mbuf pool, each mapped with the rights it needs and no more.
+//! Brings the application into memory: its image, which all threads share, and for each thread
+//! stack, heap, thread area with boot block, and mbuf pool, each mapped with the rights it needs and
+//! no more.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+
+use alloc::vec::Vec;
 
 use ix_abi::{area, boot};
 use ix_core::UserRange;
 use ix_hal::{MbufGeometry, MbufId, MbufMemory};
 use kernel_dp::LARGE_PAGE;
-use kernel_dp::application::{self, MBUF_SHIFT, MemoryPlan};
+use kernel_dp::application::{self, MBUF_SHIFT, MemoryPlan, ThreadPlaces};
 use kernel_dp::boot_info::Range;
 use kernel_dp::command_line::Options;
 use kernel_dp::elf::{ElfError, Image, Protection};
@@ -21,9 +24,20 @@ use super::time::Clock;
 pub struct Application {
     /// Address of its first instruction.
     pub entry: u64,
+    /// What each thread has to itself.
+    pub threads: Vec<Thread>,
+}
+
+/// What one thread of an application has to itself, and its view of what all share.
+#[derive(Clone)]
+pub struct Thread {
+    /// Its number.
+    pub index: usize,
+    /// Where the application finds it.
+    pub places: ThreadPlaces,
     /// The kernel's view of its thread area.
     pub area: &'static [AtomicU64],
-    /// Its memory, except for the thread area.
+    /// What it may read, except for the thread area.
     pub memory: UserMemory,
     /// Where the mbufs are.
     pub mbufs: MbufGeometry,
@@ -48,35 +62,56 @@ pub enum LoadError {
     Memory(#[from] MemoryError),
 }
 
-/// Loads the boot module, of which there must be one.
-pub fn load(memory: &mut Memory, plan: &MemoryPlan) -> Result<Application, LoadError> {
+/// Loads the boot module, of which there must be one, for that many threads.
+pub fn load(
+    memory: &mut Memory,
+    plan: &MemoryPlan,
+    threads: usize,
+) -> Result<Application, LoadError> {
     let file = only_module(memory)?;
     let image = Image::parse(file)?;
+    // The largest piece first.
+    let heaps = memory.allocate(plan.heap * threads as u64, "the application's heaps")?;
+    map_whole(memory, application::HEAPS, &heaps, Access::UserData)?;
     let (image_address, loaded) = load_image(memory, &image, file)?;
-    let area = memory.allocate(area::BYTES as u64, "the thread area")?;
-    map_whole(memory, application::AREA, &area, Access::UserData)?;
+    let shared = [part(image_address, loaded), part(application::HEAPS, heaps)];
+    let threads = (0..threads).map(|index| load_thread(memory, plan, index, shared));
+    Ok(Application {
+        entry: image.entry,
+        threads: threads.collect::<Result<_, _>>()?,
+    })
+}
+
+/// What a thread has beside image and heaps.
+fn load_thread(
+    memory: &mut Memory,
+    plan: &MemoryPlan,
+    index: usize,
+    [image, heaps]: [Part; 2],
+) -> Result<Thread, MemoryError> {
+    let places = ThreadPlaces::of(index);
+    let area = memory.allocate(area::BYTES as u64, "a thread area")?;
+    map_whole(memory, places.area, &area, Access::UserData)?;
     let mbufs = memory.allocate(plan.mbufs, "mbufs")?;
-    map_whole(memory, application::MBUFS, &mbufs, Access::UserRead)?;
-    let own = application::STACK_BYTES + plan.heap;
-    let own = memory.allocate(own, "the application's stack and heap")?;
-    map_whole(memory, application::STACK, &own, Access::UserData)?;
+    map_whole(memory, places.mbufs, &mbufs, Access::UserRead)?;
+    let stack = memory.allocate(application::STACK_BYTES, "the application's stack")?;
+    map_whole(memory, places.stack, &stack, Access::UserData)?;
     let geometry = MbufGeometry {
         count: (mbufs.bytes() >> MBUF_SHIFT) as u32,
         size_shift: MBUF_SHIFT,
         bus: mbufs.bus(),
-        user: application::MBUFS,
+        user: places.mbufs,
     };
-    let parts = [
-        part(image_address, loaded),
-        part(application::STACK, own),
-        part(application::MBUFS, mbufs),
-    ];
-    Ok(Application {
-        entry: image.entry,
+    let mbufs = part(places.mbufs, mbufs);
+    Ok(Thread {
+        index,
+        places,
         area: area.into_words(),
         mbufs: geometry,
-        frames: Frames { words: parts[2].1 },
-        memory: UserMemory { parts },
+        frames: Frames { words: mbufs.1 },
+        memory: UserMemory {
+            parts: [image, heaps, mbufs, part(places.stack, stack)],
+        },
     })
 }
 
@@ -122,7 +157,10 @@ fn map_whole(
     memory.map_user(at, region, Range::of(0, region.bytes()), access)
 }
 
-fn part(user: u64, region: Region) -> (UserRange, &'static [AtomicU64]) {
+/// A piece of the application's memory, and the kernel's view of it.
+type Part = (UserRange, &'static [AtomicU64]);
+
+fn part(user: u64, region: Region) -> Part {
     let range = UserRange {
         user,
         bus: region.bus(),
@@ -131,28 +169,35 @@ fn part(user: u64, region: Region) -> (UserRange, &'static [AtomicU64]) {
     (range, region.into_words())
 }
 
-impl Application {
-    /// What it may send from: mbufs, stack and heap, image.
+impl Thread {
+    /// What it may send from: its own mbufs, all heaps, image.
     pub fn sendable(&self) -> [UserRange; 3] {
-        let [image, own, mbufs] = self.memory.parts.map(|(range, _)| range);
-        [mbufs, own, image]
+        let [image, heaps, mbufs, _] = self.memory.parts.map(|(range, _)| range);
+        [mbufs, heaps, image]
     }
 
     /// Writes the head of the thread area and the boot block.
-    pub fn write_boot_block(&self, options: &Options<'_>, clock: &Clock) {
+    pub fn write_boot_block(
+        &self,
+        threads: usize,
+        plan: &MemoryPlan,
+        options: &Options<'_>,
+        clock: &Clock,
+    ) {
         let set = |word: usize, value: u64| self.area[word].store(value, Ordering::Relaxed);
         set(area::MAGIC_WORD, area::MAGIC);
         set(area::VERSION_WORD, u64::from(ix_abi::VERSION));
-        let [mbufs, own, _] = self.sendable();
         let address = options.address.map_or([0; 4], |(address, _)| address);
+        let heap = application::HEAPS + self.index as u64 * plan.heap;
         for (word, value) in [
-            (boot::HEAP_BASE, application::HEAP),
-            (boot::HEAP_BYTES, own.bytes - application::STACK_BYTES),
-            (boot::MBUF_BASE, mbufs.user),
-            (boot::MBUF_BYTES, mbufs.bytes),
+            (boot::HEAP_BASE, heap),
+            (boot::HEAP_BYTES, plan.heap),
+            (boot::MBUF_BASE, self.mbufs.user),
+            (boot::MBUF_BYTES, self.mbufs.bytes()),
             (boot::LOCAL_IPV4, u64::from(u32::from_be_bytes(address))),
             (boot::TSC_HZ, clock.hz),
-            (boot::THREAD, 0),
+            (boot::THREAD, self.index as u64),
+            (boot::THREADS, threads as u64),
         ] {
             set(area::BOOT + word, value);
         }
@@ -170,10 +215,10 @@ impl Application {
     }
 }
 
-/// The kernel's view of what the application may read: image, stack and heap, mbufs.
+/// The kernel's view of what a thread may read: image, heaps, its mbufs and its stack.
 #[derive(Clone, Copy)]
 pub struct UserMemory {
-    parts: [(UserRange, &'static [AtomicU64]); 3],
+    parts: [Part; 4],
 }
 
 impl UserMemory {

@@ -3,6 +3,7 @@
 //! ```text
 //! 0xffff_8000_0000_0000   all RAM at its physical address, except for the kernel image
 //! 0xffff_c000_0000_0000   device registers, uncached, in the order in which they were mapped
+//! 0xffff_d000_0000_0000   blocks of the CPUs other than the first, see `smp`
 //! 0xffff_ffff_8000_0000   the kernel image: code, constants and data, each with its own rights
 //! ```
 //! The lower half is the application's, see [`kernel_dp::application`]. Boot's tables, which map
@@ -24,6 +25,9 @@ use super::stacks::Stacks;
 
 const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 const DEVICES: u64 = 0xffff_c000_0000_0000;
+/// Where the blocks of CPUs other than the first are mapped, and how far apart.
+const CPU_BLOCKS: u64 = 0xffff_d000_0000_0000;
+const CPU_BLOCK_STRIDE: u64 = 2 * LARGE_PAGE;
 /// What boot's tables map.
 const BOOT_MAPPED: u64 = 4 << 30;
 /// Left alone: firmware's data, the boot information itself, video memory.
@@ -220,6 +224,34 @@ impl Memory {
         Ok(self.tables.map(address, physical, part.bytes(), access)?)
     }
 
+    /// Physical address of the kernel's page tables, below 4 GiB.
+    pub fn root(&self) -> u64 {
+        self.tables.root()
+    }
+
+    /// Maps the block of a CPU for the kernel, but for the guard pages of its stacks, which lie at
+    /// its start. Gives its address.
+    pub fn map_cpu(&mut self, index: usize, region: &Region) -> Result<NonNull<u8>, MemoryError> {
+        let at = CPU_BLOCKS + index as u64 * CPU_BLOCK_STRIDE;
+        let mut start = at;
+        for guard in Stacks::guards(at).chain([at + region.bytes()]) {
+            let physical = region.bus() + (start - at);
+            if start < guard {
+                self.tables
+                    .map(start, physical, guard - start, Access::KernelData)?;
+            }
+            start = guard + PAGE;
+        }
+        Ok(NonNull::new(at as *mut u8).expect("CPU blocks lie in the upper half"))
+    }
+
+    /// Maps a page below 1 MiB, which is no part of the direct map, for the trampoline: the kernel
+    /// may write to it, and not execute it.
+    pub fn map_low_page(&mut self, page: u64) -> Result<NonNull<u8>, MemoryError> {
+        assert!(page < LOW_MEMORY.end);
+        self.map_device(Range::of(page, PAGE))
+    }
+
     /// Maps device registers, whole pages around what is asked for. They stay mapped for ever.
     pub fn map_device(&mut self, registers: Range) -> Result<NonNull<u8>, MemoryError> {
         let overlaps = |ram: &Range| registers.start < ram.end && ram.start < registers.end;
@@ -248,7 +280,7 @@ fn map_image(tables: &mut PageTables<TableArena>, image: &ImageLayout) -> Result
         Access::KernelRead,
     )?;
     let mut start = image.data.start;
-    for guard in Stacks::guards() {
+    for guard in Stacks::guards(Stacks::of_boot_cpu()) {
         map(start, guard, Access::KernelData)?;
         start = guard + PAGE;
     }
@@ -262,7 +294,7 @@ fn new_tables(free: &mut Regions, info: &BootInfo) -> Result<PageTables<TableAre
         .filter(|entry| entry.kind == MemoryKind::Ram);
     let ram = ram.fold(0u64, |sum, entry| sum.saturating_add(entry.range.bytes()));
     // The direct map takes a table per GiB; 4 KiB mappings of the application's image one per
-    // 2 MiB, at most 512; the rest is small change.
+    // 2 MiB, at most 512; a CPU's block one; the rest is small change.
     let bytes = (ram >> 30).saturating_add(1024).saturating_mul(PAGE);
     let arena = free.allocate_below(bytes, BOOT_MAPPED);
     let exhausted = MemoryError::Exhausted(bytes >> 20, "page tables");

@@ -1,9 +1,10 @@
 //! The kernel proper. Boot order is the order of [`kernel_main`]; after it, everything happens in
-//! [`run`], the loop of the one elastic thread.
+//! [`run`], the loop of an elastic thread, on each CPU. The boot CPU sets everything up; the others
+//! ([`smp`]) wait until they get their thread.
 //!
 //! Unsafe code is here and nowhere else in this package, at the bottom: `cpu`, `boot`, `stacks`,
-//! `percpu`, `descriptors`, `traps`, `user`, `memory`, `heap`, `apic`, `time`, and the register
-//! accesses of `nic`. `load` and `run` stand on top of them.
+//! `percpu`, `descriptors`, `traps`, `user`, `memory`, `heap`, `apic`, `smp`, `time`, and the
+//! register accesses of `nic`. `load` and `run` stand on top of them.
 
 mod apic;
 mod boot;
@@ -18,6 +19,7 @@ mod nic;
 mod panic;
 mod percpu;
 mod run;
+mod smp;
 mod stacks;
 mod time;
 mod traps;
@@ -26,21 +28,25 @@ mod user;
 use core::fmt;
 use core::net::Ipv4Addr;
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use ix_core::{ElasticThread, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic};
+use ix_net::{Mailbox, Neighborhood, PortFilter};
+use ixgbe::{Rss, Steering};
 use kernel_dp::acpi;
-use kernel_dp::application::MemoryPlan;
+use kernel_dp::application::{MemoryPlan, ThreadPlaces};
 use kernel_dp::boot_info::BootInfo;
 use kernel_dp::command_line::{NicChoice, Options, Poll};
 
 use apic::Timer;
 use console::say;
 use cpu::Features;
-use load::Application;
 use memory::{BootMemory, Memory};
 use nic::NullNic;
 use panic::{ExitCode, refuse};
-use percpu::PerCpu;
+use percpu::{Job, PerCpu};
 use run::{Idle, Runner};
 use time::Clock;
 use user::User;
@@ -50,7 +56,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     console::init();
     let features = Features::probe();
     PerCpu::init_boot_cpu();
-    descriptors::load();
+    descriptors::load_boot_cpu();
     features.enable();
 
     let info = or_refuse(BootInfo::parse(&BootMemory, start_info));
@@ -73,106 +79,208 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         clock.source,
     );
 
-    let plan = MemoryPlan::of(free);
-    let plan = or_refuse(plan.ok_or("too little memory: give the machine at least 128 MiB"));
-    heap::init(or_refuse(
-        memory.allocate_dirty(plan.kernel_heap, "the kernel's heap"),
+    let most = match options.nic {
+        NicChoice::None => ix_abi::THREADS_MAX,
+        NicChoice::Intel82599 => ixgbe::MAX_QUEUES as usize,
+    };
+    smp::register_boot_cpu();
+    let apics = &firmware.cpus;
+    or_refuse(smp::start(
+        &mut memory,
+        &info,
+        apics,
+        most,
+        &features,
+        &clock,
     ));
-    let application = or_refuse(load::load(&mut memory, &plan));
-    application.write_boot_block(&options, &clock);
-    let machine = Machine { features, clock };
+    let threads = smp::cpus().count();
+    if threads < firmware.cpus.len() {
+        say!(
+            "{threads} CPUs serve, {} stay parked",
+            firmware.cpus.len() - threads
+        );
+    }
+
+    let plan = or_refuse(plan_memory(memory.available(), threads));
+    heap::move_to(or_refuse(
+        memory.allocate_dirty(plan.kernel_heap, KERNEL_HEAP),
+    ));
+    let application = or_refuse(load::load(&mut memory, &plan, threads));
+    let machine = Machine {
+        features,
+        clock,
+        options: &options,
+        plan,
+        entry: application.entry,
+        threads,
+    };
+    let parts = application.threads.into_iter();
     match options.nic {
-        NicChoice::None => machine.serve(NullNic::new(), &application, &options, &plan),
+        NicChoice::None => {
+            let parts = parts.map(|part| (part, NullNic::new()));
+            machine.serve(&mut memory, parts, None)
+        }
         NicChoice::Intel82599 => {
-            let mbufs = application.mbufs;
-            let nic = nic::open(&mut memory, firmware.ecam, &clock, options.mtu, mbufs);
-            let nic = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
-            machine.serve(nic, &application, &options, &plan)
+            let pools: Vec<_> = parts.clone().map(|part| part.mbufs).collect();
+            let apics: Vec<u32> = smp::cpus().map(PerCpu::apic).collect();
+            let nic = nic::open(
+                &mut memory,
+                firmware.ecam,
+                &clock,
+                options.mtu,
+                &pools,
+                &apics,
+            );
+            let (pairs, rss) = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
+            machine.serve(&mut memory, parts.zip(pairs), Some(&rss))
         }
     }
+}
+
+const KERNEL_HEAP: &str = "the kernel's heap";
+
+fn plan_memory(free: u64, threads: usize) -> Result<MemoryPlan, TooLittle> {
+    MemoryPlan::of(free, threads).ok_or(TooLittle { free, threads })
+}
+
+/// Memory does not suffice.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} MiB free are too little for {threads} CPUs, which need {} MiB: give the machine more \
+     memory or fewer CPUs",
+    free >> 20,
+    MemoryPlan::least(*threads) >> 20
+)]
+struct TooLittle {
+    free: u64,
+    threads: usize,
 }
 
 /// What is known of the machine once it is set up.
-struct Machine {
+struct Machine<'a> {
     features: Features,
     clock: Clock,
+    options: &'a Options<'a>,
+    plan: MemoryPlan,
+    /// Where every thread of the application begins.
+    entry: u64,
+    threads: usize,
 }
 
-impl Machine {
-    /// Builds the elastic thread and runs it.
-    fn serve<N: Nic>(
+impl Machine<'_> {
+    /// Builds all elastic threads, each with its tables in a region of the heap of its own, and
+    /// runs them: the first one on this CPU.
+    fn serve<N: Nic + Send + 'static>(
         self,
-        nic: N,
-        application: &Application,
-        options: &Options<'_>,
-        plan: &MemoryPlan,
+        memory: &mut Memory,
+        parts: impl Iterator<Item = (load::Thread, N)>,
+        rss: Option<&Rss>,
     ) -> ! {
-        let net = self.net_config(nic.mac(), application, options, plan);
-        let parts = ThreadParts {
-            nic,
-            memory: application.frames,
-            pool: MbufPool::new(application.mbufs),
-            area: application.area,
-            sendable: application.sendable(),
+        let idle = self.idle();
+        let mailboxes: Vec<Mailbox> = (1..self.threads).map(|_| Mailbox::default()).collect();
+        let shared = Shared {
+            mailboxes: Vec::leak(mailboxes),
+            secret: entropy::secret(&self.features),
+            rss,
         };
-        let config = ThreadConfig {
-            batch_bound: usize::from(options.batch),
-            net,
-        };
-        let (address, connections) = (config.net.ipv4, config.net.connections);
-        let thread = ElasticThread::new(config, parts, self.clock.now());
-        log::info!(
-            "memory: kernel heap {} MiB ({} MiB left), {} mbufs, {connections} connections, \
-             application heap {} MiB",
-            plan.kernel_heap >> 20,
-            heap::available() >> 20,
-            application.mbufs.count,
-            plan.heap >> 20,
-        );
-        say!("serving {address}");
-        Runner {
-            thread,
-            // SAFETY: tables and per-CPU block are loaded; user mappings are user memory only, by
-            // `Memory::map_user`; this is the only thread.
-            user: unsafe { User::new(application.entry) },
-            memory: application.memory,
-            clock: self.clock,
-            idle: self.idle(options),
+        let mut starts = Vec::with_capacity(self.threads);
+        for (part, nic) in parts {
+            if part.index != 0 {
+                let region = memory.allocate_dirty(self.plan.kernel_heap, KERNEL_HEAP);
+                heap::move_to(or_refuse(region));
+            }
+            starts.push(Box::new(self.build(part, nic, idle, &shared)));
         }
-        .run()
+        match self.threads {
+            1 => say!("serving {}", self.address()),
+            threads => say!("serving {} on {threads} CPUs", self.address()),
+        }
+        let mut starts = starts.into_iter();
+        let own = or_refuse(starts.next().ok_or("there is no thread to run"));
+        for (cpu, start) in smp::cpus().skip(1).zip(starts) {
+            smp::give_job(cpu, start);
+        }
+        own.run()
     }
 
-    fn idle(&self, options: &Options<'_>) -> Idle {
-        if options.poll == Poll::Always {
+    /// Builds one elastic thread.
+    fn build<N: Nic>(
+        &self,
+        part: load::Thread,
+        nic: N,
+        idle: Idle,
+        shared: &Shared<'_>,
+    ) -> Start<N> {
+        part.write_boot_block(self.threads, &self.plan, self.options, &self.clock);
+        let net = self.net_config(nic.mac(), &part, shared);
+        let parts = ThreadParts {
+            nic,
+            memory: part.frames,
+            pool: MbufPool::new(part.mbufs),
+            area: part.area,
+            sendable: part.sendable(),
+        };
+        let config = ThreadConfig {
+            batch_bound: usize::from(self.options.batch),
+            net,
+        };
+        let connections = config.net.connections;
+        let thread = ElasticThread::new(config, parts, self.clock.now());
+        log::info!(
+            "thread {}: kernel heap {} MiB ({} MiB left), {} mbufs, {connections} connections, \
+             application heap {} MiB",
+            part.index,
+            self.plan.kernel_heap >> 20,
+            heap::available() >> 20,
+            part.mbufs.count,
+            self.plan.heap >> 20,
+        );
+        Start {
+            thread,
+            entry: self.entry,
+            places: part.places,
+            memory: part.memory,
+            clock: self.clock,
+            idle,
+        }
+    }
+
+    fn idle(&self) -> Idle {
+        if self.options.poll == Poll::Always {
             return Idle::Poll;
         }
         let timer = Timer::new(&self.features, self.clock.ticks_of_micros(1_000));
         let timer = or_refuse(timer.ok_or("the local APIC's timer stands still"));
-        let spin_ticks = self.clock.ticks_of_micros(u64::from(options.spin_us));
+        let spin_ticks = self.clock.ticks_of_micros(u64::from(self.options.spin_us));
         Idle::Halt(spin_ticks, timer)
     }
 
+    /// Own address and prefix. Without an address there is no network either: loopback names no
+    /// host.
+    fn address_and_prefix(&self) -> (Ipv4Addr, u8) {
+        let (address, prefix) = self.options.address.unwrap_or(([127, 0, 0, 1], 32));
+        (Ipv4Addr::from(address), prefix)
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        self.address_and_prefix().0
+    }
+
     /// The engine's configuration: addresses by the command line, capacities by memory.
-    fn net_config(
-        &self,
-        mac: [u8; 6],
-        application: &Application,
-        options: &Options<'_>,
-        plan: &MemoryPlan,
-    ) -> ix_net::Config {
+    fn net_config(&self, mac: [u8; 6], part: &load::Thread, shared: &Shared<'_>) -> ix_net::Config {
+        let (options, plan) = (self.options, &self.plan);
         let default = ix_net::Config::default();
-        // Without an address there is no network either: loopback names no host.
-        let (address, prefix) = options.address.unwrap_or(([127, 0, 0, 1], 32));
-        let mbufs = application.mbufs.count;
+        let (ipv4, ipv4_prefix) = self.address_and_prefix();
+        let mbufs = part.mbufs.count;
         let connections = (plan.kernel_heap / HEAP_PER_CONNECTION) as u32;
         let connections = connections.clamp(CONNECTIONS_LEAST, CONNECTIONS_MOST);
         ix_net::Config {
             mac,
-            ipv4: Ipv4Addr::from(address),
-            ipv4_prefix: prefix,
+            ipv4,
+            ipv4_prefix,
             gateway: options.gateway.map(Ipv4Addr::from),
             mtu: options.mtu,
-            secret: entropy::secret(&self.features),
+            secret: shared.secret,
             connections,
             half_open: connections / 4,
             time_wait: connections * 2,
@@ -185,8 +293,69 @@ impl Machine {
             udp_port_mbufs: (mbufs / 32).min(u32::from(u16::MAX)) as u16,
             rto_min_us: options.rto_min_us.unwrap_or(default.rto_min_us),
             congestion: options.congestion,
+            ephemeral_filter: self.port_filter(ipv4, part.index, shared),
+            neighborhood: self.neighborhood(part.index, shared),
             ..default
         }
+    }
+
+    /// Ports from which connections come back to the queue of that thread, where there are more.
+    fn port_filter(&self, own: Ipv4Addr, index: usize, shared: &Shared<'_>) -> Option<PortFilter> {
+        let rss = shared.rss.filter(|_| self.threads > 1)?;
+        let (steering, own) = (Steering::new(rss), own.to_bits());
+        let comes_here = move |remote, remote_port, port| {
+            let queue = steering.queue_of_tcp((remote, remote_port), (own, port));
+            usize::from(queue) == index
+        };
+        Some(PortFilter(Box::leak(Box::new(comes_here))))
+    }
+
+    /// Queue 0 gets whatever has no ports, so its thread hears of neighbours for all.
+    fn neighborhood(&self, index: usize, shared: &Shared<'_>) -> Neighborhood {
+        match index
+            .checked_sub(1)
+            .map(|listener| &shared.mailboxes[listener])
+        {
+            Some(mailbox) => Neighborhood::Listener(mailbox),
+            None if self.threads > 1 => Neighborhood::Speaker(shared.mailboxes),
+            None => Neighborhood::Alone,
+        }
+    }
+}
+
+/// What all threads are told alike.
+struct Shared<'a> {
+    mailboxes: &'static [Mailbox],
+    secret: [u8; 16],
+    rss: Option<&'a Rss>,
+}
+
+/// A thread that is to be run on its own CPU.
+struct Start<N> {
+    thread: ElasticThread<N, load::Frames>,
+    entry: u64,
+    places: ThreadPlaces,
+    memory: load::UserMemory,
+    clock: Clock,
+    idle: Idle,
+}
+
+impl<N: Nic + Send> Job for Start<N> {
+    /// Runs it on this CPU.
+    fn run(self: Box<Self>) -> ! {
+        if let Idle::Halt(_, timer) = self.idle {
+            timer.adopt();
+        }
+        Runner {
+            thread: self.thread,
+            // SAFETY: tables and per-CPU block are loaded; user mappings are user memory only, by
+            // `Memory::map_user`; this CPU runs no other thread.
+            user: unsafe { User::new(self.entry, &self.places) },
+            memory: self.memory,
+            clock: self.clock,
+            idle: self.idle,
+        }
+        .run()
     }
 }
 

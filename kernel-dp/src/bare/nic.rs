@@ -1,20 +1,21 @@
-//! Finds the 82599, gives the driver its registers and memory, and points its interrupt at this
-//! CPU. [`NullNic`] stands in where there is to be none.
+//! Finds the 82599, gives the driver its registers and memory, and points the interrupt of each
+//! queue pair at the CPU that serves it. [`NullNic`] stands in where there is to be none.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
+
+use alloc::vec::Vec;
 
 use ix_hal::{
     DmaSlice, HEADER_ROOM, MbufGeometry, MbufPool, Mmio, Nic, NicStatistics, RxFrame, Transmit,
     TxFrame,
 };
-use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
+use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair, Rss};
 use kernel_dp::acpi::Ecam;
 use kernel_dp::boot_info::Range;
 use kernel_dp::pci::{self, Address, Bar, ConfigSpace, Msix, PciError};
 use thiserror::Error;
 
-use super::apic;
 use super::console::say;
 use super::cpu::{inl, outl};
 use super::memory::{Memory, MemoryError, Region};
@@ -49,7 +50,7 @@ pub enum NicError {
     /// The MSI-X table lies outside of its BAR.
     #[error("{0}: the MSI-X table lies outside of its BAR")]
     MsixTable(Address),
-    /// This CPU cannot be the target of a message without interrupt remapping.
+    /// A CPU that cannot be the target of a message without interrupt remapping.
     #[error("local APIC {0} is beyond the 255 that an interrupt message can name")]
     ApicId(u32),
     /// No memory or mapping for it.
@@ -60,14 +61,16 @@ pub enum NicError {
     Driver(#[from] ixgbe::Error),
 }
 
-/// Brings queue pair 0 of the first 82599 up and waits for its link.
+/// Brings the first 82599 up with a queue pair for each of `pools`, served by the CPU at the same
+/// place of `apics`, spreads all flows over them, and waits for the link.
 pub fn open(
     memory: &mut Memory,
     ecam: Option<Ecam>,
     clock: &Clock,
     mtu: u16,
-    mbufs: MbufGeometry,
-) -> Result<QueuePair<Registers>, NicError> {
+    pools: &[MbufGeometry],
+    apics: &[u32],
+) -> Result<(Vec<QueuePair<Registers>>, Rss), NicError> {
     let mut config = Configuration::new(memory, ecam)?;
     let found = pci::find(&config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
     let address = found.address;
@@ -85,20 +88,23 @@ pub fn open(
         pci::enable(&mut config, *bridge);
     }
     pci::enable(&mut config, address);
-    route_interrupt(memory, address, &msix, table)?;
+    route_interrupts(memory, address, &msix, table, apics)?;
     pci::enable_msix(&mut config, address, &msix);
 
     let delay = &mut |micros| clock.wait_micros(micros);
-    let mut configuration = Config::new(1);
+    let mut configuration = Config::new(pools.len() as u32);
     configuration.mtu = u32::from(mtu);
     let mut nic = Ixgbe::new(registers, configuration, delay)?;
-    let queue = QueueConfig {
-        vector: 0,
-        interrupt_interval_us: 0,
-        pool: mbufs,
-    };
-    let rings = memory.allocate(RINGS_BYTES as u64, "the NIC's rings")?;
-    let pair = nic.open(0, queue, queue_memory(rings), delay)?;
+    let mut pairs = Vec::with_capacity(pools.len());
+    for (number, &pool) in pools.iter().enumerate() {
+        let queue = QueueConfig {
+            vector: number as u8,
+            interrupt_interval_us: 0,
+            pool,
+        };
+        let rings = memory.allocate(RINGS_BYTES as u64, "the NIC's rings")?;
+        pairs.push(nic.open(number as u32, queue, queue_memory(rings), delay)?);
+    }
     nic.start(delay)?;
     let link = nic.wait_for_link(LINK_PATIENCE_US, delay)?;
     let [a, b, c, d, e, f] = nic.mac();
@@ -107,7 +113,7 @@ pub fn open(
          {} Mb/s",
         link.megabits
     );
-    Ok(pair)
+    Ok((pairs, nic.rss().clone()))
 }
 
 const RINGS_BYTES: usize = RING * (2 * DESCRIPTOR + HEADER_ROOM);
@@ -128,30 +134,41 @@ fn queue_memory(region: Region) -> QueueMemory {
     }
 }
 
-/// Entry 0 of the MSI-X table: a write of the vector to this CPU's local APIC (Intel SDM volume 3,
-/// 12.11; PCI Local Bus Specification 3.0, 6.8.2).
-fn route_interrupt(
+/// The first entries of the MSI-X table, one for each queue pair: a write of the vector to the local
+/// APIC of the CPU that serves it (Intel SDM volume 3, 12.11; PCI Local Bus Specification 3.0,
+/// 6.8.2).
+fn route_interrupts(
     memory: &mut Memory,
     address: Address,
     msix: &Msix,
     table: Bar,
+    apics: &[u32],
 ) -> Result<(), NicError> {
     let offset = u64::from(msix.table_offset);
-    if offset + MSIX_ENTRY > table.bytes {
+    let bytes = MSIX_ENTRY * apics.len() as u64;
+    if offset + bytes > table.bytes {
         return Err(NicError::MsixTable(address));
     }
-    let target = u8::try_from(apic::id()).map_err(|_| NicError::ApicId(apic::id()))?;
-    let range = Range::of(table.address + offset, MSIX_ENTRY);
-    let entry = memory.map_device(range)?.cast::<u32>();
-    let words = [
-        0xfee0_0000 | u32::from(target) << 12,
-        0,
-        u32::from(NIC_VECTOR),
-        0,
-    ];
-    for (index, word) in words.into_iter().enumerate() {
-        // SAFETY: four words of the entry just mapped.
-        unsafe { entry.add(index).write_volatile(word) };
+    let range = Range::of(table.address + offset, bytes);
+    let entries = memory.map_device(range)?.cast::<[u32; 4]>();
+    for (index, &apic) in apics.iter().enumerate() {
+        let target = u8::try_from(apic).map_err(|_| NicError::ApicId(apic))?;
+        let words = [
+            0xfee0_0000 | u32::from(target) << 12,
+            0,
+            u32::from(NIC_VECTOR),
+            0,
+        ];
+        for (place, word) in words.into_iter().enumerate() {
+            // SAFETY: four words of an entry among those just mapped.
+            unsafe {
+                entries
+                    .add(index)
+                    .cast::<u32>()
+                    .add(place)
+                    .write_volatile(word)
+            };
+        }
     }
     Ok(())
 }
@@ -161,6 +178,9 @@ fn route_interrupt(
 pub struct Registers {
     base: NonNull<u32>,
 }
+
+// SAFETY: the mapping is there for ever and on all CPUs, and only ever accessed word by word.
+unsafe impl Send for Registers {}
 
 impl Registers {
     fn map(memory: &mut Memory, address: Address, bar: Bar) -> Result<Self, NicError> {

@@ -5,6 +5,8 @@ use core::fmt;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use kernel_dp::LARGE_PAGE;
+
 use super::boot::ImageLayout;
 use super::console::say;
 use super::cpu::{halt_forever, outl};
@@ -47,6 +49,7 @@ pub fn refuse(code: ExitCode, reason: impl fmt::Display) -> ! {
 
 /// Reports a panic with a backtrace from the frame at `frame_pointer` on, and ends the machine.
 pub fn stop(what: fmt::Arguments<'_>, frame_pointer: u64) -> ! {
+    super::smp::begin_end();
     static PANICKED: AtomicBool = AtomicBool::new(false);
     if PANICKED.swap(true, Ordering::Relaxed) {
         // The report itself failed: no second attempt.
@@ -78,7 +81,7 @@ impl fmt::Display for Backtrace {
         let image = ImageLayout::get();
         let mut frame = self.0;
         for _ in 0..FRAMES_MAX {
-            let on_stack = image.data.start <= frame && frame < image.data.end - 16;
+            let on_stack = is_stack(&image, frame);
             if !on_stack || !frame.is_multiple_of(8) {
                 break;
             }
@@ -96,4 +99,12 @@ impl fmt::Display for Backtrace {
         }
         Ok(())
     }
+}
+
+/// Whether a frame may lie there: in the image's data, where the boot CPU's stacks are, or in the
+/// block of the CPU that this runs on.
+fn is_stack(image: &ImageLayout, frame: u64) -> bool {
+    let here = &raw const image as u64 & !(LARGE_PAGE - 1);
+    let in_data = image.data.start <= frame && frame < image.data.end - 16;
+    in_data || (here..here + LARGE_PAGE - 16).contains(&frame)
 }

@@ -3,7 +3,12 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use alloc::boxed::Box;
+
+use ix_core::ThreadCounters;
 
 use super::cpu::{msr, wrmsr};
 
@@ -55,49 +60,91 @@ pub struct PerCpu {
     pub fault: UnsafeCell<Fault>,
     /// Interrupts since boot.
     pub interrupts: AtomicU64,
+    /// Number of its elastic thread; the boot CPU's is 0.
+    pub thread: AtomicU32,
+    /// Number of its local APIC.
+    pub apic: AtomicU32,
+    /// What has become of it.
+    pub state: AtomicU32,
+    /// The TSC when it came up.
+    pub tsc: AtomicU64,
+    /// What it is to do, until it takes it.
+    pub job: AtomicPtr<Box<dyn Job>>,
+    /// Its thread's counters, once it serves.
+    pub counters: AtomicPtr<ThreadCounters>,
 }
+
+/// What a processor is to do for the rest of its life.
+pub trait Job: Send {
+    /// Does it.
+    fn run(self: Box<Self>) -> !;
+}
+
+/// [`PerCpu::state`]: not up yet.
+pub const ABSENT: u32 = 0;
+/// [`PerCpu::state`]: up.
+pub const UP: u32 = 1;
+/// [`PerCpu::state`]: stopped for good.
+pub const STOPPED: u32 = 2;
 
 // SAFETY: `user` and `fault` are touched only by their own CPU, never from an interrupt that hits
 // the kernel: the writers are the entries from user mode, during which no kernel code runs. The
 // rest is atomic.
 unsafe impl Sync for PerCpu {}
 
-static BOOT_CPU: PerCpu = PerCpu {
-    this: AtomicU64::new(0),
-    kernel_rsp: AtomicU64::new(0),
-    user: UnsafeCell::new(UserRegisters {
-        rax: 0,
-        rbx: 0,
-        rcx: 0,
-        rdx: 0,
-        rsi: 0,
-        rdi: 0,
-        rbp: 0,
-        rsp: 0,
-        r8: 0,
-        r9: 0,
-        r10: 0,
-        r11: 0,
-        r12: 0,
-        r13: 0,
-        r14: 0,
-        r15: 0,
-        rip: 0,
-        rflags: 0,
-    }),
-    fault: UnsafeCell::new(Fault {
-        vector: 0,
-        error_code: 0,
-        address: 0,
-    }),
-    interrupts: AtomicU64::new(0),
-};
+static BOOT_CPU: PerCpu = PerCpu::new();
 
 impl PerCpu {
-    /// Points GS.base at the boot CPU's block; the user's GS.base is zero.
+    /// The block of a processor that has not come up.
+    pub const fn new() -> Self {
+        Self {
+            this: AtomicU64::new(0),
+            kernel_rsp: AtomicU64::new(0),
+            user: UnsafeCell::new(UserRegisters {
+                rax: 0,
+                rbx: 0,
+                rcx: 0,
+                rdx: 0,
+                rsi: 0,
+                rdi: 0,
+                rbp: 0,
+                rsp: 0,
+                r8: 0,
+                r9: 0,
+                r10: 0,
+                r11: 0,
+                r12: 0,
+                r13: 0,
+                r14: 0,
+                r15: 0,
+                rip: 0,
+                rflags: 0,
+            }),
+            fault: UnsafeCell::new(Fault {
+                vector: 0,
+                error_code: 0,
+                address: 0,
+            }),
+            interrupts: AtomicU64::new(0),
+            thread: AtomicU32::new(0),
+            apic: AtomicU32::new(0),
+            state: AtomicU32::new(ABSENT),
+            tsc: AtomicU64::new(0),
+            job: AtomicPtr::new(null_mut()),
+            counters: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    /// Points GS.base at the boot CPU's block.
     pub fn init_boot_cpu() {
-        let address = &raw const BOOT_CPU as u64;
-        BOOT_CPU.this.store(address, Ordering::Relaxed);
+        BOOT_CPU.install();
+    }
+
+    /// Points GS.base of this CPU at this block; the user's GS.base is zero. No other CPU may
+    /// have done so.
+    pub fn install(&'static self) {
+        let address = core::ptr::from_ref(self) as u64;
+        self.this.store(address, Ordering::Relaxed);
         // SAFETY: the block is static, and long mode has both registers.
         unsafe {
             wrmsr(msr::GS_BASE, address);
@@ -105,7 +152,17 @@ impl PerCpu {
         }
     }
 
-    /// This CPU's block. To be called after [`PerCpu::init_boot_cpu`].
+    /// Number of its local APIC.
+    pub fn apic(&self) -> u32 {
+        self.apic.load(Ordering::Relaxed)
+    }
+
+    /// Number of its elastic thread.
+    pub fn thread(&self) -> u32 {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    /// This CPU's block. To be called after [`PerCpu::install`].
     #[inline]
     pub fn get() -> &'static Self {
         let this: *const Self;

@@ -1,10 +1,11 @@
-//! The loop of the elastic thread: kernel half-cycle, application, and so on; and what happens
+//! The loop of an elastic thread: kernel half-cycle, application, and so on; and what happens
 //! when neither has anything to do.
 
 use core::arch::asm;
+use core::sync::atomic::Ordering;
 
 use ix_abi::syscall;
-use ix_core::{ElasticThread, Step};
+use ix_core::{ElasticThread, Step, ThreadCounters};
 use ix_hal::{Instant, Nic};
 
 use super::apic::Timer;
@@ -12,6 +13,8 @@ use super::console::say;
 use super::cpu::rdtsc;
 use super::load::{Frames, UserMemory};
 use super::panic::{ExitCode, exit};
+use super::percpu::{PerCpu, STOPPED};
+use super::smp;
 use super::time::Clock;
 use super::user::{User, UserExit};
 
@@ -41,6 +44,8 @@ pub enum Idle {
 impl<N: Nic> Runner<N> {
     /// Serves until the application exits or is stopped.
     pub fn run(mut self) -> ! {
+        let counters = core::ptr::from_ref(self.thread.counters()).cast_mut();
+        PerCpu::get().counters.store(counters, Ordering::Relaxed);
         let mut idle_since = rdtsc();
         loop {
             let now = self.clock.now();
@@ -108,6 +113,7 @@ impl<N: Nic> Runner<N> {
                 self.user.set_result(result);
             }
             UserExit::Call(syscall::EXIT, [code, _]) => {
+                smp::begin_end();
                 self.report();
                 say!("application exited with code {}", code as u32 as i32);
                 exit(match code as u32 {
@@ -117,7 +123,9 @@ impl<N: Nic> Runner<N> {
             }
             UserExit::Call(..) => self.user.set_result(ix_abi::Error::Invalid.to_result()),
             UserExit::Fault(fault, registers) => {
-                say!("application stopped: {fault}\n{registers}");
+                smp::begin_end();
+                let thread = PerCpu::get().thread();
+                say!("application stopped: {fault} in thread {thread}\n{registers}");
                 self.report();
                 exit(ExitCode::ApplicationFaulted)
             }
@@ -143,7 +151,31 @@ impl<N: Nic> Runner<N> {
     fn report(&mut self) {
         log::debug!("{:?}", self.thread.statistics());
         log::debug!("{:?}", self.thread.engine().counters());
+        let own = PerCpu::get();
+        for cpu in smp::cpus() {
+            let thread = cpu.thread();
+            let counters = cpu.counters.load(Ordering::Relaxed);
+            if core::ptr::eq(cpu, own) {
+                say_counters(thread, self.thread.counters());
+            } else if cpu.state.load(Ordering::Acquire) != STOPPED {
+                say!("thread {thread}: does not stop");
+            } else if !counters.is_null() {
+                // SAFETY: the counters stay where they are once their thread runs; its CPU is
+                // stopped for good, so that nothing it refers to them by is used again.
+                say_counters(thread, &unsafe { counters.read_volatile() });
+            }
+        }
     }
+}
+
+fn say_counters(thread: u32, counters: &ThreadCounters) {
+    say!(
+        "thread {thread}: {} frames, {} rounds, {} events, {} calls",
+        counters.frames,
+        counters.rounds,
+        counters.events,
+        counters.calls
+    );
 }
 
 /// Text of any kind, with what is not UTF-8 or not printable replaced.

@@ -1,4 +1,4 @@
-//! The kernel's stacks, each with a page below it that is never mapped: an overflow is a page
+//! The kernel's stacks of one processor, each with a page below it that is never mapped: an overflow is a page
 //! fault, reported on a stack of its own, not silent damage.
 
 use core::cell::UnsafeCell;
@@ -14,7 +14,7 @@ type Guard = [u8; PAGE_BYTES];
 /// Bytes of each stack for traps.
 const TRAP_BYTES: usize = 16 << 10;
 
-/// All stacks of the boot CPU.
+/// All stacks of one CPU.
 #[repr(C, align(4096))]
 pub struct Stacks {
     guard_main: Guard,
@@ -54,16 +54,20 @@ impl Stacks {
     /// Stacks for traps: from user mode, and one each for the vectors that switch stacks.
     pub const TRAPS: usize = 6;
 
-    /// Address just above the trap stack of that number.
-    pub fn trap_top(number: usize) -> u64 {
+    /// Address of the boot CPU's.
+    pub fn of_boot_cpu() -> u64 {
+        STACKS.0.get() as u64
+    }
+
+    /// Address just above the trap stack of that number, of the stacks at `base`.
+    pub fn trap_top(base: u64, number: usize) -> u64 {
         assert!(number < Self::TRAPS);
-        let first = STACKS.0.get() as u64 + offset_of!(Self, guard_traps) as u64;
+        let first = base + offset_of!(Self, guard_traps) as u64;
         first + (number as u64 + 1) * size_of::<GuardedStack>() as u64
     }
 
-    /// Addresses of all guard pages, ascending.
-    pub fn guards() -> impl Iterator<Item = u64> {
-        let base = STACKS.0.get() as u64;
+    /// Addresses of all guard pages of the stacks at `base`, ascending.
+    pub fn guards(base: u64) -> impl Iterator<Item = u64> {
         let first = base + offset_of!(Self, guard_traps) as u64;
         let trap =
             (0..Self::TRAPS as u64).map(move |n| first + n * size_of::<GuardedStack>() as u64);

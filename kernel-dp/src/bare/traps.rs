@@ -13,6 +13,8 @@ use super::percpu::{Fault, PerCpu, UserRegisters};
 pub const TIMER_VECTOR: u8 = 0x40;
 /// Vector of the NIC queue's MSI-X interrupt.
 pub const NIC_VECTOR: u8 = 0x41;
+/// Vector that tells a waiting CPU of a job.
+pub const WAKE_VECTOR: u8 = 0x42;
 /// Vector of LAPIC errors.
 pub const APIC_ERROR_VECTOR: u8 = 0xfe;
 /// Vector of spurious LAPIC interrupts, which want no end-of-interrupt.
@@ -66,7 +68,10 @@ unsafe extern "C" {
 pub extern "C" fn handle_trap(frame: &mut TrapFrame) {
     match frame.vector {
         EXCEPTIONS.. => handle_interrupt(frame.vector as u8),
-        NMI => log::warn!("NMI at {:#x}, ignored", frame.rip),
+        NMI => {
+            super::smp::stop_if_ending();
+            log::warn!("NMI at {:#x}, ignored", frame.rip);
+        }
         DOUBLE_FAULT | MACHINE_CHECK => stop_kernel(frame),
         _ if frame.cs & 3 == 3 => stop_user(frame),
         // A debug exception that the user provoked may be put off into `syscall` by `mov ss`.

@@ -3,7 +3,7 @@
 
 use core::mem::offset_of;
 
-use kernel_dp::application;
+use kernel_dp::application::ThreadPlaces;
 
 use super::cpu::{msr, wrmsr};
 use super::descriptors::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
@@ -61,7 +61,7 @@ impl User {
     /// # Safety
     /// GDT, IDT and per-CPU block are loaded, and the address space that is loaded maps nothing of
     /// the kernel's for the user. There is no other `User` on this CPU.
-    pub unsafe fn new(entry: u64) -> Self {
+    pub unsafe fn new(entry: u64, places: &ThreadPlaces) -> Self {
         let selectors = u64::from(USER_DATA - 8) << 48 | u64::from(KERNEL_CODE) << 32;
         const { assert!(KERNEL_DATA == KERNEL_CODE + 8 && USER_CODE == USER_DATA + 8) };
         // SAFETY: boot checked for SYSCALL; the selectors are those of the GDT, and the entry
@@ -70,10 +70,11 @@ impl User {
             wrmsr(msr::STAR, selectors);
             wrmsr(msr::LSTAR, syscall_entry as *const () as u64);
             wrmsr(msr::SFMASK, SYSCALL_MASK);
+            wrmsr(msr::FS_BASE, places.area);
             let registers = &mut *PerCpu::get().user.get();
             registers.rip = entry;
-            registers.rsp = application::HEAP;
-            registers.rdi = application::AREA;
+            registers.rsp = places.stack_top();
+            registers.rdi = places.area;
             registers.rflags = START_FLAGS;
         }
         Self { enter: start_user }

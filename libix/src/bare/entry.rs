@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use ix_abi::{THREADS_MAX, area, boot};
+
 use super::{exit, heap, log};
 use crate::area::Area;
 use crate::boot::BootBlock;
 use crate::log::Line;
 
-/// Address of the thread area, until somebody takes it.
-static AREA: AtomicU64 = AtomicU64::new(0);
+/// Address of each thread's area, until that thread takes it.
+static AREAS: [AtomicU64; THREADS_MAX] = [const { AtomicU64::new(0) }; THREADS_MAX];
 
 /// The note by which the kernel knows an application image and its ABI version.
 #[repr(C, align(4))]
@@ -37,10 +39,10 @@ static IMAGE_NOTE: ImageNote = ImageNote {
     version: ix_abi::VERSION,
 };
 
-/// The ELF entry point: `rdi` = thread area, `rsp` = top of the stack, aligned to 16 bytes.
+/// The ELF entry point of every thread: `rdi` = FS.base = thread area, `rsp` = top of the stack, aligned to 16 bytes.
 ///
 /// # Safety
-/// Only the kernel enters here, once, as `ix_abi::boot` says.
+/// Only the kernel enters here, once on each thread, as `ix_abi::boot` says.
 #[unsafe(naked)]
 // SAFETY: no other symbol of this name can be linked, since there is no C runtime in the image.
 #[unsafe(no_mangle)]
@@ -74,18 +76,33 @@ extern "sysv64" fn enter(address: u64) -> ! {
         Ok(area) => area,
         Err(_) => exit(EXIT_BAD_AREA),
     };
-    AREA.store(address, Ordering::Relaxed);
+    AREAS[thread()].store(address, Ordering::Relaxed);
     let boot = BootBlock::new(area);
-    // SAFETY: the boot block names memory that is ours alone, and the heap is set up once, here.
+    // SAFETY: the boot block names memory that is this thread's alone, and that the allocator gets
+    // once, here.
     unsafe { heap::set_up(boot.heap_base(), boot.heap_bytes()) };
     let arguments = boot.arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     exit(ix_image_main(&arguments))
 }
 
-/// The thread area, the first time.
+/// Number of the thread that this runs on: FS.base is the address of its area.
+#[inline]
+pub(super) fn thread() -> usize {
+    const OFFSET: usize = (area::BOOT + boot::THREAD) * 8;
+    let thread: usize;
+    // SAFETY: the kernel points FS.base at the thread area for good, whose boot block nobody changes
+    // while the thread runs.
+    unsafe {
+        core::arch::asm!("mov {}, fs:[{offset}]", out(reg) thread, offset = const OFFSET,
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    thread % THREADS_MAX
+}
+
+/// The thread area, the first time that a thread asks.
 pub(crate) fn take_area() -> Option<Area> {
-    match AREA.swap(0, Ordering::Relaxed) {
+    match AREAS[thread()].swap(0, Ordering::Relaxed) {
         0 => None,
         // SAFETY: `enter` stored the address that the kernel gave.
         address => unsafe { Area::from_address(address) }.ok(),
