@@ -11,6 +11,7 @@ extern crate alloc;
 
 #[expect(unsafe_code, reason = "calls are made by hand")]
 mod bad_calls;
+mod crowd;
 mod half_close;
 #[expect(unsafe_code, reason = "to do what safe code cannot do is the purpose")]
 mod misdeeds;
@@ -18,12 +19,17 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
+use core::net::SocketAddrV4;
+
 use libix::{EXIT_USAGE, println};
+
+use crowd::{Callers, Crowd, FaultOn};
 
 const USAGE: &str = "usage: probe hello | exit CODE | panic | spin
     | fault | cli | jump-kernel | read-kernel | write-mbuf | stack-overflow
     | bad-call | bad-handle | bad-pointer | bad-log | bad-syscall
-    | connect ADDRESS PORT MESSAGE | half-close PORT BYTES";
+    | connect ADDRESS PORT MESSAGE | half-close PORT BYTES
+    | crowd PORT | call ADDRESS PORT MESSAGE | fault-on THREAD";
 
 fn start(arguments: &[&str]) -> i32 {
     match *arguments {
@@ -52,6 +58,20 @@ fn start(arguments: &[&str]) -> i32 {
         ["half-close", port, bytes] => match (port.parse(), bytes.parse()) {
             (Ok(port), Ok(bytes)) => half_close::run(port, bytes),
             _ => usage(),
+        },
+        ["crowd", port] => match port.parse() {
+            Ok(port) => libix::run(Crowd { port }),
+            Err(_) => usage(),
+        },
+        ["call", address, port, message] => match (address.parse(), port.parse()) {
+            (Ok(address), Ok(port)) => {
+                libix::run(Callers::new(SocketAddrV4::new(address, port), message))
+            }
+            _ => usage(),
+        },
+        ["fault-on", thread] => match thread.parse() {
+            Ok(thread) => libix::run(FaultOn { thread }),
+            Err(_) => usage(),
         },
         _ => usage(),
     }

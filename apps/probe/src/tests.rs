@@ -5,6 +5,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use libix::fake::FakeKernel;
 use libix::{Error, Runtime};
 
+use crate::crowd::Crowd;
 use crate::half_close::HalfClose;
 use crate::talk::Talk;
 
@@ -79,4 +80,17 @@ fn half_close_echoes_so_much_and_receives_the_rest() {
     runtime.settle();
     assert!(runtime.kernel().peer(peer).is_over());
     assert_eq!(runtime.kernel().open_handles(), 0);
+}
+
+#[test]
+fn a_crowd_echoes_until_it_is_told_to_quit() {
+    let mut runtime = Runtime::new(Crowd { port: 9 }, FakeKernel::new());
+    runtime.round();
+    let peer = runtime.kernel().knock(9);
+    runtime.settle();
+    runtime.kernel().peer(peer).send_bytes(b"quid");
+    runtime.settle();
+    assert_eq!(runtime.kernel().peer(peer).received(), b"quid");
+    runtime.kernel().peer(peer).send_bytes(b"quit");
+    assert_eq!(runtime.run(), 0);
 }
