@@ -206,10 +206,16 @@ fn memory_is_either_writable_or_executable() {
             &[b"\xb8\0\0\x60\0\xff\xe0"],
             "page fault (vector 14, error code 0x15",
         ),
-        // The stack pointer is the end of the stack, which is the heap.
+        // lea rax, [rsp - 8]; jmp rax
+        (
+            "run-stack",
+            &[b"\x48\x8d\x44\x24\xf8\xff\xe0"],
+            "page fault (vector 14, error code 0x15",
+        ),
+        // mov rax, 0x40_0000_0000; jmp rax: the first byte of the heap.
         (
             "run-heap",
-            &[b"\xff\xe4"],
+            &[b"\x48\xb8\0\0\0\0\x40\0\0\0\xff\xe0"],
             "page fault (vector 14, error code 0x15",
         ),
     ]);
