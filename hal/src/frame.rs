@@ -78,12 +78,23 @@ pub struct TxFrame<'a> {
     pub fragments: &'a [Fragment],
     /// What the NIC is to compute.
     pub checksum: TxChecksum,
+    /// Payload bytes of each of the TCP segments that the NIC makes of the frame, the last one may
+    /// be shorter; 0 to send one frame as it stands. The header is that of all of them, with a
+    /// length field of zero.
+    pub segment_size: u16,
     /// What goes back once the frame is sent.
     pub release: Option<Release>,
 }
 
 /// The way out, as the protocol engine sees it.
 pub trait Transmit {
+    /// Most payload bytes of a frame with a [`TxFrame::segment_size`]; 0 if the device makes no
+    /// segments.
+    #[inline]
+    fn segmentation(&self) -> u32 {
+        0
+    }
+
     /// Header room for one frame, or `None` if the ring cannot take a frame of
     /// [`MAX_FRAGMENTS`] fragments now. Calling it twice without [`Transmit::send`] gives the same
     /// room. The previous contents are unspecified.

@@ -96,6 +96,7 @@ impl Engine {
                 &[]
             },
             checksum: TxChecksum::Ipv4,
+            segment_size: 0,
             release: has_payload.then_some(Release::Mbuf(mbuf)),
         });
         self.counters.icmp_echo_replies += 1;
@@ -140,6 +141,7 @@ impl Engine {
             header_len: (MESSAGE + len) as u16,
             fragments: &[],
             checksum: TxChecksum::Ipv4,
+            segment_size: 0,
             release: None,
         });
         self.counters.icmp_out_unreachables += 1;

@@ -425,6 +425,7 @@ impl Engine {
             header_len: (ETHERNET + ARP) as u16,
             fragments: &[],
             checksum: TxChecksum::None,
+            segment_size: 0,
             release: None,
         });
     }

@@ -160,6 +160,7 @@ impl Engine {
             header_len: HEADERS as u16,
             fragments,
             checksum: TxChecksum::Ipv4Udp,
+            segment_size: 0,
             release: Some(Release::User),
         });
         self.counters.udp_out_datagrams += 1;

@@ -111,6 +111,7 @@ fn measured_transmit(bench: &mut Bench, fragments: &[Fragment], batch: usize) {
                 header_len: 54,
                 fragments,
                 checksum: TxChecksum::Ipv4Tcp,
+                segment_size: 0,
                 release: None,
             });
         }

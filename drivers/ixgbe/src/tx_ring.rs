@@ -450,6 +450,7 @@ mod tests {
                 header_len: 54,
                 fragments,
                 checksum,
+                segment_size: 0,
                 release: None,
             });
             given
@@ -617,6 +618,7 @@ mod tests {
                 len: 56,
             }],
             checksum: TxChecksum::None,
+            segment_size: 0,
             release: mbuf.map(Release::Mbuf),
         });
         bench.ring.reclaim(&mut bench.pool);
@@ -635,6 +637,7 @@ mod tests {
                 header_len: 42,
                 fragments: &[],
                 checksum: TxChecksum::Ipv4Udp,
+                segment_size: 0,
                 release: Some(Release::User),
             });
         }
@@ -673,6 +676,7 @@ mod tests {
                 header_len,
                 fragments,
                 checksum: TxChecksum::None,
+                segment_size: 0,
                 release,
             });
         }
@@ -690,6 +694,7 @@ mod tests {
             header_len: 54,
             fragments: &[],
             checksum: TxChecksum::None,
+            segment_size: 0,
             release: None,
         });
         assert_eq!((bench.ring.frames(), bench.ring.drops()), (1, 1));
@@ -704,6 +709,7 @@ mod tests {
             header_len: 54,
             fragments: &[],
             checksum: TxChecksum::None,
+            segment_size: 0,
             release,
         });
         bench.ring.flush();
@@ -729,6 +735,7 @@ mod tests {
                         header_len: 54,
                         fragments: &[Fragment { bus: 0, len: 10 }],
                         checksum: TxChecksum::Ipv4,
+                        segment_size: 0,
                         release,
                     });
                 }
@@ -767,6 +774,7 @@ mod tests {
                         header_len: 54,
                         fragments,
                         checksum: TxChecksum::Ipv4Tcp,
+                        segment_size: 0,
                         release,
                     });
                 } else {

@@ -89,6 +89,7 @@ fn frames_of_every_length_are_sent_with_both_checksums_inserted() {
             } else {
                 TxChecksum::Ipv4Udp
             },
+            segment_size: 0,
             release: None,
         });
         port.pair.flush();
@@ -116,6 +117,7 @@ fn an_ipv4_header_checksum_alone_is_inserted_and_the_rest_left() {
         header_len: 90,
         fragments: &[],
         checksum: TxChecksum::Ipv4,
+        segment_size: 0,
         release: None,
     });
     port.pair.flush();
@@ -290,6 +292,7 @@ fn payload_in_an_mbuf_is_sent_in_place_and_the_mbuf_goes_back() {
         header_len: 42,
         fragments: &[payload],
         checksum: TxChecksum::None,
+        segment_size: 0,
         release: Some(Release::Mbuf(received[0].mbuf)),
     });
     port.pair.flush();
@@ -478,6 +481,7 @@ fn a_device_reset_while_running_starts_anew_with_all_buffers() {
         header_len: 64,
         fragments: &[],
         checksum: TxChecksum::None,
+        segment_size: 0,
         release,
     });
     port.pair.flush();
@@ -585,6 +589,7 @@ fn jumbo_frames_take_one_large_buffer() {
         header_len: 54,
         fragments: &[Fragment { bus, len: 8960 }],
         checksum: TxChecksum::None,
+        segment_size: 0,
         release: Some(Release::Mbuf(received[0].mbuf)),
     });
     port.pair.flush();

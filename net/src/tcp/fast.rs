@@ -152,6 +152,7 @@ impl Engine {
             header_len,
             fragments: &[Fragment { bus, len }],
             checksum: TxChecksum::Ipv4Tcp,
+            segment_size: 0,
             release: None,
         });
         self.counters.tcp_out_segments += 1;

@@ -161,6 +161,7 @@ impl Engine {
             header_len: (TCP_HEADERS + options_len) as u16,
             fragments: &[],
             checksum: TxChecksum::Ipv4Tcp,
+            segment_size: 0,
             release: None,
         });
         self.counters.tcp_out_segments += 1;

@@ -356,6 +356,7 @@ impl Engine {
             header_len,
             fragments: pieces,
             checksum: TxChecksum::Ipv4Tcp,
+            segment_size: 0,
             release: None,
         });
         self.counters.tcp_out_segments += 1;

@@ -279,6 +279,7 @@ impl Port {
             header_len: frame.len() as u16,
             fragments: &[],
             checksum: TxChecksum::None,
+            segment_size: 0,
             release: None,
         });
         true
