@@ -37,6 +37,7 @@ mod rx_ring;
 mod statistics;
 #[cfg(test)]
 mod testing;
+mod tx_context;
 mod tx_ring;
 
 pub use config::{Config, DEFAULT_RSS_KEY, MAX_QUEUES, QueueConfig, QueueMemory, Rss, Steering};

@@ -11,7 +11,9 @@ use alloc::vec;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use ix_hal::{DmaSlice, HEADER_ROOM, MAX_FRAGMENTS, MbufPool, Release, TxChecksum, TxFrame};
-use ixgbe_spec::{L4Type, TxCommand, TxContext, TxData, TxOptions, TxWriteBack};
+use ixgbe_spec::{TxCommand, TxWriteBack};
+
+use crate::tx_context::{Contexts, PAYLEN_SHIFT};
 
 /// The device reports completion about once in this many descriptors, and at each flush.
 pub const REPORT_INTERVAL: u32 = 32;
@@ -20,8 +22,6 @@ pub const REPORT_INTERVAL: u32 = 32;
 const FRAME_DESCRIPTORS: u32 = 2 + MAX_FRAGMENTS as u32;
 /// Least length of a frame handed to the device; the MAC pads it to 60 (7.2.3.2.4).
 const MIN_FRAME: u32 = 17;
-const ETHERNET_HEADER: u8 = 14;
-const IPV4_HEADER: u16 = 20;
 const REPORT: u64 = TxCommand::RS.bits() as u64;
 const END_OF_PACKET: u64 = TxCommand::EOP.bits() as u64;
 
@@ -48,8 +48,7 @@ pub struct TxRing {
     reports: Reports,
     /// Whether [`TxRing::header`] gave a room that was not sent yet.
     room_given: bool,
-    /// Which of the two contexts the device knows.
-    contexts: [bool; 2],
+    contexts: Contexts,
     releases: VecDeque<Pending>,
     frames: u64,
     bytes: u64,
@@ -97,12 +96,19 @@ impl TxRing {
             reported: 0,
             reports: Reports::new(count),
             room_given: false,
-            contexts: [false; 2],
+            contexts: Contexts::new(None),
             releases: VecDeque::with_capacity(count),
             frames: 0,
             bytes: 0,
             drops: 0,
         }
+    }
+
+    /// The same ring, which has carried nothing yet, with a VLAN tag for every frame: its tag
+    /// control information (IEEE 802.1Q-2022 9.6).
+    pub fn tagging(mut self, tag: Option<u16>) -> Self {
+        self.contexts = Contexts::new(tag);
+        self
     }
 
     /// Header room of the next frame, see [`ix_hal::Transmit::header`].
@@ -160,20 +166,22 @@ impl TxRing {
     fn queue(&mut self, frame: &TxFrame<'_>, length: u32) {
         let room = u64::from(self.tail & self.mask);
         let header = self.headers_bus + room * HEADER_ROOM as u64;
-        let kind = &KINDS[frame.checksum as usize];
-        if kind.needs_context && !self.contexts[usize::from(kind.context)] {
-            self.write_context(kind);
+        let mut first_word = self.contexts.first_word(frame.checksum);
+        if first_word == 0 {
+            first_word = self.write_context(frame.checksum);
         }
         // Offloads and the length of the frame are looked at in its first descriptor only.
-        let first_word = kind.first_word | payload_length(length) | u64::from(frame.header_len);
+        let first_word =
+            first_word | u64::from(length) << PAYLEN_SHIFT | u64::from(frame.header_len);
         let mut position = self.tail;
         let mut words = [header, first_word];
         // Copied, since the compiler reads fields anew after each store to shared memory.
         let (descriptors, mask) = (self.descriptors, self.mask);
+        let data_word = self.contexts.data_word();
         for fragment in frame.fragments {
             write(descriptors, position & mask, words);
             position = position.wrapping_add(1);
-            words = [fragment.bus, DATA | u64::from(fragment.len)];
+            words = [fragment.bus, data_word | u64::from(fragment.len)];
         }
         words[1] |= END_OF_PACKET;
         write(descriptors, position & mask, words);
@@ -186,24 +194,13 @@ impl TxRing {
         self.bytes += u64::from(length);
     }
 
-    /// The device keeps two contexts of a queue until they are overwritten (7.2.3.3), and since
-    /// headers up to layer 4 are always of the same length, two are all that is ever needed: each
-    /// is written once.
+    /// Tells the device of the context that frames of that kind need; their first word.
     #[cold]
-    fn write_context(&mut self, kind: &Kind) {
-        let context = TxContext {
-            mac_length: ETHERNET_HEADER,
-            ip_length: IPV4_HEADER,
-            vlan: 0,
-            ipv4: true,
-            l4_type: Some(kind.l4_type),
-            index: kind.context,
-            l4_length: 0,
-            mss: 0,
-        };
-        write(self.descriptors, self.tail & self.mask, context.encode());
+    fn write_context(&mut self, checksum: TxChecksum) -> u64 {
+        let context = self.contexts.load(checksum);
+        write(self.descriptors, self.tail & self.mask, context);
         self.tail = self.tail.wrapping_add(1);
-        self.contexts[usize::from(kind.context)] = true;
+        self.contexts.first_word(checksum)
     }
 
     /// Asks for a report on the last descriptor written, which ends a frame.
@@ -315,67 +312,6 @@ fn write(descriptors: &[[AtomicU64; 2]], index: u32, words: [u64; 2]) {
     second.store(words[1], Relaxed);
 }
 
-/// What a [`TxChecksum`] means for descriptors.
-#[derive(Debug)]
-struct Kind {
-    needs_context: bool,
-    /// Number of the context, 0 or 1.
-    context: u8,
-    l4_type: L4Type,
-    /// Second word of the first descriptor, without lengths.
-    first_word: u64,
-}
-
-/// By number of the [`TxChecksum`]. A context for TCP serves where only the IPv4 header counts.
-const KINDS: [Kind; 4] = {
-    let ip = TxOptions::IXSM;
-    let both = TxOptions::IXSM.union(TxOptions::TXSM);
-    [
-        kind(false, 0, L4Type::Tcp, TxOptions::empty()),
-        kind(true, 0, L4Type::Tcp, ip),
-        kind(true, 0, L4Type::Tcp, both),
-        kind(true, 1, L4Type::Udp, both),
-    ]
-};
-const _: () = {
-    assert!(TxChecksum::None as usize == 0 && TxChecksum::Ipv4 as usize == 1);
-    assert!(TxChecksum::Ipv4Tcp as usize == 2 && TxChecksum::Ipv4Udp as usize == 3);
-};
-
-const fn kind(needs_context: bool, context: u8, l4_type: L4Type, options: TxOptions) -> Kind {
-    Kind {
-        needs_context,
-        context,
-        l4_type,
-        first_word: data_word(context, options, 0),
-    }
-}
-
-/// Second word of a data descriptor that does not end its frame, without the length of its piece,
-/// which is in the low 16 bits.
-#[inline]
-const fn data_word(context: u8, options: TxOptions, payload_length: u32) -> u64 {
-    TxData {
-        address: 0,
-        length: 0,
-        command: TxCommand::IFCS,
-        options,
-        context,
-        check_context: false,
-        payload_length,
-    }
-    .encode()[1]
-}
-
-/// Second word of a frame's descriptors after the first, without their length.
-const DATA: u64 = data_word(0, TxOptions::empty(), 0);
-
-/// PAYLEN in the second word.
-#[inline]
-const fn payload_length(length: u32) -> u64 {
-    data_word(0, TxOptions::empty(), length) & !DATA
-}
-
 /// Positions that report, oldest first. There are never more than descriptors.
 #[derive(Debug)]
 struct Reports {
@@ -422,7 +358,7 @@ mod tests {
     use crate::testing::{HEADERS_BUS, TransmitDevice, headers, pool, ring};
     use alloc::vec::Vec;
     use ix_hal::Fragment;
-    use ixgbe_spec::TxDescriptor;
+    use ixgbe_spec::{L4Type, TxContext, TxData, TxDescriptor, TxOptions};
     use proptest::prelude::*;
 
     const DESCRIPTORS: u32 = 64;

@@ -1,0 +1,257 @@
+//! What a transmit queue's two contexts hold, and which of them a frame names.
+//!
+//! A data descriptor asks for offloads by flags, and names a context that says where the headers
+//! lie and which VLAN tag goes in (7.2.3.3). The device keeps two contexts of a queue until they
+//! are overwritten. There are four layouts of headers, so that a queue that sends two of them
+//! writes each context once, and one that sends more overwrites the older of the two.
+
+use ix_hal::TxChecksum;
+use ixgbe_spec::{L4Type, TxCommand, TxContext, TxData, TxOptions};
+
+const ETHERNET_HEADER: u8 = 14;
+/// Contexts of a queue (7.2.3.3).
+const SLOTS: usize = 2;
+
+/// Where PAYLEN lies in the second word (7.2.3.2.4).
+pub(crate) const PAYLEN_SHIFT: u32 = 46;
+
+/// The contexts of a queue, and the words that refer to them.
+#[derive(Debug)]
+pub(crate) struct Contexts {
+    /// By number of the [`TxChecksum`]: the second word of the first descriptor of such a frame,
+    /// without lengths; 0 while the device does not know the context that it needs.
+    first_words: [u64; KINDS.len()],
+    /// The same of the descriptors after the first.
+    data_word: u64,
+    /// What the device knows.
+    slots: [Option<Headers>; SLOTS],
+    /// The slot that is overwritten next.
+    next: usize,
+    /// Tag control information that every frame gets.
+    tag: Option<u16>,
+}
+
+impl Contexts {
+    /// Those of a queue that was just enabled, whose frames get this tag.
+    pub(crate) fn new(tag: Option<u16>) -> Self {
+        let mut contexts = Self {
+            first_words: [0; KINDS.len()],
+            data_word: data_word(command(tag), 0, TxOptions::empty()),
+            slots: [None; SLOTS],
+            next: 0,
+            tag,
+        };
+        contexts.set_first_words();
+        contexts
+    }
+
+    /// Second word of a frame's first descriptor, without lengths; 0 if the context is to be
+    /// written before.
+    #[inline(always)]
+    pub(crate) fn first_word(&self, checksum: TxChecksum) -> u64 {
+        self.first_words[checksum as usize]
+    }
+
+    /// Second word of a frame's descriptors after the first, without their length.
+    #[inline(always)]
+    pub(crate) fn data_word(&self) -> u64 {
+        self.data_word
+    }
+
+    /// The descriptor to write before a frame of that kind; after it the first word is known.
+    pub(crate) fn load(&mut self, checksum: TxChecksum) -> [u64; 2] {
+        let headers = KINDS[checksum as usize].headers;
+        let slot = self.next;
+        self.next = (slot + 1) % SLOTS;
+        self.slots[slot] = Some(headers);
+        self.set_first_words();
+        headers.context(slot as u8, self.tag).encode()
+    }
+
+    fn set_first_words(&mut self) {
+        let command = command(self.tag);
+        for (word, kind) in self.first_words.iter_mut().zip(KINDS) {
+            let slot = self.slots.iter().position(|it| *it == Some(kind.headers));
+            *word = match slot {
+                Some(slot) => data_word(command, slot as u8, kind.options),
+                // No offload, no context.
+                None if kind.options.is_empty() && self.tag.is_none() => {
+                    data_word(command, 0, kind.options)
+                }
+                None => 0,
+            };
+        }
+    }
+}
+
+/// What a [`TxChecksum`] means for descriptors.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    headers: Headers,
+    options: TxOptions,
+}
+
+/// Where a context says that headers lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Headers {
+    ipv4: bool,
+    ip_length: u16,
+    l4_type: L4Type,
+}
+
+impl Headers {
+    const fn ipv4(l4_type: L4Type) -> Self {
+        Self {
+            ipv4: true,
+            ip_length: 20,
+            l4_type,
+        }
+    }
+
+    fn context(self, index: u8, tag: Option<u16>) -> TxContext {
+        TxContext {
+            mac_length: ETHERNET_HEADER,
+            ip_length: self.ip_length,
+            vlan: tag.unwrap_or(0),
+            ipv4: self.ipv4,
+            l4_type: Some(self.l4_type),
+            index,
+            l4_length: 0,
+            mss: 0,
+        }
+    }
+}
+
+/// By number of the [`TxChecksum`]. A context for TCP serves where only the IPv4 header counts, and
+/// where nothing but the tag does.
+const KINDS: [Kind; 4] = {
+    let tcp = Headers::ipv4(L4Type::Tcp);
+    let udp = Headers::ipv4(L4Type::Udp);
+    let ip = TxOptions::IXSM;
+    let both = TxOptions::IXSM.union(TxOptions::TXSM);
+    [
+        kind(tcp, TxOptions::empty()),
+        kind(tcp, ip),
+        kind(tcp, both),
+        kind(udp, both),
+    ]
+};
+const _: () = {
+    assert!(TxChecksum::None as usize == 0 && TxChecksum::Ipv4 as usize == 1);
+    assert!(TxChecksum::Ipv4Tcp as usize == 2 && TxChecksum::Ipv4Udp as usize == 3);
+};
+
+const fn kind(headers: Headers, options: TxOptions) -> Kind {
+    Kind { headers, options }
+}
+
+/// DCMD of every descriptor. VLE counts in the first only.
+fn command(tag: Option<u16>) -> TxCommand {
+    match tag {
+        Some(_) => TxCommand::IFCS | TxCommand::VLE,
+        None => TxCommand::IFCS,
+    }
+}
+
+/// Second word of a data descriptor that does not end its frame, without PAYLEN and without the
+/// length of its piece, which is in the low 16 bits. Never 0.
+fn data_word(command: TxCommand, context: u8, options: TxOptions) -> u64 {
+    TxData {
+        address: 0,
+        length: 0,
+        command,
+        options,
+        context,
+        check_context: false,
+        payload_length: 0,
+    }
+    .encode()[1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ixgbe_spec::TxDescriptor;
+
+    /// The context that a frame of that kind names, as the device has it after `contexts` was asked
+    /// for it in the way that the ring does.
+    struct Device {
+        contexts: Contexts,
+        known: [Option<TxContext>; SLOTS],
+        written: usize,
+    }
+
+    impl Device {
+        fn new(tag: Option<u16>) -> Self {
+            Self {
+                contexts: Contexts::new(tag),
+                known: [None; SLOTS],
+                written: 0,
+            }
+        }
+
+        /// What the first descriptor says, and the context it names.
+        fn send(&mut self, checksum: TxChecksum) -> (TxData, Option<TxContext>) {
+            if self.contexts.first_word(checksum) == 0 {
+                let words = self.contexts.load(checksum);
+                let Ok(TxDescriptor::Context(context)) = TxDescriptor::decode(words) else {
+                    panic!("{words:x?} is no context");
+                };
+                self.known[usize::from(context.index)] = Some(context);
+                self.written += 1;
+            }
+            let words = [0, self.contexts.first_word(checksum)];
+            let Ok(TxDescriptor::Data(data)) = TxDescriptor::decode(words) else {
+                panic!("{words:x?} is no data");
+            };
+            (data, self.known[usize::from(data.context)])
+        }
+    }
+
+    #[test]
+    fn two_layouts_are_written_once_each() {
+        let mut device = Device::new(None);
+        for _ in 0..3 {
+            for (checksum, l4_type) in [
+                (TxChecksum::Ipv4Tcp, L4Type::Tcp),
+                (TxChecksum::Ipv4Udp, L4Type::Udp),
+                (TxChecksum::Ipv4, L4Type::Tcp),
+            ] {
+                let context = device.send(checksum).1.expect("a context");
+                assert_eq!(context.l4_type, Some(l4_type));
+                assert_eq!((context.mac_length, context.ip_length), (14, 20));
+                assert!(context.ipv4 && context.vlan == 0);
+            }
+        }
+        assert_eq!(device.written, 2);
+    }
+
+    #[test]
+    fn lengths_lie_where_a_word_has_room_for_them() {
+        let mut contexts = Contexts::new(None);
+        contexts.load(TxChecksum::Ipv4Tcp);
+        let word = contexts.first_word(TxChecksum::Ipv4Tcp) | 1500 << PAYLEN_SHIFT | 54;
+        let Ok(TxDescriptor::Data(data)) = TxDescriptor::decode([0, word]) else {
+            panic!("{word:x} is no data");
+        };
+        assert_eq!((data.payload_length, data.length), (1500, 54));
+    }
+
+    #[test]
+    fn a_frame_without_offloads_needs_a_context_only_for_its_tag() {
+        let mut plain = Device::new(None);
+        let (data, _) = plain.send(TxChecksum::None);
+        assert_eq!(
+            (data.command, data.options),
+            (TxCommand::IFCS | TxCommand::DEXT, TxOptions::empty())
+        );
+        assert_eq!(plain.written, 0);
+        let mut tagged = Device::new(Some(0x6064));
+        let (data, context) = tagged.send(TxChecksum::None);
+        assert!(data.command.contains(TxCommand::VLE) && data.options.is_empty());
+        assert_eq!(context.map(|it| it.vlan), Some(0x6064));
+        let (data, context) = tagged.send(TxChecksum::Ipv4Udp);
+        assert!(data.command.contains(TxCommand::VLE));
+        assert_eq!(context.map(|it| it.vlan), Some(0x6064));
+    }
+}
