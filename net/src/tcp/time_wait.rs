@@ -78,6 +78,12 @@ impl TimeWaits {
         &self.entries[(value & !TIME_WAIT) as usize].key
     }
 
+    /// What an entry expects next, given its value in the flow table.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn rcv_nxt(&self, value: u32) -> Seq {
+        self.entries[(value & !TIME_WAIT) as usize].rcv_nxt
+    }
+
     /// Whether an entry has to give way before another is added.
     pub fn is_full(&self) -> bool {
         self.free == NONE
@@ -176,7 +182,10 @@ impl Engine {
         if segment.sequence_len() == 0 && segment.seq == entry.rcv_nxt {
             return;
         }
-        if segment.has(control::FIN) {
+        // The peer's own FIN once more: its acknowledgement was lost (RFC 9293 3.6.1). Any other comes
+        // from somebody else, who shall not make the entry live longer.
+        let is_repeated = segment.seq + segment.sequence_len() == entry.rcv_nxt;
+        if segment.has(control::FIN) && is_repeated {
             let entry = &mut self.time_waits.entries[index as usize];
             entry.expires = cx.now.0 + self.config.time_wait_length.0;
             self.time_waits.unlink(index);

@@ -2,7 +2,7 @@
 //! what it is asked to do, an event queue ([`Host`]); a wire with seeded faults ([`Link`]); a small
 //! application that sends and verifies streams ([`App`]); and virtual time for two stations
 //! ([`Network`]), whose frames a [`Monitor`] checks; whole simulations from a seed ([`Scenario`]);
-//! and the body of the fuzz targets ([`fuzz()`]).
+//! the cases of RFC 9293 that packet scripts have to cover ([`Situation`]); and the body of the fuzz targets ([`fuzz()`]).
 
 mod app;
 mod fuzz;
@@ -12,6 +12,7 @@ mod monitor;
 mod network;
 mod random;
 mod scenario;
+mod situation;
 
 pub use app::{App, Role, STREAM_PERIOD, Script, stream_byte};
 pub use fuzz::{FuzzMode, fuzz};
@@ -21,3 +22,4 @@ pub use monitor::Monitor;
 pub use network::{EngineStation, Network, Station, frame_text};
 pub use random::Random;
 pub use scenario::{Incident, Outcome, Scenario};
+pub use situation::Situation;

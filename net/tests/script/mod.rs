@@ -5,9 +5,10 @@ mod segment;
 use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Duration, Fragment, Instant};
-use ix_net::testing::Host;
+use ix_net::testing::{Host, Situation};
 use ix_net::{Config, CongestionControl, Ecn, Endpoint, Event};
 use segment::{Expected, Fields, Numbers};
+use std::collections::BTreeSet;
 
 const START: Instant = Instant(1 << 40);
 const PORT: u16 = 80;
@@ -21,10 +22,13 @@ struct Run {
     received: u64,
     /// Bytes of ours that were queued.
     queued: u64,
+    /// The cases of RFC 9293 3.10.7 that the peer's segments were.
+    met: BTreeSet<Situation>,
 }
 
-/// Carries a script out; the error names the line and what was wrong.
-pub fn run(text: &str) -> Result<(), String> {
+/// Carries a script out and returns the cases that it covers; the error names the line and what was
+/// wrong.
+pub fn run(text: &str) -> Result<BTreeSet<Situation>, String> {
     let mut config = Config {
         mac: [2, 0, 0, 0, 0, 1],
         ipv4: Ipv4Addr::new(10, 0, 0, 1),
@@ -55,6 +59,7 @@ pub fn run(text: &str) -> Result<(), String> {
         handle: None,
         received: 0,
         queued: 0,
+        met: BTreeSet::new(),
     };
     for (position, byte) in run.host.wire.app.iter_mut().enumerate() {
         *byte = position as u8;
@@ -67,7 +72,8 @@ pub fn run(text: &str) -> Result<(), String> {
                 .map_err(|error| format!("{}: {line}\n  {error}", number + 1))?;
         }
     }
-    run.finish().map_err(|error| format!("end: {error}"))
+    run.finish().map_err(|error| format!("end: {error}"))?;
+    Ok(run.met)
 }
 
 fn is_blank(line: &str) -> bool {
@@ -215,6 +221,7 @@ impl Run {
     fn inject(&mut self, words: &[&str]) -> Result<(), String> {
         let fields = Fields::parse(words)?;
         let frame = fields.build(&mut self.numbers);
+        self.met.extend(self.host.engine.situations(&frame));
         self.host.receive(&frame);
         Ok(())
     }
