@@ -58,6 +58,11 @@ pub enum TxChecksum {
     Ipv4Tcp,
     /// IPv4 header checksum and UDP checksum, likewise.
     Ipv4Udp,
+    /// TCP checksum over IPv6, likewise; there is no other. IPv6 header 40 bytes, without extension
+    /// headers.
+    Ipv6Tcp,
+    /// UDP checksum over IPv6, likewise.
+    Ipv6Udp,
 }
 
 /// What goes back to its owner once a frame is sent, or was refused by the ring.

@@ -1,7 +1,7 @@
 //! Everything about an engine that is decided before it starts.
 
 use crate::neighborhood::{Neighborhood, PortFilter};
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use ix_hal::Duration;
 
 /// Which algorithm governs the congestion window.
@@ -29,6 +29,52 @@ pub enum Ecn {
     Request,
 }
 
+/// IPv6 beside IPv4. A link-local address made from the MAC address is there in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Config {
+    /// Own address, beside the link-local one.
+    pub address: Option<Ipv6Addr>,
+    /// Bits of its on-link prefix.
+    pub prefix: u8,
+    /// Next hop for what is not on-link; it comes before routers that advertise themselves.
+    pub gateway: Option<Ipv6Addr>,
+    /// Whether router advertisements are believed: addresses (RFC 4862 5.5), prefixes, routers.
+    pub router_advertisements: bool,
+    /// How many times a new address is asked for before it is used (DupAddrDetectTransmits of RFC
+    /// 4862 5.1), a second apart. 0 uses it at once.
+    pub duplicate_probes: u8,
+}
+
+impl Default for Ipv6Config {
+    fn default() -> Self {
+        Self {
+            address: None,
+            prefix: 64,
+            gateway: None,
+            router_advertisements: false,
+            duplicate_probes: 1,
+        }
+    }
+}
+
+impl Ipv6Config {
+    /// The MAC addresses of the multicast groups that a station with this configuration hears, for
+    /// the filter of the NIC (RFC 2464 7): all nodes, and the solicited-node groups of its
+    /// addresses (RFC 4291 2.7.1), of which those made from the MAC address share one.
+    pub fn multicast_macs(&self, mac: [u8; 6]) -> impl Iterator<Item = [u8; 6]> {
+        let solicited = |low: [u8; 3]| [0x33, 0x33, 0xff, low[0], low[1], low[2]];
+        let made = solicited([mac[3], mac[4], mac[5]]);
+        let given = self.address.map(|address| {
+            let [.., a, b, c] = address.octets();
+            solicited([a, b, c])
+        });
+        let given = given.filter(|group| *group != made);
+        [Some([0x33, 0x33, 0, 0, 0, 1]), Some(made), given]
+            .into_iter()
+            .flatten()
+    }
+}
+
 /// Addresses, capacities, timeouts and policies of one engine.
 ///
 /// The defaults suit a server of some thousand connections on a LAN. Every capacity is allocated
@@ -43,6 +89,8 @@ pub struct Config {
     pub ipv4_prefix: u8,
     /// Next hop for what is not on-link; without one such destinations are unreachable.
     pub gateway: Option<Ipv4Addr>,
+    /// IPv6, unless it is off. It needs an MTU of at least 1280 bytes (RFC 8200 5).
+    pub ipv6: Option<Ipv6Config>,
     /// Bytes of IP packet that fit in a frame, 576 to 9000.
     pub mtu: u16,
     /// Secret for the flow hash, sequence numbers and ports. Must not be guessable from outside.
@@ -145,6 +193,7 @@ impl Default for Config {
             ipv4: Ipv4Addr::new(10, 0, 0, 2),
             ipv4_prefix: 24,
             gateway: None,
+            ipv6: None,
             mtu: 1500,
             secret: [0; 16],
             connections: 4096,
@@ -188,5 +237,25 @@ impl Default for Config {
             ephemeral_filter: None,
             neighborhood: Neighborhood::Alone,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn multicast_groups_are_those_of_the_addresses_once_each() {
+        let mac = [2, 0, 0, 0x12, 0x34, 0x56];
+        let own = [0x33, 0x33, 0xff, 0x12, 0x34, 0x56];
+        let all = [0x33, 0x33, 0, 0, 0, 1];
+        let mut config = Ipv6Config::default();
+        assert!(config.multicast_macs(mac).eq([all, own]));
+        config.address = Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
+        let groups: Vec<_> = config.multicast_macs(mac).collect();
+        assert_eq!(groups, [all, own, [0x33, 0x33, 0xff, 0, 0, 2]]);
+        config.address = Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0x12, 0x3456));
+        assert!(config.multicast_macs(mac).eq([all, own]));
     }
 }

@@ -431,8 +431,11 @@ fn ports_that_lead_elsewhere_are_not_chosen_and_run_out() {
     let mut host = host(Config {
         ephemeral_first: 40_000,
         ephemeral_last: 40_015,
-        ephemeral_filter: Some(PortFilter(&|remote, remote_port, port| {
-            remote == PEER.to_bits() && remote_port == 80 && port % 8 == 3
+        ephemeral_filter: Some(PortFilter(&|remote, own, port| {
+            remote.address == PEER.into()
+                && remote.port == 80
+                && own == LOCAL.into()
+                && port % 8 == 3
         })),
         ..config()
     });

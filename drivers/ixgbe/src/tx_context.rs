@@ -108,6 +108,14 @@ impl Headers {
         }
     }
 
+    const fn ipv6(l4_type: L4Type) -> Self {
+        Self {
+            ipv4: false,
+            ip_length: 40,
+            l4_type,
+        }
+    }
+
     fn context(self, index: u8, tag: Option<u16>) -> TxContext {
         TxContext {
             mac_length: ETHERNET_HEADER,
@@ -124,7 +132,7 @@ impl Headers {
 
 /// By number of the [`TxChecksum`]. A context for TCP serves where only the IPv4 header counts, and
 /// where nothing but the tag does.
-const KINDS: [Kind; 4] = {
+const KINDS: [Kind; 6] = {
     let tcp = Headers::ipv4(L4Type::Tcp);
     let udp = Headers::ipv4(L4Type::Udp);
     let ip = TxOptions::IXSM;
@@ -134,11 +142,14 @@ const KINDS: [Kind; 4] = {
         kind(tcp, ip),
         kind(tcp, both),
         kind(udp, both),
+        kind(Headers::ipv6(L4Type::Tcp), TxOptions::TXSM),
+        kind(Headers::ipv6(L4Type::Udp), TxOptions::TXSM),
     ]
 };
 const _: () = {
     assert!(TxChecksum::None as usize == 0 && TxChecksum::Ipv4 as usize == 1);
     assert!(TxChecksum::Ipv4Tcp as usize == 2 && TxChecksum::Ipv4Udp as usize == 3);
+    assert!(TxChecksum::Ipv6Tcp as usize == 4 && TxChecksum::Ipv6Udp as usize == 5);
 };
 
 const fn kind(headers: Headers, options: TxOptions) -> Kind {

@@ -33,7 +33,7 @@ use alloc::vec::Vec;
 
 use ix_core::{ElasticThread, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic};
-use ix_net::{Mailbox, Neighborhood, PortFilter};
+use ix_net::{Endpoint, IpAddress, Mailbox, Neighborhood, PortFilter};
 use ixgbe::{Rss, Steering};
 use kernel_dp::acpi;
 use kernel_dp::application::{MemoryPlan, ThreadPlaces};
@@ -293,18 +293,21 @@ impl Machine<'_> {
             udp_port_mbufs: (mbufs / 32).min(u32::from(u16::MAX)) as u16,
             rto_min_us: options.rto_min_us.unwrap_or(default.rto_min_us),
             congestion: options.congestion,
-            ephemeral_filter: self.port_filter(ipv4, part.index, shared),
+            ephemeral_filter: self.port_filter(part.index, shared),
             neighborhood: self.neighborhood(part.index, shared),
             ..default
         }
     }
 
     /// Ports from which connections come back to the queue of that thread, where there are more.
-    fn port_filter(&self, own: Ipv4Addr, index: usize, shared: &Shared<'_>) -> Option<PortFilter> {
+    fn port_filter(&self, index: usize, shared: &Shared<'_>) -> Option<PortFilter> {
         let rss = shared.rss.filter(|_| self.threads > 1)?;
-        let (steering, own) = (Steering::new(rss), own.to_bits());
-        let comes_here = move |remote, remote_port, port| {
-            let queue = steering.queue_of_tcp((remote, remote_port), (own, port));
+        let steering = Steering::new(rss);
+        let comes_here = move |remote: Endpoint, own: IpAddress, port| {
+            let (Some(source), Some(own)) = (remote.address.ipv4(), own.ipv4()) else {
+                return false;
+            };
+            let queue = steering.queue_of_tcp((source, remote.port), (own, port));
             usize::from(queue) == index
         };
         Some(PortFilter(Box::leak(Box::new(comes_here))))

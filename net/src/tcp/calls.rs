@@ -1,7 +1,7 @@
 //! What the application asks for. Every call names a connection by its handle; a handle that is no
 //! longer good gets `BadHandle`, a call that does not fit the state `BadState`.
 
-use crate::address::Endpoint;
+use crate::address::{Endpoint, IpAddress};
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
@@ -78,10 +78,10 @@ impl Engine {
 
     /// Whether segments from `remote` to that port come to this engine.
     fn may_open_from(&self, port: u16, remote: Endpoint) -> bool {
-        self.config.ephemeral_filter.is_none_or(|filter| {
-            let address = remote.address.ipv4();
-            address.is_some_and(|address| (filter.0)(address, remote.port, port))
-        })
+        let own = IpAddress::from_ipv4(self.local.address);
+        self.config
+            .ephemeral_filter
+            .is_none_or(|filter| (filter.0)(remote, own, port))
     }
 
     /// Takes a knocking connection and names it `cookie`; sends SYN-ACK. If a SYN cookie has
