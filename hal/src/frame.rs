@@ -1,4 +1,7 @@
 //! Frames on their way in and out, and the NIC queue pair that carries them.
+//!
+//! Frames have no VLAN tag here. Where one is configured, the NIC inserts it into each frame that
+//! leaves, and takes it off those that arrive; what belongs to another VLAN never gets here.
 
 use crate::{MbufId, MbufPool};
 
@@ -119,6 +122,9 @@ pub struct NicStatistics {
     pub rx_bytes: u64,
     /// Frames dropped by the driver: error bits, or longer than a buffer.
     pub rx_errors: u64,
+    /// Frames dropped by the driver because they belong to another VLAN: they have a tag other than
+    /// the configured one, or none, or any where none is configured.
+    pub rx_wrong_vlan: u64,
     /// Frames the hardware missed for want of a descriptor.
     pub rx_missed: u64,
     /// Frames queued for transmission.

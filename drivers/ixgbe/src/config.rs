@@ -97,6 +97,38 @@ impl Steering {
     }
 }
 
+/// The VLAN that a port belongs to, and the priority of what it sends (IEEE 802.1Q-2022 9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanTag {
+    id: u16,
+    priority: u8,
+}
+
+impl VlanTag {
+    /// VLAN `id`, 1 to 4094, with priority 0 to 7; `None` for others.
+    pub const fn new(id: u16, priority: u8) -> Option<Self> {
+        if id == 0 || id > 4094 || priority > 7 {
+            return None;
+        }
+        Some(Self { id, priority })
+    }
+
+    /// VID: the VLAN.
+    pub const fn id(self) -> u16 {
+        self.id
+    }
+
+    /// PCP: the priority of frames sent.
+    pub const fn priority(self) -> u8 {
+        self.priority
+    }
+
+    /// Tag control information of frames sent: PCP, DEI clear, VID.
+    pub const fn control(self) -> u16 {
+        (self.priority as u16) << 13 | self.id
+    }
+}
+
 /// Configuration of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -108,6 +140,8 @@ pub struct Config {
     pub rss: Rss,
     /// Station address, if not the EEPROM's.
     pub mac: Option<[u8; 6]>,
+    /// The VLAN of all frames. Frames of another one are dropped; without one, all that are tagged.
+    pub vlan: Option<VlanTag>,
 }
 
 impl Config {
@@ -118,6 +152,7 @@ impl Config {
             mtu: 1500,
             rss: Rss::even(queues),
             mac: None,
+            vlan: None,
         }
     }
 
@@ -269,6 +304,14 @@ mod tests {
                 queues: 2
             })
         );
+    }
+
+    #[test]
+    fn a_tag_is_priority_and_vlan() {
+        assert_eq!(VlanTag::new(100, 3).map(VlanTag::control), Some(0x6064));
+        for (id, priority) in [(0, 0), (4095, 0), (1, 8)] {
+            assert_eq!(VlanTag::new(id, priority), None);
+        }
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl<R: Mmio + Clone> Ixgbe<R> {
             queue,
             mac: self.mac,
             max_frame: self.config.mtu + 14,
+            vlan: self.config.vlan,
             config: queue_config,
             memory,
         };

@@ -1,7 +1,7 @@
-//! Which frames come in: station address, multicast, promiscuous mode (7.1.1.1).
+//! Which frames come in: station address, multicast, promiscuous mode (7.1.1.1), VLAN (7.4.4).
 
 use crate::registers::{clear, set};
-use crate::{Config, Error, Ixgbe};
+use crate::{Config, Error, Ixgbe, VlanTag};
 use ix_hal::Mmio;
 use ixgbe_spec::register::*;
 
@@ -42,7 +42,7 @@ fn write_address<R: Mmio>(registers: &R, n: u32, mac: Option<[u8; 6]>) {
 }
 
 /// 4.6.7: tables whose contents are random after power-on, and the filters that use them.
-pub(crate) fn set_up<R: Mmio>(registers: &R) {
+pub(crate) fn set_up<R: Mmio>(registers: &R, config: &Config) {
     for n in 0..128 {
         registers.write32(pfuta(n), 0);
         registers.write32(vfta(n), 0);
@@ -64,12 +64,24 @@ pub(crate) fn set_up<R: Mmio>(registers: &R) {
         registers.write32(etqf(n), 0);
     }
     registers.write32(SYNQF, 0);
-    clear(registers, VLNCTRL, Vlnctrl::VFE.bits());
+    set_up_vlan(registers, config.vlan);
     registers.write32(MCSTCTRL, TABLE_OFFSET.bits());
     let mut fctrl = Fctrl::from_bits_retain(registers.read32(FCTRL));
     fctrl.remove(Fctrl::SBP | Fctrl::MPE | Fctrl::UPE);
     fctrl.insert(Fctrl::BAM);
     registers.write32(FCTRL, fctrl.bits());
+}
+
+/// The filter lets frames without a tag pass, and those of the VLAN in its table. It counts nothing,
+/// so that without a VLAN it stays off: the receive rings then drop and count what is tagged.
+fn set_up_vlan<R: Mmio>(registers: &R, vlan: Option<VlanTag>) {
+    let mut vlnctrl = Vlnctrl::from_bits_retain(registers.read32(VLNCTRL));
+    vlnctrl.remove(Vlnctrl::CFIEN);
+    vlnctrl.set(Vlnctrl::VFE, vlan.is_some());
+    if let Some(id) = vlan.map(VlanTag::id).map(u32::from) {
+        registers.write32(vfta(id / 32), 1 << (id % 32));
+    }
+    registers.write32(VLNCTRL, vlnctrl.bits());
 }
 
 impl<R: Mmio + Clone> Ixgbe<R> {

@@ -163,7 +163,7 @@ fn wait_for_dma<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Error> {
 
 /// 4.6.7 down to the queues.
 fn set_up_receive<R: Mmio>(registers: &R, config: &Config) {
-    crate::filter::set_up(registers);
+    crate::filter::set_up(registers, config);
 
     // The RSS hash takes the place of the fragment checksum (8.2.3.7.5).
     registers.write32(RXCSUM, Rxcsum::PCSD.bits());

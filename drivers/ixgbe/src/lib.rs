@@ -40,7 +40,9 @@ mod testing;
 mod tx_context;
 mod tx_ring;
 
-pub use config::{Config, DEFAULT_RSS_KEY, MAX_QUEUES, QueueConfig, QueueMemory, Rss, Steering};
+pub use config::{
+    Config, DEFAULT_RSS_KEY, MAX_QUEUES, QueueConfig, QueueMemory, Rss, Steering, VlanTag,
+};
 pub use device::Ixgbe;
 pub use error::Error;
 pub use link::Link;

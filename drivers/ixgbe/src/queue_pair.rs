@@ -1,6 +1,6 @@
 //! A queue pair: a receive ring, a transmit ring, and the few registers they need once they run.
 
-use crate::config::{QueueConfig, QueueMemory};
+use crate::config::{QueueConfig, QueueMemory, VlanTag};
 use crate::interrupt::{self, VectorMask};
 use crate::registers::{Delay, Expected, clear, set, wait};
 use crate::{Error, RxRing, TxRing, link};
@@ -34,8 +34,9 @@ pub(crate) struct Parts<R> {
     pub registers: R,
     pub queue: u32,
     pub mac: [u8; 6],
-    /// Longest frame without FCS.
+    /// Longest frame without FCS and tag.
     pub max_frame: u32,
+    pub vlan: Option<VlanTag>,
     pub config: QueueConfig,
     pub memory: QueueMemory,
 }
@@ -48,6 +49,7 @@ impl<R: Mmio> QueuePair<R> {
             queue,
             mac,
             max_frame,
+            vlan,
             config,
             memory,
         } = parts;
@@ -56,8 +58,9 @@ impl<R: Mmio> QueuePair<R> {
             memory.headers,
             memory.headers_bus,
             max_frame,
-        );
-        let rx = RxRing::new(memory.rx_ring, &config.pool);
+        )
+        .tagging(vlan.map(VlanTag::control));
+        let rx = RxRing::new(memory.rx_ring, &config.pool).untagging(vlan.map(VlanTag::id));
         interrupt::set_up_queue(&registers, queue, &config);
         enable_receive_queue(&registers, queue, &rx.memory(), config.pool.size(), delay)?;
         enable_transmit_queue(&registers, queue, &memory.tx_ring, delay)?;
@@ -181,6 +184,7 @@ impl<R: Mmio> Nic for QueuePair<R> {
             rx_frames: self.rx.frames(),
             rx_bytes: self.rx.bytes(),
             rx_errors: self.rx.errors(),
+            rx_wrong_vlan: self.rx.wrong_vlan(),
             rx_missed: self.rx_missed,
             tx_frames: self.tx.frames(),
             tx_bytes: self.tx.bytes(),
@@ -213,7 +217,9 @@ fn enable_receive_queue<R: Mmio>(
     // Last words of 4.6.7; and no relaxed ordering of a write-back before its data.
     let rxctrl = DcaRxctrl::RESERVED_CLEAR | DcaRxctrl::DESCRIPTOR_WB_RO;
     clear(registers, dca_rxctrl(queue), rxctrl.bits());
-    clear(registers, rxdctl(queue), Rxdctl::VME.bits());
+    // Tags are stripped whether or not one is configured, since the write-back says that there was
+    // one only if it is (7.1.6.2).
+    set(registers, rxdctl(queue), Rxdctl::VME.bits());
     set(registers, rxdctl(queue), Rxdctl::ENABLE.bits());
     // The tail may not move before this (4.6.7).
     let enabled = Expected {

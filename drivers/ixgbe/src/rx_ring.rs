@@ -23,6 +23,10 @@ const MIN_FRAME: u32 = 14;
 /// Bits of the second word that say whether it holds a whole and good frame.
 const WHOLE: u64 = RxStatus::EOP.bits() as u64;
 const BROKEN: u64 = (RxError::RXE.bits() as u64) << 20;
+/// Bit of the second word that says whether a VLAN tag was stripped, and where its VLAN is.
+const TAGGED: u64 = RxStatus::VP.bits() as u64;
+const VLAN_SHIFT: u32 = 48;
+const VLAN: u64 = 0xfff << VLAN_SHIFT;
 
 /// A receive ring and the buffers in it.
 #[derive(Debug)]
@@ -38,11 +42,32 @@ pub struct RxRing {
     mbufs: Box<[MbufId]>,
     /// Longest less shortest frame.
     length_span: u32,
+    /// Bits of the second word that decide whether a frame is passed on, and what they are then.
+    decisive: u64,
+    wanted: u64,
     /// Amid a frame of several descriptors, which is being dropped.
     in_long_frame: bool,
     frames: u64,
     bytes: u64,
+    drops: Drops,
+}
+
+/// Frames not passed on.
+#[derive(Debug, Default)]
+struct Drops {
     errors: u64,
+    wrong_vlan: u64,
+}
+
+impl Drops {
+    #[cold]
+    fn count(&mut self, of_another_vlan: bool) {
+        if of_another_vlan {
+            self.wrong_vlan += 1;
+        } else {
+            self.errors += 1;
+        }
+    }
 }
 
 impl RxRing {
@@ -65,15 +90,28 @@ impl RxRing {
             fill: 0,
             mbufs: vec![MbufId(0); count].into(),
             length_span: (pool.size() as u32).min(u32::from(u16::MAX)) - MIN_FRAME,
+            decisive: WHOLE | BROKEN | TAGGED,
+            wanted: WHOLE,
             in_long_frame: false,
             frames: 0,
             bytes: 0,
-            errors: 0,
+            drops: Drops::default(),
         }
     }
 
+    /// The same ring, which has received nothing yet, for frames with the tag of that VLAN only;
+    /// with `None`, for those without a tag.
+    pub fn untagging(mut self, vlan: Option<u16>) -> Self {
+        if let Some(vlan) = vlan {
+            self.decisive = WHOLE | BROKEN | TAGGED | VLAN;
+            self.wanted = WHOLE | TAGGED | u64::from(vlan) << VLAN_SHIFT;
+        }
+        self
+    }
+
     /// Takes completed frames in order, at most `frames.len()`. Buffers of frames that are broken,
-    /// that took several descriptors, or whose length is nonsense go back to the pool.
+    /// that took several descriptors, whose length is nonsense, or that belong to another VLAN go
+    /// back to the pool.
     #[inline]
     pub fn receive(&mut self, frames: &mut [RxFrame], pool: &mut MbufPool) -> usize {
         // Copied, since the compiler reads fields anew after each load with an ordering.
@@ -81,6 +119,8 @@ impl RxRing {
             descriptors,
             mask,
             length_span,
+            decisive,
+            wanted,
             fill,
             ..
         } = *self;
@@ -104,8 +144,8 @@ impl RxRing {
             let mbuf = mbufs[index];
             next = next.wrapping_add(1);
             let length = u32::from(completion.length());
-            let whole = second & (WHOLE | BROKEN) == WHOLE && !long;
-            if whole && length.wrapping_sub(MIN_FRAME) <= length_span {
+            let sound = second & decisive == wanted && !long;
+            if sound && length.wrapping_sub(MIN_FRAME) <= length_span {
                 bytes += u64::from(length);
                 frames[received] = RxFrame {
                     mbuf,
@@ -116,9 +156,14 @@ impl RxRing {
                 received += 1;
             } else {
                 // A frame of several descriptors is counted at its end.
+                let several = long;
                 long = second & WHOLE == 0;
-                self.errors += u64::from(!long);
-                discard(mbuf, pool);
+                if !long {
+                    let of_another_vlan =
+                        !several && second & BROKEN == 0 && second & decisive != wanted;
+                    self.drops.count(of_another_vlan);
+                }
+                pool.give(mbuf);
             }
         }
         self.next = next;
@@ -198,16 +243,15 @@ impl RxRing {
         self.bytes
     }
 
-    /// Frames dropped.
+    /// Frames dropped, apart from those of another VLAN.
     pub fn errors(&self) -> u64 {
-        self.errors
+        self.drops.errors
     }
-}
 
-/// Takes the buffer of a frame that is not passed on.
-#[cold]
-fn discard(mbuf: MbufId, pool: &mut MbufPool) {
-    pool.give(mbuf);
+    /// Frames dropped because they belong to another VLAN.
+    pub fn wrong_vlan(&self) -> u64 {
+        self.drops.wrong_vlan
+    }
 }
 
 /// The RSS hash, 0 without one.
@@ -409,6 +453,24 @@ mod tests {
         assert_eq!(bench.receive::<8>().1, 0);
         assert_eq!(bench.ring.errors(), 4);
         assert_eq!(bench.pool.available(), 4);
+    }
+
+    #[test]
+    fn frames_of_another_vlan_are_dropped_and_counted() {
+        for (vlan, passed) in [(None, 0), (Some(100), 1), (Some(101), 2)] {
+            let mut bench = Bench::new(63);
+            bench.ring = bench.ring.untagging(vlan);
+            bench.ring.refill(&mut bench.pool);
+            bench.complete(good(60));
+            // Priority and drop eligibility do not matter.
+            bench.complete(good(60).with_vlan(0xf064));
+            bench.complete(good(60).with_vlan(101));
+            let (frames, count) = bench.receive::<8>();
+            assert_eq!(count, 1);
+            assert_eq!(frames[0].mbuf, MbufId(passed), "the frame of VLAN {vlan:?}");
+            assert_eq!((bench.ring.wrong_vlan(), bench.ring.errors()), (2, 0));
+            assert_eq!(bench.pool.available(), 2);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use ixgbe_spec::register::*;
 /// What the port counted since the device was initialised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortStatistics {
-    /// Good frames received, whether or not a filter then dropped them.
+    /// Good frames received.
     pub rx_frames: u64,
     /// Bytes in them, FCS included.
     pub rx_bytes: u64,
@@ -16,6 +16,9 @@ pub struct PortStatistics {
     pub tx_frames: u64,
     /// Bytes in them, FCS included.
     pub tx_bytes: u64,
+    /// Frames that no filter let in: to another station, to a multicast address that nobody joined,
+    /// or of another VLAN.
+    pub rx_filtered: u64,
     /// Frames received with a wrong FCS.
     pub rx_crc_errors: u64,
     /// Frames received with a wrong length field, too short, or too long.
@@ -61,13 +64,19 @@ fn read<R: Mmio>(registers: &R) -> PortStatistics {
     let counter = |offset| u64::from(registers.read32(offset));
     // The low half is read first; that latches the high one (8.2.3.23).
     let wide = |low, high| counter(low) | (counter(high) & 0xf) << 32;
+    let rx_frames = counter(GPRC);
+    let rx_crc_errors = counter(CRCERRS);
+    let rx_length_errors = [RLEC, RUC, RFC, ROC, RJC].map(counter).iter().sum();
+    // TPR counts whatever came, GPRC what a filter let in.
+    let refused = counter(TPR).saturating_sub(rx_frames);
     PortStatistics {
-        rx_frames: counter(GPRC),
+        rx_frames,
+        rx_filtered: refused.saturating_sub(rx_crc_errors + rx_length_errors),
         rx_bytes: wide(GORCL, GORCH),
         tx_frames: counter(GPTC),
         tx_bytes: wide(GOTCL, GOTCH),
-        rx_crc_errors: counter(CRCERRS),
-        rx_length_errors: [RLEC, RUC, RFC, ROC, RJC].map(counter).iter().sum(),
+        rx_crc_errors,
+        rx_length_errors,
         rx_checksum_errors: counter(XEC),
         rx_missed: (0..8).map(|n| counter(rxmpc(n))).sum(),
     }
@@ -83,6 +92,7 @@ impl<R: Mmio + Clone> Ixgbe<R> {
         sum.rx_bytes += new.rx_bytes;
         sum.tx_frames += new.tx_frames;
         sum.tx_bytes += new.tx_bytes;
+        sum.rx_filtered += new.rx_filtered;
         sum.rx_crc_errors += new.rx_crc_errors;
         sum.rx_length_errors += new.rx_length_errors;
         sum.rx_checksum_errors += new.rx_checksum_errors;

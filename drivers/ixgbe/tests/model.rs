@@ -2,6 +2,7 @@
 //! over, and nothing gets lost on the way without being counted.
 
 mod support;
+mod vlan;
 
 use ix_hal::{Fragment, Nic, Release, RxChecksum, Transmit, TxChecksum, TxFrame};
 use ixgbe::{Config, Error, Link, Rss};
