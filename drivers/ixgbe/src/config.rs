@@ -3,8 +3,8 @@
 use crate::Error;
 use ix_hal::{DmaSlice, HEADER_ROOM, MbufGeometry};
 use ixgbe_spec::{
-    IPV4_INPUT_BYTES, MAX_FRAME_BYTES, MSIX_VECTORS, RETA_ENTRIES, RING_GRANULE_BYTES,
-    RING_MAX_DESCRIPTORS, RSS_KEY_BYTES, RSS_QUEUES, ToeplitzTable, ipv4_input,
+    IPV6_INPUT_BYTES, MAX_FRAME_BYTES, MSIX_VECTORS, RETA_ENTRIES, RING_GRANULE_BYTES,
+    RING_MAX_DESCRIPTORS, RSS_KEY_BYTES, RSS_QUEUES, ToeplitzTable, ipv4_input, ipv6_input,
 };
 
 /// Most queue pairs: as many as RSS can spread over.
@@ -76,7 +76,7 @@ impl Rss {
 /// Foretells the queue that a segment will arrive at, for connections that are to stay on a queue.
 #[derive(Clone, Debug)]
 pub struct Steering {
-    table: ToeplitzTable<IPV4_INPUT_BYTES>,
+    table: ToeplitzTable<IPV6_INPUT_BYTES>,
     rss: Rss,
 }
 
@@ -93,6 +93,12 @@ impl Steering {
     /// order; the destination is this host.
     pub fn queue_of_tcp(&self, source: (u32, u16), destination: (u32, u16)) -> u8 {
         let input = ipv4_input(source.0, destination.0, source.1, destination.1);
+        self.rss.queue_of(self.table.hash_prefix(&input))
+    }
+
+    /// The same over IPv6. Addresses are in network order.
+    pub fn queue_of_tcp_ipv6(&self, source: ([u8; 16], u16), destination: ([u8; 16], u16)) -> u8 {
+        let input = ipv6_input(source.0, destination.0, source.1, destination.1);
         self.rss.queue_of(self.table.hash(&input))
     }
 }
@@ -280,6 +286,13 @@ mod tests {
         assert_eq!(
             steering.queue_of_tcp(source, destination),
             0x51cc_c178_u32 as u8 % 16
+        );
+        let address = |text: &str| text.parse::<core::net::Ipv6Addr>().unwrap().octets();
+        let source = (address("3ffe:2501:200:1fff::7"), 2794);
+        let destination = (address("3ffe:2501:200:3::1"), 1766);
+        assert_eq!(
+            steering.queue_of_tcp_ipv6(source, destination),
+            0x4020_7d3d_u32 as u8 % 16
         );
     }
 

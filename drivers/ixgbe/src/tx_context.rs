@@ -238,6 +238,29 @@ mod tests {
     }
 
     #[test]
+    fn a_third_layout_takes_the_place_of_the_older() {
+        let mut device = Device::new(None);
+        let layouts = [
+            (TxChecksum::Ipv4Tcp, true, 20, L4Type::Tcp),
+            (TxChecksum::Ipv6Tcp, false, 40, L4Type::Tcp),
+            (TxChecksum::Ipv6Udp, false, 40, L4Type::Udp),
+            (TxChecksum::Ipv6Tcp, false, 40, L4Type::Tcp),
+            (TxChecksum::Ipv4Udp, true, 20, L4Type::Udp),
+            (TxChecksum::Ipv6Tcp, false, 40, L4Type::Tcp),
+        ];
+        let written = layouts.map(|(checksum, ipv4, ip_length, l4_type)| {
+            let (data, context) = device.send(checksum);
+            let context = context.expect("a context");
+            assert_eq!((context.ipv4, context.ip_length), (ipv4, ip_length));
+            assert_eq!(context.l4_type, Some(l4_type));
+            assert_eq!(data.options.contains(TxOptions::IXSM), ipv4);
+            assert!(data.options.contains(TxOptions::TXSM));
+            device.written
+        });
+        assert_eq!(written, [1, 2, 3, 3, 4, 5]);
+    }
+
+    #[test]
     fn lengths_lie_where_a_word_has_room_for_them() {
         let mut contexts = Contexts::new(None);
         contexts.load(TxChecksum::Ipv4Tcp);

@@ -1,6 +1,7 @@
 //! The driver against the device model, in process: what it sends arrives, what arrives it hands
 //! over, and nothing gets lost on the way without being counted.
 
+mod ipv6;
 mod support;
 mod vlan;
 

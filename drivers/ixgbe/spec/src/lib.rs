@@ -21,7 +21,7 @@ mod tx_descriptor;
 
 pub use rss::{
     IPV4_INPUT_BYTES, IPV6_INPUT_BYTES, RETA_ENTRIES, RSS_KEY_BYTES, ToeplitzTable, ipv4_input,
-    toeplitz,
+    ipv6_input, toeplitz,
 };
 pub use rx_descriptor::{PacketType, RssType, RxError, RxRead, RxStatus, RxWriteBack};
 pub use tx_descriptor::{

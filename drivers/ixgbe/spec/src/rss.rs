@@ -100,6 +100,25 @@ pub const fn ipv4_input(
     [s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, q0, q1]
 }
 
+/// The same of a frame over IPv6.
+#[inline]
+pub const fn ipv6_input(
+    source: [u8; 16],
+    destination: [u8; 16],
+    source_port: u16,
+    destination_port: u16,
+) -> [u8; IPV6_INPUT_BYTES] {
+    let mut input = [0; IPV6_INPUT_BYTES];
+    let (addresses, ports) = input.split_at_mut(32);
+    let (sources, destinations) = addresses.split_at_mut(16);
+    sources.copy_from_slice(&source);
+    destinations.copy_from_slice(&destination);
+    let (source_ports, destination_ports) = ports.split_at_mut(2);
+    source_ports.copy_from_slice(&source_port.to_be_bytes());
+    destination_ports.copy_from_slice(&destination_port.to_be_bytes());
+    input
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

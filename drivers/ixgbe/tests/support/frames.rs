@@ -7,6 +7,7 @@ pub const UDP: u8 = 17;
 
 const IP: usize = 14;
 const L4: usize = 34;
+const IPV6_L4: usize = 54;
 
 /// A TCP or UDP frame of `length` bytes to the station, all checksums right. `seed` varies ports
 /// and payload.
@@ -28,6 +29,38 @@ pub fn ipv4_for_offload(protocol: u8, length: usize, seed: u32) -> Vec<u8> {
     let pseudo = pseudo_header(&frame);
     frame[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
     frame
+}
+
+/// The same over IPv6.
+pub fn ipv6(protocol: u8, length: usize, seed: u32) -> Vec<u8> {
+    let mut frame = ipv6_for_offload(protocol, length, seed);
+    let at = ipv6_checksum_offset(protocol);
+    let l4 = !sum(&frame[IPV6_L4..]);
+    frame[at..at + 2].copy_from_slice(&l4.to_be_bytes());
+    frame
+}
+
+/// The same over IPv6, with the sum of the pseudo header in place of the checksum.
+pub fn ipv6_for_offload(protocol: u8, length: usize, seed: u32) -> Vec<u8> {
+    // The headers above IP and the payload are those of the frame over IPv4.
+    let ipv4 = unfinished(protocol, length - 20, seed);
+    let upper = (length - IPV6_L4) as u16;
+    let mut frame = ipv4[..12].to_vec();
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend(upper.to_be_bytes());
+    frame.extend([protocol, 64]);
+    for station in [seed.to_be_bytes()[0], 2] {
+        frame.extend([0xfd, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, station]);
+    }
+    frame.extend(&ipv4[L4..]);
+    let pseudo = add(sum(&frame[22..IPV6_L4]), add(u16::from(protocol), upper));
+    let at = ipv6_checksum_offset(protocol);
+    frame[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
+    frame
+}
+
+fn ipv6_checksum_offset(protocol: u8) -> usize {
+    checksum_offset(protocol) + IPV6_L4 - L4
 }
 
 fn unfinished(protocol: u8, length: usize, seed: u32) -> Vec<u8> {
