@@ -108,6 +108,8 @@ counters! {
     tcp_in_segments "TcpInSegs",
     /// TCP segments sent, without retransmissions.
     tcp_out_segments "TcpOutSegs",
+    /// Frames sent that the device was to cut into segments.
+    tcp_large_frames "IxTcpLargeFrames",
     /// TCP segments that are malformed.
     tcp_in_errors "TcpInErrs",
     /// TCP segments with a wrong checksum.

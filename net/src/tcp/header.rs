@@ -62,6 +62,12 @@ impl Connection {
         header_len as u16
     }
 
+    /// Turns a header into that of segments whose lengths the device fills in.
+    pub(crate) fn leave_length_out(&self, room: &mut [u8; HEADER_ROOM]) {
+        put16(room, 16, 0);
+        put16(room, 50, fold_once(self.pseudo_sum));
+    }
+
     /// A segment went out, and with it all acknowledgement that was owed; removes `also` too.
     #[inline]
     pub(crate) fn acknowledged(&mut self, also: Flags) {

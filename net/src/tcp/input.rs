@@ -183,8 +183,10 @@ impl Connection {
     fn release_several(&mut self, records: &mut SendRecords, ack: Seq, now: u32) -> Option<u32> {
         let mut at = self.send_head;
         let first = records.get(at);
-        let is_sample = first.flags.is_empty() && (first.seq + first.len).le(ack);
-        let sample = is_sample.then(|| now.wrapping_sub(first.sent_at));
+        let sample = first
+            .flags
+            .is_empty()
+            .then(|| now.wrapping_sub(first.sent_at));
         while at != NONE {
             let record = records.get_mut(at);
             let (flags, end) = (record.flags, record.seq + record.len);

@@ -1,7 +1,7 @@
 //! TCP (RFC 9293). In the order of a segment's way: `fast` predicts the common case; `input` finds
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
-//! `recovery`, `rack`, `ecn` and `close` are its parts; `output` and
-//! `header` make segments; `timers` acts on silence;
+//! `recovery`, `scoreboard`, `rack`, `ecn` and `close` are its parts; `output` and
+//! `header` make segments of what `gather` brings together; `timers` acts on silence;
 //! `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
 
 mod calls;
@@ -14,6 +14,7 @@ mod cubic;
 mod dctcp;
 mod ecn;
 mod fast;
+mod gather;
 mod handshake;
 mod header;
 mod input;
@@ -24,6 +25,7 @@ mod receive;
 mod recovery;
 mod reply;
 mod rtt;
+mod scoreboard;
 mod segment;
 pub(crate) mod starved;
 pub(crate) mod time_wait;

@@ -11,16 +11,7 @@ use crate::tcp::ecn;
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
 use crate::wire::control;
-use ix_hal::{Fragment, Instant, MAX_FRAGMENTS, Transmit, TxChecksum, TxFrame};
-
-/// Pieces of payload for one segment.
-struct Pieces {
-    fragments: [Fragment; MAX_FRAGMENTS],
-    count: usize,
-    bytes: u32,
-    /// The record behind the last piece.
-    next: u32,
-}
+use ix_hal::{Fragment, Instant, Transmit, TxChecksum, TxFrame};
 
 impl Engine {
     /// Sends what a connection that was taken from the output queue may send; `false` if the TX
@@ -89,7 +80,8 @@ impl Engine {
         {
             return false;
         }
-        while let Some(len) = self.next_segment_len(cx.now, index) {
+        let most = cx.tx.segmentation();
+        while let Some(len) = self.next_frame_len(cx.now, index, most) {
             if !self.send_new_data(cx, index, len) {
                 return false;
             }
@@ -111,9 +103,10 @@ impl Engine {
         true
     }
 
-    /// How much payload the next segment of new data may carry; `None` if none may be sent now.
+    /// How much payload the next frame of new data may carry, where the device cuts frames of up to
+    /// `most` bytes of it into segments; `None` if none may be sent now.
     #[inline]
-    fn next_segment_len(&mut self, now: Instant, index: u32) -> Option<u32> {
+    fn next_frame_len(&mut self, now: Instant, index: u32, most: u32) -> Option<u32> {
         let connection = &mut self.connections[index];
         if connection.send_cursor == NONE {
             return None;
@@ -126,7 +119,11 @@ impl Engine {
         let congestion = connection.cwnd.saturating_sub(connection.pipe());
         let window = connection.snd_wnd.saturating_sub(in_flight);
         let mss = u32::from(connection.mss);
-        let len = unsent.min(mss).min(window).min(congestion);
+        let allowed = unsent.min(window).min(congestion);
+        if allowed > mss && most > mss {
+            return Some(connection.large_frame_len(allowed, most, self.local.nagle));
+        }
+        let len = allowed.min(mss);
         if len == unsent || len == mss {
             let is_small = len < mss && in_flight != 0;
             if is_small && self.local.nagle && !connection.flags.contains(Flags::FIN_QUEUED) {
@@ -144,7 +141,7 @@ impl Engine {
         None
     }
 
-    /// Sends one segment of new data; `false` if the TX ring or the pool of records is empty.
+    /// Sends one frame of new data; `false` if the TX ring or the pool of records is empty.
     #[inline]
     pub(crate) fn send_new_data<T: Transmit, E: Events>(
         &mut self,
@@ -156,12 +153,11 @@ impl Engine {
         let first = connection.send_cursor;
         let seq = connection.snd_nxt;
         let pieces = self.gather(index, first, len);
-        if pieces.count == 0 {
+        if pieces.bytes == 0 {
             return false;
         }
         let control = self.data_control(index, pieces.next);
-        let fragments = &pieces.fragments[..pieces.count];
-        if !self.send_segment(cx, index, seq, control, fragments) {
+        if !self.send_segment(cx, index, seq, control, pieces.fragments()) {
             return false;
         }
         let mut at = first;
@@ -185,44 +181,6 @@ impl Engine {
             NONE => control::ACK | control::PSH,
             _ => control::ACK,
         }
-    }
-
-    /// Takes whole records, cutting the last one, until `len` bytes are together or one frame's
-    /// fragments are used up.
-    fn gather(&mut self, index: u32, first: u32, len: u32) -> Pieces {
-        let mut pieces = Pieces {
-            fragments: [Fragment::default(); MAX_FRAGMENTS],
-            count: 0,
-            bytes: 0,
-            next: first,
-        };
-        while pieces.next != NONE && pieces.count < MAX_FRAGMENTS && pieces.bytes < len {
-            let left = len - pieces.bytes;
-            if self.send_records.get(pieces.next).len > left
-                && !self.cut_record(index, pieces.next, left)
-            {
-                break;
-            }
-            let record = self.send_records.get(pieces.next);
-            pieces.fragments[pieces.count] = Fragment {
-                bus: record.bus,
-                len: record.len,
-            };
-            pieces.count += 1;
-            pieces.bytes += record.len;
-            pieces.next = record.next;
-        }
-        pieces
-    }
-
-    /// Cuts one of a connection's records after `len` bytes; `false` if there is no record left.
-    pub(crate) fn cut_record(&mut self, index: u32, record: u32, len: u32) -> bool {
-        let is_cut = self.send_records.cut(record, len);
-        let connection = &mut self.connections[index];
-        if is_cut && connection.send_tail == record {
-            connection.send_tail = self.send_records.get(record).next;
-        }
-        is_cut
     }
 
     /// Takes note of new data sent.
@@ -327,6 +285,7 @@ impl Engine {
     }
 
     /// Writes the header from the template and queues the frame; `false` if the TX ring is full.
+    /// More payload than fits a segment is for the device to cut.
     #[inline]
     pub(crate) fn send_segment<T: Transmit, E: Events>(
         &mut self,
@@ -352,11 +311,19 @@ impl Engine {
             let grown = self.add_sack_blocks(room, index, header_len.into(), payload as usize);
             header_len = grown as u16;
         }
+        let connection = &mut self.connections[index];
+        let mut segment_size = 0;
+        if payload > u32::from(connection.mss) {
+            connection.leave_length_out(room);
+            segment_size = connection.mss;
+            self.counters.tcp_large_frames += 1;
+            self.counters.tcp_out_segments += u64::from(connection.segments_of(payload)) - 1;
+        }
         cx.tx.send(&TxFrame {
             header_len,
             fragments: pieces,
             checksum: TxChecksum::Ipv4Tcp,
-            segment_size: 0,
+            segment_size,
             release: None,
         });
         self.counters.tcp_out_segments += 1;

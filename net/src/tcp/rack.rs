@@ -27,17 +27,19 @@ const REO_WND_PERSIST: u8 = 16;
 const REO_WND_MULT_MAX: u8 = 20;
 
 impl Engine {
-    /// Takes note of the records that `ack` newly covers, before they are released.
+    /// Takes note of what `ack` newly covers, before it is released.
     pub(crate) fn rack_acknowledged(&mut self, index: u32, ack: Seq, now: u32) {
         let connection = &mut self.connections[index];
         let mut at = connection.send_head;
         while at != connection.send_cursor {
-            let record = self.send_records.get(at);
-            if (record.seq + record.len).gt(ack) {
+            let mut record = *self.send_records.get(at);
+            if record.seq.ge(ack) {
                 break;
             }
+            // Of a record of several segments the first ones may be all.
+            record.len = record.len.min(ack - record.seq);
             if !record.flags.contains(SendFlags::SACKED) {
-                connection.rack_delivered(record, now);
+                connection.rack_delivered(&record, now);
             }
             at = record.next;
         }

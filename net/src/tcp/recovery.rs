@@ -1,14 +1,10 @@
 //! Loss: what acknowledgements say about it, and sending again (RFC 5681, 6582). With SACK, `rack`
 //! decides what is lost.
-//!
-//! The send records are the scoreboard. A record is in flight, or `SACKED`, or `LOST`; a lost one
-//! that is sent again is in flight once more and `RETRANSMITTED`. `sacked_bytes` and `lost_bytes`
-//! are the sums, so that RFC 6675's pipe is a subtraction. Without SACK each duplicate
-//! acknowledgement counts as one segment sacked, somewhere.
+//! What is known of each piece of data is in `scoreboard`.
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::records::{NONE, SendFlags};
+use crate::records::{NONE, SendFlags, SendRecord};
 use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Recovery, Slow};
 use crate::tcp::input::micros;
@@ -39,8 +35,9 @@ impl Engine {
                 self.counters.tcp_dsack_received += 1;
                 self.connections[index].rack_duplicate_reported(ack);
             }
-            newly_sacked = self.mark_sacked(index, options.sack(), micros(cx.now));
+            // In the order of the stream: what lies above is no sign of reordering.
             self.rack_acknowledged(index, ack, micros(cx.now));
+            newly_sacked = self.mark_sacked(index, options.sack(), micros(cx.now));
         }
         let acked = ack - self.connections[index].snd_una;
         if acked != 0 {
@@ -133,96 +130,6 @@ impl Engine {
         }
     }
 
-    /// Marks the records that SACK blocks cover; returns whether any was news.
-    fn mark_sacked(&mut self, index: u32, blocks: &[(Seq, Seq)], now: u32) -> bool {
-        let connection = &mut self.connections[index];
-        let mut is_news = false;
-        for &(left, right) in blocks {
-            // A block at or below the acknowledged data is a report of a duplicate (RFC 2883).
-            let is_valid =
-                left.ge(connection.snd_una) && left.lt(right) && right.le(connection.snd_nxt);
-            if !is_valid {
-                continue;
-            }
-            let mut at = connection.send_head;
-            while at != connection.send_cursor {
-                let record = self.send_records.get_mut(at);
-                let end = record.seq + record.len;
-                at = record.next;
-                if record.seq.ge(right) {
-                    break;
-                }
-                if record.seq.lt(left) || end.gt(right) || record.flags.contains(SendFlags::SACKED)
-                {
-                    continue;
-                }
-                if record.flags.contains(SendFlags::LOST) {
-                    record.flags.remove(SendFlags::LOST);
-                    connection.lost_bytes -= record.len;
-                }
-                connection.rack_delivered(record, now);
-                record.flags.insert(SendFlags::SACKED);
-                connection.sacked_bytes += record.len;
-                is_news = true;
-            }
-        }
-        is_news
-    }
-
-    /// Marks the first record that the peer is not known to hold.
-    fn mark_first_lost(&mut self, index: u32) {
-        let connection = &mut self.connections[index];
-        let mut at = connection.send_head;
-        while at != connection.send_cursor {
-            let record = self.send_records.get_mut(at);
-            if !record.flags.contains(SendFlags::SACKED) {
-                if !record.flags.contains(SendFlags::LOST) {
-                    record.flags.insert(SendFlags::LOST);
-                    connection.lost_bytes += record.len;
-                }
-                return;
-            }
-            at = record.next;
-        }
-        if connection.flags.contains(Flags::FIN_SENT) {
-            connection.flags.insert(Flags::FIN_LOST);
-        }
-    }
-
-    /// After a timeout everything that the peer is not known to hold counts as lost.
-    pub(crate) fn mark_all_lost(&mut self, index: u32) {
-        let connection = &mut self.connections[index];
-        let head = connection.send_head;
-        // A peer that holds the first record without acknowledging it has thrown it away (RFC
-        // 2018 8).
-        let has_reneged = head != connection.send_cursor
-            && self
-                .send_records
-                .get(head)
-                .flags
-                .contains(SendFlags::SACKED);
-        let has_sack = connection.flags.contains(Flags::SACK);
-        let mut at = head;
-        connection.lost_bytes = 0;
-        if has_reneged || !has_sack {
-            connection.sacked_bytes = 0;
-        }
-        while at != connection.send_cursor {
-            let record = self.send_records.get_mut(at);
-            if has_reneged {
-                record.flags.remove(SendFlags::SACKED);
-            }
-            if !record.flags.contains(SendFlags::SACKED) {
-                record.flags.insert(SendFlags::LOST);
-                connection.lost_bytes += record.len;
-            }
-            at = record.next;
-        }
-        if connection.flags.contains(Flags::FIN_SENT) {
-            connection.flags.insert(Flags::FIN_LOST);
-        }
-    }
-
     /// Sends lost records again, as far as the congestion window allows; `false` if the TX ring
     /// filled up.
     pub(crate) fn retransmit_lost<T: Transmit, E: Events>(
@@ -290,7 +197,7 @@ impl Engine {
             at = record.next;
         }
         if count == 0 {
-            return None;
+            return self.retransmit_uncut(cx, index, first);
         }
         let control = control::ACK | control::PSH;
         if !self.send_segment(cx, index, seq, control, &fragments[..count]) {
@@ -308,18 +215,49 @@ impl Engine {
         Some(at)
     }
 
-    /// Sends one record again as a tail probe, although it is not taken for lost.
+    /// Sends the first segment of a lost record again that is longer and for the rest of which there
+    /// is no record. It stays marked as lost: what is acknowledged of it makes it shorter.
+    #[cold]
+    fn retransmit_uncut<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        first: u32,
+    ) -> Option<u32> {
+        let SendRecord { bus, seq, .. } = *self.send_records.get(first);
+        let len = u32::from(self.connections[index].mss);
+        let control = control::ACK | control::PSH;
+        if !self.send_segment(cx, index, seq, control, &[Fragment { bus, len }]) {
+            return None;
+        }
+        self.counters.tcp_retransmits += 1;
+        self.counters.tcp_send_records_exhausted += 1;
+        let record = self.send_records.get_mut(first);
+        record.flags.insert(SendFlags::RETRANSMITTED);
+        record.sent_at = micros(cx.now);
+        let next = record.next;
+        self.connections[index].flags.remove(Flags::RETRANSMIT_NOW);
+        if self.connections[index].rto_deadline == NEVER {
+            self.arm_rto(cx.now, index);
+        }
+        Some(next)
+    }
+
+    /// Sends the last segment of a record again as a tail probe, although it is not taken for lost.
     pub(crate) fn retransmit_probe<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
         record: u32,
     ) -> bool {
-        let (bus, len, seq) = {
-            let record = self.send_records.get(record);
-            (record.bus, record.len, record.seq)
+        let mss = u32::from(self.connections[index].mss);
+        let len = self.send_records.get(record).len;
+        let record = match self.cut_segments(index, record, len - 1) {
+            true => self.send_records.get(record).next,
+            false => record,
         };
-        let is_one_segment = len <= u32::from(self.connections[index].mss);
+        let SendRecord { bus, len, seq, .. } = *self.send_records.get(record);
+        let is_one_segment = len <= mss;
         let control = control::ACK | control::PSH;
         if !is_one_segment || !self.send_segment(cx, index, seq, control, &[Fragment { bus, len }])
         {
@@ -369,15 +307,5 @@ impl Connection {
         let eaten = acked.saturating_sub(u32::from(self.mss));
         let most = self.in_flight() - self.lost_bytes;
         self.sacked_bytes = self.sacked_bytes.saturating_sub(eaten).min(most);
-    }
-
-    /// Takes a record's marks out of the sums, for `len` of its bytes.
-    pub(crate) fn forget_marks(&mut self, flags: SendFlags, len: u32) {
-        if flags.contains(SendFlags::SACKED) {
-            self.sacked_bytes -= len;
-        }
-        if flags.contains(SendFlags::LOST) {
-            self.lost_bytes -= len;
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! One host: an engine with everything that it needs around it.
 
+use crate::testing::segmenter::segments;
 use crate::wire::{self, ETHERNET, Ipv4Packet};
 use crate::{Assembly, Config, Context, Engine, Event, Events};
 use alloc::collections::VecDeque;
@@ -15,6 +16,8 @@ pub const APP_BUS: u64 = 0x1_0000_0000;
 /// Bus address of the mbuf pool.
 const MBUF_BUS: u64 = 0x2_0000_0000;
 const MBUF_SHIFT: u32 = 11;
+/// As much payload as a large frame may have.
+const LARGEST: u32 = 65_408;
 
 /// The transmit side of a NIC, and the memory that it reads.
 pub struct Wire {
@@ -28,7 +31,9 @@ pub struct Wire {
     pub capacity: usize,
     /// Whether frames are assembled and kept; off for benchmarks.
     pub keeps: bool,
-    /// Frames sent in all.
+    /// Most payload of a frame that this NIC cuts into segments; 0 if it does not.
+    pub segmentation: u32,
+    /// Frames sent in all, those cut into segments counting once.
     pub frames: u64,
     header: [u8; HEADER_ROOM],
     has_room: bool,
@@ -48,7 +53,29 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Sends a frame, or the segments that it is to be cut into.
+    fn launch(&mut self, bytes: Vec<u8>, frame: &TxFrame<'_>) {
+        let header_len = usize::from(frame.header_len);
+        let mut frames = match frame.segment_size {
+            0 => vec![bytes],
+            size => {
+                assert!(bytes.len() - header_len <= self.segmentation as usize);
+                segments(&bytes, header_len, usize::from(size))
+            }
+        };
+        for frame_bytes in &mut frames {
+            insert_checksums(frame_bytes, frame.checksum);
+        }
+        self.sent.extend(frames);
+    }
+}
+
 impl Transmit for Wire {
+    fn segmentation(&self) -> u32 {
+        self.segmentation
+    }
+
     fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
         self.has_room = self.sent.len() < self.capacity;
         self.has_room.then_some(&mut self.header)
@@ -67,8 +94,7 @@ impl Transmit for Wire {
             assert!(piece.len != 0, "an empty fragment");
             bytes.extend_from_slice(self.read(piece));
         }
-        insert_checksums(&mut bytes, frame.checksum);
-        self.sent.push_back(bytes);
+        self.launch(bytes, frame);
         match frame.release {
             Some(Release::Mbuf(mbuf)) => self.released.push(mbuf),
             Some(Release::User) => self.user_frames += 1,
@@ -194,6 +220,7 @@ impl Host {
                 sent: VecDeque::new(),
                 capacity: 256,
                 keeps: true,
+                segmentation: LARGEST,
                 frames: 0,
                 header: [0; HEADER_ROOM],
                 has_room: false,

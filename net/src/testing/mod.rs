@@ -12,6 +12,7 @@ mod monitor;
 mod network;
 mod random;
 mod scenario;
+mod segmenter;
 mod situation;
 
 pub use app::{App, Role, STREAM_PERIOD, Script, stream_byte};

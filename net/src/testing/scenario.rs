@@ -12,7 +12,6 @@ use ix_hal::{Duration, Instant};
 const START: Instant = Instant(1 << 40);
 /// After so much virtual time something is stuck.
 const LIMIT: Duration = Duration::from_secs(7200);
-const SEND_RECORDS: u32 = 2048;
 const PORT: u16 = 80;
 
 const ROLES: [[Role; 2]; 4] = [
@@ -66,6 +65,10 @@ pub struct Scenario {
     pub mtu: [u16; 2],
     /// Receive window, by station.
     pub rx_window: [u32; 2],
+    /// Records for pieces of unacknowledged data, of each station.
+    pub send_records: u32,
+    /// Most payload of a frame that the NIC cuts into segments, by station; 0 for none.
+    pub segmentation: [u32; 2],
 }
 
 /// How a simulation went.
@@ -86,6 +89,9 @@ impl Scenario {
         let windows = [1000, 4000, 16 << 10, 64 << 10, 256 << 10];
         let mut pair = |low: u64, high: u64| [(); 2].map(|()| low + random.below(high - low + 1));
         let [write, mtu, window] = [pair(1, 10_000), pair(576, 1500), pair(0, 4)];
+        let large = [0, 4_000, 65_408, 65_408];
+        let segmentation = pair(0, 3);
+        let records = [64, 256, 2048, 2048];
         Self {
             seed,
             faults: some_faults(random),
@@ -98,6 +104,8 @@ impl Scenario {
             write: write.map(|bytes| bytes as u32),
             mtu: mtu.map(|bytes| bytes as u16),
             rx_window: window.map(|index| windows[index as usize]),
+            send_records: records[random.below(4) as usize],
+            segmentation: segmentation.map(|index| large[index as usize]),
         }
     }
 
@@ -173,7 +181,7 @@ impl Scenario {
             half_open: 32,
             time_wait: 64,
             neighbors: 8,
-            send_fragments: SEND_RECORDS,
+            send_fragments: self.send_records,
             mbufs: 1024,
             mbufs_held: 900,
             out_of_order: 512,
@@ -189,6 +197,7 @@ impl Scenario {
             ..Config::default()
         };
         let mut host = Host::new(config, START, 1 << 18);
+        host.wire.segmentation = self.segmentation[side];
         let app = App::new(&mut host, script.clone(), self.seed ^ u64::from(last));
         EngineStation { host, app }
     }
@@ -210,7 +219,7 @@ impl Scenario {
                 "connections were not released",
             )?;
             ensure(
-                host.engine.free_send_records() == SEND_RECORDS,
+                host.engine.free_send_records() == self.send_records,
                 "send records were not released",
             )?;
         }

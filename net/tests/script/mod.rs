@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 
 const START: Instant = Instant(1 << 40);
 const PORT: u16 = 80;
+/// As much as a NIC may cut into segments.
+const LARGEST: u32 = 65_408;
 
 /// The state of a running script.
 struct Run {
@@ -27,8 +29,15 @@ struct Run {
 }
 
 /// Carries a script out and returns the cases that it covers; the error names the line and what was
-/// wrong.
+/// wrong. Unless it says how much payload the NIC cuts into segments, it has to hold both with a NIC
+/// that cuts and with one that does not.
 pub fn run(text: &str) -> Result<BTreeSet<Situation>, String> {
+    run_on(text, 0)?;
+    run_on(text, LARGEST).map_err(|error| format!("{error}\n  (the NIC makes the segments)"))
+}
+
+/// The same on a NIC that cuts up to `segmentation` bytes into segments.
+fn run_on(text: &str, mut segmentation: u32) -> Result<BTreeSet<Situation>, String> {
     let mut config = Config {
         mac: [2, 0, 0, 0, 0, 1],
         ipv4: Ipv4Addr::new(10, 0, 0, 1),
@@ -46,7 +55,7 @@ pub fn run(text: &str) -> Result<BTreeSet<Situation>, String> {
     let mut lines = text.lines().enumerate().peekable();
     while let Some((number, line)) = lines.peek() {
         match line.strip_prefix("config ") {
-            Some(setting) => configure(&mut config, setting)
+            Some(setting) => configure(&mut config, &mut segmentation, setting)
                 .map_err(|error| format!("{}: {line}: {error}", number + 1))?,
             None if is_blank(line) => {}
             None => break,
@@ -61,6 +70,7 @@ pub fn run(text: &str) -> Result<BTreeSet<Situation>, String> {
         queued: 0,
         met: BTreeSet::new(),
     };
+    run.host.wire.segmentation = segmentation;
     for (position, byte) in run.host.wire.app.iter_mut().enumerate() {
         *byte = position as u8;
     }
@@ -80,7 +90,7 @@ fn is_blank(line: &str) -> bool {
     line.trim().is_empty() || line.starts_with('#')
 }
 
-fn configure(config: &mut Config, setting: &str) -> Result<(), String> {
+fn configure(config: &mut Config, segmentation: &mut u32, setting: &str) -> Result<(), String> {
     let words: Vec<&str> = setting.split_whitespace().collect();
     let [key, value] = words[..] else {
         return Err("a setting is a key and a value".into());
@@ -112,6 +122,7 @@ fn configure(config: &mut Config, setting: &str) -> Result<(), String> {
                 _ => Ecn::Request,
             }
         }
+        "segmentation" => *segmentation = number,
         "send_fragments" => config.send_fragments = number,
         "half_open" => config.half_open = number,
         "connections" => config.connections = number,
@@ -332,7 +343,8 @@ impl Run {
         }
         let handle = self.handle.ok_or("there is no handle yet")?;
         let pieces = match words[0] {
-            "send" => self.pieces(&words[1..])?,
+            "send" => self.pieces(&words[1..], 0)?,
+            "scatter" => self.pieces(&words[1..], 65_536)?,
             _ => Vec::new(),
         };
         let bytes = if words[0] == "recv_done" {
@@ -342,7 +354,7 @@ impl Run {
         };
         let outcome = self.host.with(|engine, cx| match words[0] {
             "accept" => Some(engine.accept(cx, handle, 1).map(|()| 0)),
-            "send" => Some(engine.send(cx, handle, &pieces).map(u64::from)),
+            "send" | "scatter" => Some(engine.send(cx, handle, &pieces).map(u64::from)),
             "recv_done" => Some(engine.recv_done(cx, handle, bytes).map(|()| 0)),
             "shutdown" => Some(engine.shutdown(cx, handle).map(|()| 0)),
             "close" => Some(engine.close(cx, handle).map(|()| 0)),
@@ -350,7 +362,7 @@ impl Run {
             _ => None,
         });
         let outcome = outcome.ok_or("no such call")?;
-        if words[0] == "send" {
+        if !pieces.is_empty() {
             self.queued += outcome.unwrap_or(0);
         }
         Ok(outcome)
@@ -367,15 +379,17 @@ impl Run {
         Ok(0)
     }
 
-    /// The next bytes of our stream, in pieces of the given lengths.
-    fn pieces(&self, lengths: &[&str]) -> Result<Vec<Fragment>, String> {
+    /// The next bytes of our stream, in pieces of the given lengths. Every other one lies `apart`
+    /// bytes behind its place in memory, where the same bytes are.
+    fn pieces(&self, lengths: &[&str], apart: u64) -> Result<Vec<Fragment>, String> {
         let mut at = self.queued;
         lengths
             .iter()
-            .map(|word| {
+            .zip([0, apart].into_iter().cycle())
+            .map(|(word, apart)| {
                 let len: u32 = word.parse().map_err(|_| format!("{word} is no length"))?;
                 let piece = Fragment {
-                    bus: ix_net::testing::APP_BUS + at % 65_536,
+                    bus: ix_net::testing::APP_BUS + at % 65_536 + apart,
                     len,
                 };
                 at += u64::from(len);
