@@ -50,6 +50,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod control;
 mod error;
 
 pub use error::{DeadReason, Error};
