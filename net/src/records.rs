@@ -140,6 +140,12 @@ impl SendRecords {
         next
     }
 
+    /// Records in all.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn capacity(&self) -> u32 {
+        self.records.len() as u32
+    }
+
     /// Records that are free.
     #[cfg(any(test, feature = "testing"))]
     pub fn available(&self) -> u32 {

@@ -76,6 +76,13 @@ impl Wheel {
         self.unlink(timer);
     }
 
+    /// Whether a timer goes off no later than a deadline in nanoseconds says.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn is_armed_by(&self, timer: u32, deadline: u64) -> bool {
+        let latest = tick_at_or_after(deadline).max(self.current + 1);
+        self.entries[timer as usize].tick <= latest && self.next <= latest
+    }
+
     /// When [`Wheel::expired`] has to be called next.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -178,6 +178,10 @@ impl Station for Peer {
         self.next
     }
 
+    fn progress(&self) -> u64 {
+        self.sent + self.received
+    }
+
     fn is_done(&self) -> bool {
         let state = self.sockets.get::<Socket>(self.handle).state();
         self.was_open && matches!(state, State::Closed | State::TimeWait)

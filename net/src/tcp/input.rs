@@ -61,6 +61,9 @@ impl Engine {
         let records = &mut self.send_records;
         connection.acknowledge(records, &mut self.counters, &self.local, ack, cx.now);
         let left = connection.queued();
+        // Backoff is over, or the estimate has shrunk: the deadline may have come nearer.
+        self.rearm_timer(index);
+        let connection = &self.connections[index];
         if left != queued {
             cx.events.push(Event::Sent {
                 cookie: connection.cookie,

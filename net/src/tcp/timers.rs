@@ -62,7 +62,8 @@ impl Engine {
         connection.generation == generation && connection.state > State::Dead
     }
 
-    fn rearm_timer(&mut self, index: u32) {
+    /// Arms the timer for the earliest deadline, if that is earlier than what it is armed for.
+    pub(crate) fn rearm_timer(&mut self, index: u32) {
         let connection = &self.connections[index];
         let deadline = connection
             .ack_deadline

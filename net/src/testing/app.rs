@@ -117,6 +117,15 @@ impl App {
         self.connections.is_empty() && self.dead.values().sum::<u64>() >= self.expected
     }
 
+    /// Grows with each connection opened, failed or ended, and each byte sent, acknowledged or
+    /// received.
+    pub fn progress(&self) -> u64 {
+        let ends = self.connected + self.failed + self.dead.values().sum::<u64>();
+        let bytes = |c: &Connection| c.sent + c.acked + c.received + u64::from(c.has_ended);
+        // What ended has to count for no less than before.
+        ends * (1 << 40) + self.connections.values().map(bytes).sum::<u64>()
+    }
+
     /// Whether it would do something even if nothing came.
     pub fn is_waiting(&self) -> bool {
         self.connections

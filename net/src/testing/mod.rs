@@ -7,6 +7,7 @@
 mod app;
 mod fuzz;
 mod host;
+mod invariants;
 mod link;
 mod monitor;
 mod network;

@@ -16,6 +16,12 @@ pub trait Station {
     fn take_sent(&mut self) -> Option<Vec<u8>>;
     /// When it has to be called next, if nothing comes.
     fn deadline(&self, now: Instant) -> Option<Instant>;
+    /// Says what is wrong inside of it, if anything.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// Grows with everything that brings it nearer to its end.
+    fn progress(&self) -> u64;
     /// Whether it has done all it wanted.
     fn is_done(&self) -> bool;
     /// How it stands, for a failed test's message.
@@ -57,6 +63,18 @@ impl Station for EngineStation {
         engine.next_deadline()
     }
 
+    fn check(&self) -> Result<(), String> {
+        let (out, held) = (self.host.mbufs_out(), self.host.engine.mbufs_held());
+        if out != held {
+            return Err(format!("{out} mbufs are out, {held} of them held"));
+        }
+        self.host.engine.check()
+    }
+
+    fn progress(&self) -> u64 {
+        self.app.progress()
+    }
+
     fn is_done(&self) -> bool {
         self.app.is_idle()
     }
@@ -85,10 +103,15 @@ pub struct Network<A: Station, B: Station> {
     /// Is told each of them as it is sent.
     pub print: Option<fn(&str)>,
     monitor: Monitor,
-    /// What the monitor found first.
+    /// What was found wrong first.
     wrong: Option<String>,
+    /// Frames sent since either station made progress.
+    frames_in_vain: u32,
+    progress: u64,
 }
 
+/// More frames without any progress are a livelock.
+const FRAMES_IN_VAIN: u32 = 3000;
 /// Frames that a trace keeps.
 const TRACE_LEN: usize = 60;
 
@@ -105,6 +128,8 @@ impl<A: Station, B: Station> Network<A, B> {
             print: None,
             monitor: Monitor::default(),
             wrong: None,
+            frames_in_vain: 0,
+            progress: 0,
         }
     }
 
@@ -169,9 +194,35 @@ impl<A: Station, B: Station> Network<A, B> {
             let fate = self.back.send(self.now, frame);
             self.note("<", fate, &text);
         }
+        self.check_step();
+    }
+
+    /// What must hold at every step.
+    fn check_step(&mut self) {
+        let progress = self.first.progress() + self.second.progress();
+        if progress != self.progress {
+            self.progress = progress;
+            self.frames_in_vain = 0;
+        }
+        let is_lively = match self.frames_in_vain {
+            0..FRAMES_IN_VAIN => Ok(()),
+            frames => Err(format!("{frames} frames in a row brought nothing")),
+        };
+        let first = self
+            .first
+            .check()
+            .map_err(|wrong| format!("first: {wrong}"));
+        let second = self
+            .second
+            .check()
+            .map_err(|wrong| format!("second: {wrong}"));
+        if let Err(wrong) = is_lively.and(first).and(second) {
+            self.wrong.get_or_insert(wrong);
+        }
     }
 
     fn watch(&mut self, from: usize, frame: &[u8]) {
+        self.frames_in_vain += 1;
         if let Err(wrong) = self.monitor.watch(from, frame) {
             self.wrong.get_or_insert(wrong);
         }
