@@ -75,9 +75,9 @@ impl Connection {
         }
     }
 
-    /// Loss was found: sets `ssthresh` (RFC 5681 3.2, RFC 9438 4.6, RFC 8257 3.5).
-    pub(crate) fn reduce_for_loss(&mut self) {
-        let flight = self.in_flight();
+    /// Loss was found while `flight` bytes were under way: sets `ssthresh` (RFC 5681 3.2, RFC 9438
+    /// 4.6, RFC 8257 3.5).
+    pub(crate) fn reduce_for_loss(&mut self, flight: u32) {
         let ssthresh = match self.control {
             Control::Cubic(mut cubic) => {
                 let ssthresh = cubic.reduce(self.cwnd, flight);
@@ -97,7 +97,7 @@ impl Connection {
                 let ssthresh = dctcp.reduce(self.cwnd);
                 self.ssthresh = ssthresh.max(2 * u32::from(self.mss));
             }
-            _ => self.reduce_for_loss(),
+            _ => self.reduce_for_loss(self.in_flight()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! TCP (RFC 9293). In the order of a segment's way: `fast` predicts the common case; `input` finds
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
-//! `recovery`, `scoreboard`, `rack`, `ecn` and `close` are its parts; `output` and
+//! `recovery`, `scoreboard`, `rack`, `probe`, `ecn` and `close` are its parts; `output` and
 //! `header` make segments of what `gather` brings together; `timers` acts on silence;
 //! `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
 
@@ -20,6 +20,7 @@ mod header;
 mod input;
 mod options;
 mod output;
+mod probe;
 mod rack;
 mod receive;
 mod recovery;

@@ -1,4 +1,4 @@
-//! RACK-TLP (RFC 8985): loss found by time, and a probe for a lost tail. Only with SACK.
+//! RACK (RFC 8985): loss found by time. Only with SACK; `probe` does the rest of that standard.
 //!
 //! A record is lost when one that was sent later has been delivered, and a reordering window has
 //! passed since. Unlike counting duplicates this also finds lost retransmissions and short tails.
@@ -7,18 +7,13 @@
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::records::{NONE, SendFlags, SendRecord};
+use crate::records::{SendFlags, SendRecord};
 use crate::seq::Seq;
-use crate::tcp::connection::{Connection, Flags, Recovery, Slow, State};
+use crate::tcp::connection::{Connection, Flags, Recovery};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
 use ix_hal::{Instant, Transmit};
 
-/// What a peer may add to the round trip of a single segment by delaying its acknowledgement, in
-/// units of 1.024 us (RFC 8985 7.2; stock peers use 40 ms).
-const MAX_ACK_DELAY: u32 = 50_000;
-/// Least time before a probe, in the same units: two ticks of the wheel.
-const MIN_PROBE_TIMEOUT: u32 = 32;
 /// Segments sacked that end the patience with reordering (RFC 8985 6.2.1).
 const DUP_THRESH: u32 = 3;
 /// Recoveries without a duplicate report after which the window shrinks back (RFC 8985 6.2.1).
@@ -80,17 +75,7 @@ impl Engine {
         }
     }
 
-    /// After new data was sent: a probe is due if nothing is heard (RFC 8985 7.2).
-    #[inline]
-    pub(crate) fn schedule_probe(&mut self, now: Instant, index: u32) {
-        let connection = &self.connections[index];
-        let deadline = now.0 + connection.probe_timeout();
-        if deadline < connection.rack_deadline && connection.may_probe() {
-            self.arm_rack(index, deadline);
-        }
-    }
-
-    fn arm_rack(&mut self, index: u32, deadline: u64) {
+    pub(crate) fn arm_rack(&mut self, index: u32, deadline: u64) {
         let connection = &mut self.connections[index];
         connection.rack_deadline = deadline;
         if deadline < connection.timer_at {
@@ -113,74 +98,7 @@ impl Engine {
             self.mark_dirty(index);
             return;
         }
-        if !connection.may_probe() || connection.in_flight() == 0 {
-            return;
-        }
-        // Every acknowledgement and every segment sent starts the time anew.
-        let quiet_since = connection.heard_at.max(connection.sent_at);
-        let due = quiet_since + connection.probe_timeout();
-        if due > cx.now.0 {
-            self.arm_rack(index, due);
-            return;
-        }
-        self.send_tail_probe(cx, index);
-    }
-
-    /// Sends new data, or else the last segment again, to draw an acknowledgement (RFC 8985 7.3).
-    fn send_tail_probe<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
-        let connection = &self.connections[index];
-        let unsent = connection.snd_end - connection.snd_nxt;
-        let window = connection.snd_wnd.saturating_sub(connection.in_flight());
-        let len = unsent.min(u32::from(connection.mss));
-        let has_new = connection.send_cursor != NONE && len <= window;
-        let is_sent = if has_new {
-            self.send_new_data(cx, index, len)
-        } else {
-            let last = self.last_sent_record(index);
-            last != NONE && self.retransmit_probe(cx, index, last)
-        };
-        if !is_sent {
-            return;
-        }
-        self.counters.tcp_loss_probes += 1;
-        let connection = &mut self.connections[index];
-        connection.flags.insert(Flags::PROBED);
-        // The answer needs a closer look.
-        connection.slow.insert(Slow::RECOVERY);
-        connection.flags.set(Flags::PROBE_REPEATS, !has_new);
-        connection.tlp_end = connection.snd_nxt;
-        self.arm_rto(cx.now, index);
-    }
-
-    /// The sent record with the highest sequence number.
-    fn last_sent_record(&self, index: u32) -> u32 {
-        let connection = &self.connections[index];
-        let mut last = NONE;
-        let mut at = connection.send_head;
-        while at != connection.send_cursor {
-            last = at;
-            at = self.send_records.get(at).next;
-        }
-        last
-    }
-
-    /// What an acknowledgement says about a probe: if it repeated a segment and no duplicate is
-    /// reported, the probe has repaired a loss, to which congestion control must react (RFC 8985
-    /// 7.4).
-    pub(crate) fn rack_check_probe(&mut self, index: u32, ack: Seq, has_duplicate: bool) {
-        let connection = &mut self.connections[index];
-        if !connection.flags.contains(Flags::PROBED) || ack.lt(connection.tlp_end) {
-            return;
-        }
-        let repaired = connection.flags.contains(Flags::PROBE_REPEATS) && !has_duplicate;
-        connection
-            .flags
-            .remove(Flags::PROBED | Flags::PROBE_REPEATS);
-        if repaired && connection.recovery == Recovery::Open {
-            connection.reduce_for_loss();
-            connection.cwnd = connection.cwnd.min(connection.ssthresh);
-            self.counters.tcp_loss_probe_recoveries += 1;
-        }
+        self.probe_timeout(cx, index);
     }
 }
 
@@ -243,24 +161,5 @@ impl Connection {
         if self.reo_wnd_persist == 0 {
             self.reo_wnd_mult = 1;
         }
-    }
-
-    /// Whether a tail probe makes sense now.
-    fn may_probe(&self) -> bool {
-        self.recovery == Recovery::Open
-            && self.sacked_bytes == 0
-            && self.srtt8 != 0
-            && self.state >= State::Established
-            && self.flags & (Flags::SACK | Flags::PROBED) == Flags::SACK
-            && !self.slow.contains(Slow::PERSIST)
-    }
-
-    /// Time after which to probe, in nanoseconds (RFC 8985 7.2).
-    fn probe_timeout(&self) -> u64 {
-        let mut timeout = (self.srtt8 >> 2).max(MIN_PROBE_TIMEOUT);
-        if self.in_flight() <= u32::from(self.mss) {
-            timeout += MAX_ACK_DELAY;
-        }
-        (u64::from(timeout) << 10).min(self.rto)
     }
 }

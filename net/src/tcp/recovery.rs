@@ -55,9 +55,10 @@ impl Engine {
         }
         self.leave_recovery_if_over(index, ack);
         if has_sack {
-            self.rack_check_probe(index, ack, has_duplicate);
+            self.check_probe(index, ack, acked != 0, has_duplicate);
             self.rack_detect_loss(cx.now, index);
             self.recover_if_lost(index);
+            self.schedule_probe(cx.now, index);
         } else {
             self.look_for_loss(index, ack, acked != 0);
         }
@@ -103,7 +104,7 @@ impl Engine {
         let connection = &mut self.connections[index];
         // An echoed mark may have made it smaller in this window already (RFC 3168 6.1.2).
         if !connection.is_reduced_for_ecn() {
-            connection.reduce_for_loss();
+            connection.reduce_for_loss(connection.in_flight());
         }
         connection.cwnd = connection.ssthresh;
         connection.cwnd_credit = 0;
@@ -205,6 +206,7 @@ impl Engine {
         }
         self.mark_retransmitted(index, first, at, micros(cx.now));
         self.connections[index].lost_bytes -= bytes;
+        self.connections[index].sent_at = cx.now.0;
         self.counters.tcp_retransmits += 1;
         if self.connections[index].recovery == Recovery::Fast {
             self.counters.tcp_fast_retransmits += 1;
@@ -212,6 +214,7 @@ impl Engine {
         if self.connections[index].rto_deadline == NEVER {
             self.arm_rto(cx.now, index);
         }
+        self.schedule_probe(cx.now, index);
         Some(at)
     }
 

@@ -134,7 +134,7 @@ impl Engine {
         self.counters.tcp_timeouts += 1;
         let connection = &mut self.connections[index];
         if is_first && connection.recovery != Recovery::Timeout {
-            connection.reduce_for_loss();
+            connection.reduce_for_loss(connection.in_flight());
         }
         connection.cwnd = u32::from(connection.mss);
         connection.cwnd_credit = 0;

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use ix_net::testing::{App, Host};
-use ix82599::wire::{Impairment, MAX_FRAME_BYTES, Wire as _};
+use ix82599::wire::{MAX_FRAME_BYTES, Wire as _};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
-use super::{Tally, Wire};
+use super::{Path, Tally, Wire};
 
 /// Linux's address.
 pub const LINUX: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -19,6 +19,8 @@ pub const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 const BATCH: usize = 64;
 /// How long it sleeps at most.
 const NAP: Duration = Duration::from_millis(1);
+/// Bytes of application memory.
+const APP_BYTES: usize = 1 << 18;
 
 /// What runs on top of the engine.
 pub trait Application {
@@ -47,16 +49,21 @@ pub struct Station {
 }
 
 impl Station {
-    /// An engine with `app_bytes` of application memory, on a wire that does `impairment` to frames.
-    pub fn new(impairment: Impairment, app_bytes: usize) -> Self {
+    /// An engine of the default configuration at the other end of `path`.
+    pub fn new(path: Path) -> Self {
+        Self::with_config(path, ix_net::Config::default())
+    }
+
+    /// The same with another configuration; address and secret are the station's.
+    pub fn with_config(path: Path, config: ix_net::Config) -> Self {
         let config = ix_net::Config {
             ipv4: ENGINE,
             secret: *b"not so secret...",
-            ..ix_net::Config::default()
+            ..config
         };
         Self {
-            host: Host::new(config, ix_hal::Instant(1 << 40), app_bytes),
-            wire: Wire::new(LINUX, impairment),
+            host: Host::new(config, ix_hal::Instant(1 << 40), APP_BYTES),
+            wire: Wire::new(LINUX, path),
             from_linux: Tally::default(),
             from_engine: Tally::default(),
             start: Instant::now(),
@@ -133,10 +140,16 @@ impl Station {
         if engine.has_pending_output() || !self.host.queue.events.is_empty() {
             return;
         }
-        let until = engine.next_deadline().map_or(u64::MAX, |at| at.0);
-        let nap = until
-            .saturating_sub(self.host.now.0)
-            .min(NAP.as_nanos() as u64);
+        let elapsed = self.start.elapsed().as_nanos() as u64;
+        let timer = engine
+            .next_deadline()
+            .map_or(u64::MAX, |at| at.0.saturating_sub(1 << 40));
+        let until = self
+            .wire
+            .tap
+            .deadline_ns()
+            .map_or(timer, |at| at.min(timer));
+        let nap = until.saturating_sub(elapsed).min(NAP.as_nanos() as u64);
         let timeout = Timespec {
             tv_sec: 0,
             tv_nsec: nap as i64,

@@ -1,11 +1,14 @@
 //! A network namespace with a TAP in it.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ix_machine::netns::OwnedNetns;
 use ix_machine::{Netns, NetworkConfig};
-use ix82599::wire::{Impaired, Impairment, Tap, TapConfig};
+use ix82599::wire::{Tap, TapConfig};
+
+use super::{Distant, Path};
 
 const TAP: &str = "tap0";
 
@@ -19,18 +22,47 @@ impl LinuxHost {
         let result = self.0.run(work);
         result.unwrap_or_else(|error| panic!("enter the namespace: {error}"))
     }
+
+    /// Sets one of the host's `net.ipv4` parameters.
+    pub fn set(&self, parameter: &str, value: &str) {
+        let file = format!("/proc/sys/net/ipv4/{parameter}");
+        let written = self.inside(|| fs::write(&file, value));
+        written.unwrap_or_else(|error| panic!("write {value} to {file}: {error}"));
+    }
+
+    /// One of its TCP counters, as `nstat` names them without the prefix.
+    pub fn counter(&self, group: &str, name: &str) -> u64 {
+        let file = self.inside(|| {
+            let files = [
+                "/proc/thread-self/net/snmp",
+                "/proc/thread-self/net/netstat",
+            ];
+            files.map(|file| fs::read_to_string(file).expect("Linux counts"))
+        });
+        let mut lines = file
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
+        while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
+            let mut pairs = names.split(' ').zip(values.split(' '));
+            if let Some((_, value)) = pairs.find(|(known, _)| *known == name) {
+                return value.parse().expect("a number");
+            }
+        }
+        panic!("Linux has no counter {group}{name}");
+    }
 }
 
 /// The other end of a Linux host's only interface.
 pub struct Wire {
     namespace: OwnedNetns,
     /// Frames from and to Linux.
-    pub tap: Impaired<Tap>,
+    pub tap: Distant,
 }
 
 impl Wire {
-    /// Makes a Linux host with that address, on a wire that does `impairment` to frames.
-    pub fn new(address: Ipv4Addr, impairment: Impairment) -> Self {
+    /// Makes a Linux host with that address, at the end of `path`.
+    pub fn new(address: Ipv4Addr, path: Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ixpeer{}-{count}", std::process::id());
@@ -50,21 +82,12 @@ impl Wire {
             .unwrap_or_else(|error| panic!("open the TAP: {error}"));
         Self {
             namespace,
-            tap: Impaired::new(tap, impairment),
+            tap: Distant::new(tap, path),
         }
     }
 
     /// The host.
     pub fn linux(&self) -> LinuxHost {
         LinuxHost(self.namespace.netns().clone())
-    }
-}
-
-/// A wire that loses that share of the frames in each direction.
-pub fn lossy(loss: f64) -> Impairment {
-    Impairment {
-        loss,
-        seed: 7,
-        ..Impairment::default()
     }
 }

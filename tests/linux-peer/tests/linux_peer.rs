@@ -3,117 +3,28 @@
 //! `IX_PEER_MIB` says how much the bulk transfers carry in each direction.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ix_abi::{DeadReason, Handle};
 use ix_hal::Fragment;
 use ix_linux_peer::stream::{self, Ends};
-use ix_linux_peer::{Application, ENGINE, LINUX, Station, SynOptions, Wire, lossy, patch};
-use ix_net::testing::{APP_BUS, App, Host, Role, Script};
-use ix_net::{Endpoint, Event, IpAddress};
+use ix_linux_peer::transfer::{
+    LIMIT, LINUX_ENDPOINT, Opens, PORT, bulk_bytes, exchange, goodput, linux_connects, script,
+};
+use ix_linux_peer::{Application, ENGINE, Path, Station, SynOptions};
+use ix_net::Event;
+use ix_net::testing::{APP_BUS, App, Host, Role};
 use socket2::{SockRef, TcpKeepalive};
 
-const PORT: u16 = 7000;
-const APP_BYTES: usize = 1 << 18;
-const LIMIT: Duration = Duration::from_secs(120);
 const MIB: u64 = 1 << 20;
-
-fn bulk_bytes() -> u64 {
-    let mib = std::env::var("IX_PEER_MIB").map_or(64, |text| {
-        text.parse().expect("IX_PEER_MIB is a number of MiB")
-    });
-    mib * MIB
-}
-
-/// Long transfers get more time.
-fn limit(bytes: u64) -> Duration {
-    LIMIT + Duration::from_millis(bytes / 1000)
-}
-
-fn script(send: u64, expect: u64, role: Role) -> Script {
-    Script {
-        send,
-        expect,
-        write: 60_000,
-        lazy: 0,
-        role,
-    }
-}
-
-/// Who opens the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opens {
-    Linux,
-    Engine,
-}
-
-fn linux_connects() -> TcpStream {
-    let address = SocketAddr::from((ENGINE, PORT));
-    let stream = TcpStream::connect_timeout(&address, LIMIT).expect("Linux connects");
-    set_options(&stream);
-    stream
-}
-
-fn set_options(stream: &TcpStream) {
-    stream.set_nodelay(true).expect("set TCP_NODELAY");
-    stream.set_read_timeout(Some(LIMIT)).expect("set a timeout");
-    let result = stream.set_write_timeout(Some(LIMIT));
-    result.expect("set a timeout");
-}
-
-fn linux_listens() -> TcpListener {
-    TcpListener::bind((LINUX, PORT)).expect("Linux listens")
-}
-
-const LINUX_ENDPOINT: Endpoint = Endpoint {
-    address: IpAddress::from_ipv4(LINUX.to_bits()),
-    port: PORT,
-};
-
-/// Exchanges streams over one connection and expects it to end in order; returns how long it took.
-fn exchange(station: &mut Station, opens: Opens, script: &Script, ends: Ends) -> Duration {
-    let (send, expect) = (script.expect, script.send);
-    let mut app = App::new(&mut station.host, script.clone(), 1);
-    app.expect_connections(1);
-    let linux = station.wire.linux();
-    let listener = linux.inside(linux_listens);
-    let start = Instant::now();
-    match opens {
-        Opens::Linux => station.host.engine.listen(PORT),
-        Opens::Engine => app.connect(&mut station.host, LINUX_ENDPOINT, script.clone()),
-    }
-    .expect("open");
-    thread::scope(|scope| {
-        let linux = scope.spawn(move || {
-            let stream = match opens {
-                Opens::Linux => linux.inside(linux_connects),
-                Opens::Engine => listener.accept().expect("Linux accepts").0,
-            };
-            set_options(&stream);
-            stream::exchange(&stream, send, expect, ends);
-        });
-        station.run(&mut app, limit(send + expect), |app, _| app.is_idle());
-        linux.join().expect("Linux's side ends well");
-    });
-    assert_eq!((app.verified, app.failed), (script.expect, 0));
-    let closed = app.dead.get(&(DeadReason::Closed as u16));
-    assert_eq!(closed, Some(&1), "{:?}", app.dead);
-    assert_eq!(station.host.mbufs_out(), 0, "mbufs not returned");
-    start.elapsed()
-}
-
-fn mib_per_second(bytes: u64, time: Duration) -> f64 {
-    bytes as f64 / MIB as f64 / time.as_secs_f64()
-}
 
 #[test]
 #[ignore = "makes a network namespace: cargo xtask test linux-peer"]
 fn the_options_are_negotiated_whoever_opens() {
     for opens in [Opens::Linux, Opens::Engine] {
-        let mut station = Station::new(lossy(0.0), APP_BYTES);
+        let mut station = Station::new(Path::default());
         let script = script(100_000, 100_000, Role::Follows);
         exchange(&mut station, opens, &script, Ends::First);
         let expected = |syn: Option<SynOptions>| {
@@ -141,7 +52,7 @@ fn the_options_are_negotiated_whoever_opens() {
 #[test]
 #[ignore = "makes a network namespace: cargo xtask test linux-peer"]
 fn connections_close_in_each_order() {
-    let mut station = Station::new(lossy(0.0), APP_BYTES);
+    let mut station = Station::new(Path::default());
     for opens in [Opens::Linux, Opens::Engine] {
         for (role, ends) in [
             (Role::Follows, Ends::First),
@@ -163,83 +74,15 @@ fn connections_close_in_each_order() {
 fn bulk_data_arrives_intact_both_ways_at_once() {
     let bytes = bulk_bytes();
     for opens in [Opens::Linux, Opens::Engine] {
-        let mut station = Station::new(lossy(0.0), APP_BYTES);
+        let mut station = Station::new(Path::default());
         let script = script(bytes, bytes, Role::ShutsDown);
         let time = exchange(&mut station, opens, &script, Ends::First);
         println!(
             "{opens:?} opens, {} MiB each way: {:.0} MiB/s each way",
             bytes / MIB,
-            mib_per_second(bytes, time)
+            goodput(bytes, time)
         );
     }
-}
-
-/// Linux to Linux over two TAPs.
-fn linux_to_linux(bytes: u64, loss: f64) -> Duration {
-    let mut near = Wire::new(LINUX, lossy(loss));
-    let mut far = Wire::new(ENGINE, lossy(0.0));
-    let (near_linux, far_linux) = (near.linux(), far.linux());
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| patch([&mut near.tap, &mut far.tap], &stop));
-        let listener = far_linux.inside(|| TcpListener::bind((ENGINE, PORT)));
-        let listener = listener.expect("Linux listens");
-        let start = Instant::now();
-        let receiver = scope.spawn(move || {
-            let (stream, _) = listener.accept().expect("Linux accepts");
-            stream::exchange(&stream, 0, bytes, Ends::Second);
-        });
-        let stream = near_linux.inside(linux_connects);
-        stream::exchange(&stream, bytes, 0, Ends::First);
-        receiver.join().expect("the receiver ends well");
-        let time = start.elapsed();
-        stop.store(true, Ordering::Relaxed);
-        time
-    })
-}
-
-/// Prints goodput in both directions beside that of Linux to Linux.
-fn compare_goodput(bytes: u64, loss: f64) {
-    let linux = mib_per_second(bytes, linux_to_linux(bytes, loss));
-    for (name, to_linux, to_engine) in
-        [("engine to Linux", bytes, 0), ("Linux to engine", 0, bytes)]
-    {
-        let mut station = Station::new(lossy(loss), APP_BYTES);
-        let (role, ends) = match to_linux {
-            0 => (Role::Follows, Ends::First),
-            _ => (Role::ShutsDown, Ends::Second),
-        };
-        let script = script(to_linux, to_engine, role);
-        let time = exchange(&mut station, Opens::Linux, &script, ends);
-        let goodput = mib_per_second(bytes, time);
-        println!(
-            "{name}, {:.0} % loss: {goodput:.1} MiB/s; Linux to Linux {linux:.1} MiB/s; ratio {:.2}",
-            loss * 100.0,
-            goodput / linux
-        );
-        if loss > 0.0 {
-            let receiver = match to_linux {
-                0 => &station.from_engine,
-                _ => &station.from_linux,
-            };
-            assert!(
-                receiver.with_sack > 0,
-                "{name}: no SACK blocks: {receiver:?}"
-            );
-        }
-    }
-}
-
-#[test]
-#[ignore = "makes a network namespace: cargo xtask test linux-peer"]
-fn goodput_without_loss() {
-    compare_goodput(bulk_bytes(), 0.0);
-}
-
-#[test]
-#[ignore = "makes a network namespace: cargo xtask test linux-peer"]
-fn goodput_with_one_percent_loss() {
-    compare_goodput(bulk_bytes() / 4, 0.01);
 }
 
 /// Keeps events for the test to look at, and accepts knocks.
@@ -304,7 +147,7 @@ impl Recorder {
 
 /// A connection from Linux to the engine, and the engine's view of it.
 fn connected() -> (Station, Recorder, TcpStream) {
-    let mut station = Station::new(lossy(0.0), APP_BYTES);
+    let mut station = Station::new(Path::default());
     station.host.engine.listen(PORT).expect("listen");
     let mut app = Recorder {
         gives_back: true,
@@ -341,7 +184,7 @@ fn resets_are_understood_both_ways() {
 #[test]
 #[ignore = "makes a network namespace: cargo xtask test linux-peer"]
 fn closed_ports_refuse_both_ways() {
-    let mut station = Station::new(lossy(0.0), APP_BYTES);
+    let mut station = Station::new(Path::default());
     let mut app = Recorder::default();
     let linux = station.wire.linux();
     let error = thread::scope(|scope| {
