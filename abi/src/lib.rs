@@ -53,10 +53,12 @@
 pub mod control;
 mod error;
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 pub use error::{DeadReason, Error};
 
 /// Version of this contract; the kernel refuses an application image built for another.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
 ///
@@ -291,6 +293,12 @@ pub mod boot {
     pub const ARGUMENTS_BYTES: usize = 7;
     /// Number of elastic threads, at most [`THREADS_MAX`](super::THREADS_MAX).
     pub const THREADS: usize = 8;
+    /// First eight bytes of the own IPv6 address that was configured, as a big-endian number; 0 with
+    /// the next word if none was. Addresses that the engine makes by itself, from a router's
+    /// advertisement or for the link alone, are not here.
+    pub const LOCAL_IPV6_HIGH: usize = 9;
+    /// Its last eight bytes.
+    pub const LOCAL_IPV6_LOW: usize = 10;
     /// First word of the argument text: UTF-8, arguments parted by a zero byte, little-endian words.
     pub const ARGUMENTS: usize = 16;
     /// Most bytes of argument text.
@@ -340,6 +348,27 @@ pub const fn ipv4_to_words(address: u32) -> (u64, u64) {
     (0, 0xffff_0000_0000 | address as u64)
 }
 
+/// The two words of an address.
+#[inline]
+pub const fn address_to_words(address: IpAddr) -> (u64, u64) {
+    match address {
+        IpAddr::V4(address) => ipv4_to_words(address.to_bits()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            ((bits >> 64) as u64, bits as u64)
+        }
+    }
+}
+
+/// The address in the two words of a call or an event.
+#[inline]
+pub const fn address_from_words(first: u64, last: u64) -> IpAddr {
+    match ipv4_from_words(first, last) {
+        Some(bits) => IpAddr::V4(Ipv4Addr::from_bits(bits)),
+        None => IpAddr::V6(Ipv6Addr::from_bits((first as u128) << 64 | last as u128)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,5 +390,14 @@ mod tests {
         assert_eq!(ipv4_from_words(first, last), Some(0x0a00_0002));
         assert_eq!(ipv4_from_words(1, last), None);
         assert_eq!(ipv4_from_words(0, 0x0a00_0002), None);
+    }
+
+    #[test]
+    fn addresses_of_both_families_survive_a_round_trip() {
+        for text in ["10.0.0.2", "::", "fd00:9::2", "fe80::1"] {
+            let address: IpAddr = text.parse().unwrap();
+            let (first, last) = address_to_words(address);
+            assert_eq!(address_from_words(first, last), address);
+        }
     }
 }

@@ -31,8 +31,20 @@ pub const HEAPS: u64 = 0x40_0000_0000;
 /// First address that is never mapped.
 pub const END: u64 = 0x100_0000_0000;
 
-/// log2 of the size of an mbuf: room for a frame of the Ethernet MTU.
-pub const MBUF_SHIFT: u32 = 11;
+/// log2 of the size of an mbuf: room for a frame of that MTU, with Ethernet header, VLAN tag and FCS,
+/// in one piece.
+pub const fn mbuf_shift(mtu: u16) -> u32 {
+    const OVERHEAD: u32 = 14 + 4 + 4;
+    let shift = (mtu as u32 + OVERHEAD).next_power_of_two().ilog2();
+    if shift < MBUF_SHIFT_LEAST {
+        MBUF_SHIFT_LEAST
+    } else {
+        shift
+    }
+}
+
+/// 2 KiB: what the Ethernet MTU takes.
+const MBUF_SHIFT_LEAST: u32 = 11;
 
 const THREADS: u64 = THREADS_MAX as u64;
 const _: () = assert!(area::BYTES as u64 <= AREA_STRIDE && MemoryPlan::MBUFS_MOST <= MBUFS_STRIDE);
@@ -88,12 +100,15 @@ impl MemoryPlan {
     const RESERVE: u64 = 24 << 20;
     /// What each thread has beside its shares: rings, thread area, and the stacks of both rings.
     const THREAD_RESERVE: u64 = 8 << 20;
-    /// The mbufs that a thread needs at least: its receive ring takes half of them.
-    const MBUFS_LEAST: u64 = 8 << 20;
+    /// The mbufs that a thread needs at least, in bytes: 4096 small ones, or 1024 large ones.
+    const fn mbufs_least(mbuf_shift: u32) -> u64 {
+        let (small, large) = (8 << 20, 1024 << mbuf_shift);
+        if large > small { large } else { small }
+    }
 
-    /// The plan for that much free memory and that many threads, or `None` if it is too little to
-    /// run them at all.
-    pub fn of(available: u64, threads: usize) -> Option<Self> {
+    /// The plan for that much free memory, that many threads and mbufs of that size, or `None` if it
+    /// is too little to run them at all.
+    pub fn of(available: u64, threads: usize, mbuf_shift: u32) -> Option<Self> {
         let usable = available.checked_sub(Self::RESERVE)?;
         let usable = usable.checked_div(threads as u64)?;
         let usable = usable.checked_sub(Self::THREAD_RESERVE)?;
@@ -103,12 +118,13 @@ impl MemoryPlan {
             mbufs: part(4, Self::MBUFS_MOST),
             heap: part(7, Self::HEAP_MOST),
         };
-        (plan.mbufs >= Self::MBUFS_LEAST).then_some(plan)
+        (plan.mbufs >= Self::mbufs_least(mbuf_shift)).then_some(plan)
     }
 
-    /// Free memory that is enough for that many threads.
-    pub fn least(threads: usize) -> u64 {
-        Self::RESERVE + threads as u64 * (Self::THREAD_RESERVE + 4 * Self::MBUFS_LEAST)
+    /// Free memory that is enough for that many threads with mbufs of that size.
+    pub fn least(threads: usize, mbuf_shift: u32) -> u64 {
+        let thread = Self::THREAD_RESERVE + 4 * Self::mbufs_least(mbuf_shift);
+        Self::RESERVE + threads as u64 * thread
     }
 }
 
@@ -116,24 +132,37 @@ impl MemoryPlan {
 mod tests {
     use super::*;
 
+    fn check_plan(available: u64, threads: usize, mbuf_shift: u32) -> u64 {
+        let Some(plan) = MemoryPlan::of(available, threads, mbuf_shift) else {
+            assert!(available < MemoryPlan::least(threads, mbuf_shift));
+            return 0;
+        };
+        let sum = plan.kernel_heap + plan.mbufs + plan.heap;
+        let taken = threads as u64 * (sum + MemoryPlan::THREAD_RESERVE);
+        assert!(taken + MemoryPlan::RESERVE <= available);
+        assert_eq!((plan.kernel_heap | plan.mbufs | plan.heap) % LARGE_PAGE, 0);
+        sum
+    }
+
     #[test]
     fn the_plan_fits_and_scales() {
-        for threads in [1, 2, 4, 64] {
+        for (threads, mbuf_shift) in [(1, 11), (2, 11), (4, 14), (64, 11), (64, 14)] {
             let mut last = 0;
             for mib in (64..16384).step_by(62) {
-                let Some(plan) = MemoryPlan::of(mib << 20, threads) else {
-                    assert!(mib << 20 < MemoryPlan::least(threads));
-                    continue;
-                };
-                let sum = plan.kernel_heap + plan.mbufs + plan.heap;
-                let taken = threads as u64 * (sum + MemoryPlan::THREAD_RESERVE);
-                assert!(taken + MemoryPlan::RESERVE <= mib << 20);
+                let sum = check_plan(mib << 20, threads, mbuf_shift);
                 assert!(sum >= last);
-                assert_eq!((plan.kernel_heap | plan.mbufs | plan.heap) % LARGE_PAGE, 0);
                 last = sum;
             }
-            assert_eq!(MemoryPlan::of(0, threads), None);
-            assert!(MemoryPlan::of(MemoryPlan::least(threads), threads).is_some());
+            assert_eq!(MemoryPlan::of(0, threads, mbuf_shift), None);
+            let least = MemoryPlan::least(threads, mbuf_shift);
+            assert!(MemoryPlan::of(least, threads, mbuf_shift).is_some());
+        }
+    }
+
+    #[test]
+    fn an_mbuf_holds_a_frame_with_all_that_is_around_it() {
+        for (mtu, shift) in [(576, 11), (1500, 11), (2026, 11), (2027, 12), (9000, 14)] {
+            assert_eq!(mbuf_shift(mtu), shift, "MTU {mtu}");
         }
     }
 
@@ -149,10 +178,10 @@ mod tests {
 
     #[test]
     fn a_small_machine_gets_a_useful_share() {
-        let plan = MemoryPlan::of(240 << 20, 1).unwrap();
+        let plan = MemoryPlan::of(240 << 20, 1, 11).unwrap();
         assert!(plan.kernel_heap >= 24 << 20);
-        assert!(plan.mbufs >> MBUF_SHIFT >= 16_384);
-        let plan = MemoryPlan::of(240 << 20, 2).unwrap();
-        assert!(plan.mbufs >> MBUF_SHIFT >= 8192);
+        assert!(plan.mbufs >> 11 >= 16_384);
+        let plan = MemoryPlan::of(240 << 20, 2, 11).unwrap();
+        assert!(plan.mbufs >> 11 >= 8192);
     }
 }

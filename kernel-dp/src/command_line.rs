@@ -3,8 +3,11 @@
 //! Unknown keys, repeated keys and values out of range are refused: a dataplane that silently runs
 //! with another configuration than the one asked for is worse than one that does not start.
 
+use core::net::Ipv6Addr;
+
 use ix_abi::boot::ARGUMENTS_MAX;
-use ix_net::CongestionControl;
+use ix_net::{CongestionControl, Ipv6Config};
+use ixgbe::VlanTag;
 use log::LevelFilter;
 use thiserror::Error;
 
@@ -15,6 +18,14 @@ pub struct Options<'a> {
     pub address: Option<([u8; 4], u8)>,
     /// `gw=10.9.0.1`: next hop for destinations outside of the prefix.
     pub gateway: Option<[u8; 4]>,
+    /// `ip6=fd00:9::2/64`: own IPv6 address and prefix length.
+    pub address6: Option<(Ipv6Addr, u8)>,
+    /// `gateway6=fd00:9::1`: next hop for IPv6 destinations outside of the prefix.
+    pub gateway6: Option<Ipv6Addr>,
+    /// `ra=on`: take IPv6 addresses and routers from router advertisements.
+    pub router_advertisements: bool,
+    /// `vlan=100` or `vlan=100:5`: VLAN of all frames, and the priority of those sent.
+    pub vlan: Option<VlanTag>,
     /// `mtu=1500`: largest IP packet in bytes.
     pub mtu: u16,
     /// `log=warn`: least important messages that are printed; `off` to `trace`.
@@ -74,18 +85,33 @@ pub enum CommandLineError<'a> {
     /// Arguments that do not fit into the boot block.
     #[error("the application's arguments take {0} bytes, the limit is {ARGUMENTS_MAX}")]
     Arguments(usize),
+    /// An MTU that IPv6 cannot be spoken with.
+    #[error("`mtu={0}` on the command line: IPv6 needs 1280 bytes; leave ip6, gateway6 and ra out")]
+    MtuWithoutIpv6(u16),
+    /// A gateway of a family that is off.
+    #[error("`gateway6` on the command line without `ip6` or `ra=on`")]
+    GatewayWithoutAddress,
     /// A NIC without an address.
     #[error("no ip=ADDRESS/PREFIX on the command line; only nic=none goes without")]
     NoAddress,
 }
 
-const KEYS: &str = "ip gw mtu log batch poll spin_us nic rto_min_us congestion";
+/// What IPv6 asks of a link (RFC 8200 5).
+const IPV6_MIN_MTU: u16 = 1280;
+const MAX_MTU: u16 = 9000;
+const ON_OR_OFF: &str = "on or off";
+const KEYS: &str =
+    "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us nic rto_min_us congestion";
 
 impl Default for Options<'_> {
     fn default() -> Self {
         Self {
             address: None,
             gateway: None,
+            address6: None,
+            gateway6: None,
+            router_advertisements: false,
+            vlan: None,
             mtu: 1500,
             log: LevelFilter::Info,
             batch: 64,
@@ -121,6 +147,7 @@ impl<'a> Options<'a> {
         if options.address.is_none() && options.nic != NicChoice::None {
             return Err(CommandLineError::NoAddress);
         }
+        options.check_ipv6()?;
         let bytes = options
             .arguments()
             .map(|word| word.len() + 1)
@@ -129,6 +156,30 @@ impl<'a> Options<'a> {
             return Err(CommandLineError::Arguments(bytes));
         }
         Ok(options)
+    }
+
+    /// IPv6 of the engine, which is on with an address, or with router advertisements to get one
+    /// from.
+    pub fn ipv6(&self) -> Option<Ipv6Config> {
+        if self.address6.is_none() && !self.router_advertisements {
+            return None;
+        }
+        let default = Ipv6Config::default();
+        Some(Ipv6Config {
+            address: self.address6.map(|(address, _)| address),
+            prefix: self.address6.map_or(default.prefix, |(_, prefix)| prefix),
+            gateway: self.gateway6,
+            router_advertisements: self.router_advertisements,
+            ..default
+        })
+    }
+
+    fn check_ipv6(&self) -> Result<(), CommandLineError<'a>> {
+        match self.ipv6() {
+            Some(_) if self.mtu < IPV6_MIN_MTU => Err(CommandLineError::MtuWithoutIpv6(self.mtu)),
+            None if self.gateway6.is_some() => Err(CommandLineError::GatewayWithoutAddress),
+            _ => Ok(()),
+        }
     }
 
     /// The application's arguments one by one.
@@ -148,9 +199,23 @@ impl<'a> Options<'a> {
                 let gateway = ipv4(value).ok_or_else(expected("an address like 10.9.0.1"))?;
                 self.gateway = Some(gateway);
             }
+            "ip6" => {
+                let address = ipv6_and_prefix(value);
+                let address = address.ok_or_else(expected("an address like fd00:9::2/64"))?;
+                self.address6 = Some(address);
+            }
+            "gateway6" => {
+                let gateway = ipv6(value).ok_or_else(expected("an address like fd00:9::1"))?;
+                self.gateway6 = Some(gateway);
+            }
+            "ra" => self.router_advertisements = switch(value).ok_or_else(expected(ON_OR_OFF))?,
+            "vlan" => {
+                let range = expected("a VLAN of 1 to 4094, perhaps with `:` and priority 0 to 7");
+                self.vlan = Some(vlan(value).ok_or_else(range)?);
+            }
             "mtu" => {
-                self.mtu =
-                    number(value, 576, 1500).ok_or_else(expected("576 to 1500 bytes"))? as u16;
+                let range = expected("576 to 9000 bytes");
+                self.mtu = number(value, 576, u32::from(MAX_MTU)).ok_or_else(range)? as u16;
             }
             "log" => {
                 let levels = "off, error, warn, info, debug or trace";
@@ -159,7 +224,12 @@ impl<'a> Options<'a> {
             "batch" => {
                 self.batch = number(value, 1, 64).ok_or_else(expected("1 to 64 frames"))? as u8;
             }
-            "poll" => self.poll = poll(value).ok_or_else(expected("on or off"))?,
+            "poll" => {
+                self.poll = match switch(value).ok_or_else(expected(ON_OR_OFF))? {
+                    true => Poll::Always,
+                    false => Poll::Adaptive,
+                }
+            }
             "spin_us" => {
                 let most = expected("0 to 1000000 us");
                 self.spin_us = number(value, 0, 1_000_000).ok_or_else(most)?;
@@ -192,12 +262,17 @@ fn split_arguments(line: &str) -> (&str, &str) {
     (line, "")
 }
 
-fn poll(value: &str) -> Option<Poll> {
+fn switch(value: &str) -> Option<bool> {
     match value {
-        "on" => Some(Poll::Always),
-        "off" => Some(Poll::Adaptive),
+        "on" => Some(true),
+        "off" => Some(false),
         _ => None,
     }
+}
+
+fn vlan(value: &str) -> Option<VlanTag> {
+    let (id, priority) = value.split_once(':').unwrap_or((value, "0"));
+    VlanTag::new(number(id, 1, 4094)? as u16, number(priority, 0, 7)? as u8)
 }
 
 fn nic(value: &str) -> Option<NicChoice> {
@@ -234,6 +309,20 @@ fn address_and_prefix(value: &str) -> Option<([u8; 4], u8)> {
     Some((ipv4(address)?, number(prefix, 1, 32)? as u8))
 }
 
+fn ipv6(value: &str) -> Option<Ipv6Addr> {
+    let address: Ipv6Addr = value.parse().ok()?;
+    let usable = !(address.is_unspecified()
+        || address.is_multicast()
+        || address.is_loopback()
+        || address.to_ipv4_mapped().is_some());
+    usable.then_some(address)
+}
+
+fn ipv6_and_prefix(value: &str) -> Option<(Ipv6Addr, u8)> {
+    let (address, prefix) = value.split_once('/')?;
+    Some((ipv6(address)?, number(prefix, 1, 128)? as u8))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,11 +333,21 @@ mod tests {
 
     #[test]
     fn a_full_line_sets_everything() {
-        let line = b"ip=10.9.0.2/24 gw=10.9.0.1 mtu=1400 log=debug batch=32 poll=on spin_us=7 \
+        let line = b"ip=10.9.0.2/24 gw=10.9.0.1 ip6=fd00:9::2/48 gateway6=fe80::1 ra=on \
+            vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 \
             nic=82599 rto_min_us=500 congestion=cubic -- --port 7 --x";
         let options = Options::parse(line).unwrap();
         assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
         assert_eq!(options.gateway, Some([10, 9, 0, 1]));
+        let expected = Ipv6Config {
+            address: Some("fd00:9::2".parse().unwrap()),
+            prefix: 48,
+            gateway: Some("fe80::1".parse().unwrap()),
+            router_advertisements: true,
+            ..Ipv6Config::default()
+        };
+        assert_eq!(options.ipv6(), Some(expected));
+        assert_eq!(options.vlan, VlanTag::new(100, 5));
         assert_eq!((options.mtu, options.batch, options.spin_us), (1400, 32, 7));
         assert_eq!(options.log, LevelFilter::Debug);
         assert_eq!(options.poll, Poll::Always);
@@ -278,7 +377,16 @@ mod tests {
             ("ip=10.9.0.2/33", "expected an address"),
             ("ip=0.0.0.0/8", "expected an address"),
             ("ip=10.9.0.2/24 gw=10.9.0", "`gw=10.9.0`"),
-            ("mtu=9000", "576 to 1500"),
+            ("mtu=9001", "576 to 9000"),
+            ("ip6=fd00:9::2", "fd00:9::2/64"),
+            ("ip6=ff02::1/64", "fd00:9::2/64"),
+            ("ip6=::ffff:10.9.0.2/64", "fd00:9::2/64"),
+            ("ip=10.9.0.2/24 gateway6=fe80::1", "without `ip6`"),
+            ("ip=10.9.0.2/24 ra=on mtu=1279", "IPv6 needs 1280"),
+            ("vlan=0", "1 to 4094"),
+            ("vlan=4095", "1 to 4094"),
+            ("vlan=5:8", "1 to 4094"),
+            ("ra=1", "on or off"),
             ("batch=0", "1 to 64"),
             ("batch=+1", "1 to 64"),
             ("poll=yes", "on or off"),
@@ -315,10 +423,10 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(words in prop::collection::vec("(ip|gw|mtu|--|log|é)=?[0-9./x-]{0,6}", 0..8)) {
+        fn no_text_makes_it_panic(words in prop::collection::vec("(ip6?|gw|mtu|vlan|--|log|é)=?[0-9:./x-]{0,6}", 0..8)) {
             let line: String = words.join(" ");
             if let Ok(options) = Options::parse(line.as_bytes()) {
-                prop_assert!((576..=1500).contains(&options.mtu));
+                prop_assert!((576..=9000).contains(&options.mtu));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ix_abi::area::BOOT;
 use ix_abi::boot::{self, ARGUMENTS, ARGUMENTS_BYTES, ARGUMENTS_MAX};
@@ -37,8 +37,16 @@ impl BootBlock {
     }
 
     /// Own IPv4 address.
-    pub fn local_address(&self) -> Ipv4Addr {
+    pub fn local_ipv4(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.area.load(BOOT + boot::LOCAL_IPV4) as u32)
+    }
+
+    /// Own IPv6 address, if one was configured.
+    pub fn local_ipv6(&self) -> Option<Ipv6Addr> {
+        let high = self.area.load(BOOT + boot::LOCAL_IPV6_HIGH);
+        let low = self.area.load(BOOT + boot::LOCAL_IPV6_LOW);
+        let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+        Some(address).filter(|address| !address.is_unspecified())
     }
 
     /// TSC ticks per second, if known.

@@ -2,7 +2,7 @@
 //! that an event is about.
 
 use alloc::vec::Vec;
-use core::net::{SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use ix_abi::area::NOW_NS;
@@ -94,8 +94,8 @@ impl<T> Context<T> {
 
     /// Opens a connection. `on_connected` follows, or `on_close` with what went wrong; payloads
     /// may be sent at once and go out when it is open.
-    pub fn connect(&mut self, remote: SocketAddrV4, state: T) -> ConnectionId {
-        let index = self.table.connect(remote);
+    pub fn connect(&mut self, remote: impl Into<SocketAddr>, state: T) -> ConnectionId {
+        let index = self.table.connect(remote.into());
         self.opened.push((index, state));
         self.table.id_of(index)
     }

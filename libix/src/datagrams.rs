@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use ix_abi::area::{NOW_NS, UDP_SENT};
-use ix_abi::{CallNumber, Error, ipv4_to_words, udp_entries, udp_ports};
+use ix_abi::{CallNumber, Error, address_to_words, udp_entries, udp_ports};
 
 use crate::area::Area;
 use crate::batch::Batch;
@@ -191,13 +191,7 @@ impl Outgoing {
         if bytes != 0 {
             batch.entries().push(self.payload.address(), bytes);
         }
-        let (high, low) = match self.peer {
-            SocketAddr::V4(peer) => ipv4_to_words(peer.ip().to_bits()),
-            SocketAddr::V6(peer) => {
-                let bits = peer.ip().to_bits();
-                ((bits >> 64) as u64, bits as u64)
-            }
-        };
+        let (high, low) = address_to_words(self.peer.ip());
         let entries = udp_entries(u32::from(bytes != 0), first);
         let ports = udp_ports(self.local_port, self.peer.port());
         batch.call(CallNumber::UdpSend, ports, [entries, high, low]);

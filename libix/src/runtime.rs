@@ -2,10 +2,10 @@
 //! the events.
 
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 
 use ix_abi::area::{NOW_NS, WAKE_NS};
-use ix_abi::{DeadReason, Error, EventKind, event, ipv4_from_words};
+use ix_abi::{DeadReason, Error, EventKind, address_from_words, event};
 
 use crate::area::{Area, Kernel};
 use crate::context::{Connection, Context};
@@ -167,13 +167,8 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     }
 
     fn knocked(&mut self, [first, handle, high, low]: [u64; event::WORDS]) -> Option<()> {
-        let table = &mut self.context.table;
-        let Some(address) = ipv4_from_words(high, low) else {
-            table.refuse(handle);
-            return Some(());
-        };
         let knock = Knock {
-            peer: SocketAddrV4::new(Ipv4Addr::from_bits(address), (first >> 16) as u16),
+            peer: SocketAddr::new(address_from_words(high, low), (first >> 16) as u16),
             local_port: (first >> 32) as u16,
         };
         match self.service.on_knock(&mut self.context, &knock) {
@@ -226,15 +221,9 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     }
 
     fn datagram_arrived(&mut self, [first, address, high, low]: [u64; event::WORDS]) -> Option<()> {
-        let peer = match ipv4_from_words(high, low) {
-            Some(bits) => IpAddr::V4(Ipv4Addr::from_bits(bits)),
-            None => IpAddr::V6(Ipv6Addr::from_bits(
-                u128::from(high) << 64 | u128::from(low),
-            )),
-        };
         let bytes = (first >> 48) as u32;
         let datagram = Datagram {
-            peer: SocketAddr::new(peer, (first >> 16) as u16),
+            peer: SocketAddr::new(address_from_words(high, low), (first >> 16) as u16),
             local_port: (first >> 32) as u16,
             data: self.context.table.datagram_arrived(address, bytes),
         };

@@ -1,6 +1,6 @@
 //! What an application implements ([`Service`]), and the words in which events come to it.
 
-use core::net::{SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 
 use ix_abi::{DeadReason, Error};
 
@@ -107,7 +107,7 @@ pub trait Service: Sized {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knock {
     /// The peer.
-    pub peer: SocketAddrV4,
+    pub peer: SocketAddr,
     /// The port that it asks on.
     pub local_port: u16,
 }

@@ -10,7 +10,7 @@ mod calls;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::SocketAddr;
 
 use ix_abi::Error;
 
@@ -199,7 +199,7 @@ impl Table {
     }
 
     /// Opens a connection.
-    pub fn connect(&mut self, remote: SocketAddrV4) -> u32 {
+    pub fn connect(&mut self, remote: SocketAddr) -> u32 {
         let index = self.occupy();
         self.requests.push_back(Request::Connect(index, remote));
         index

@@ -94,9 +94,26 @@ fn payloads_stay_until_the_datagram_has_left() {
     assert_eq!(sent.len(), 200);
     for (round, pair) in sent.chunks(2).enumerate() {
         assert!(pair[0].payload == [round as u8; 1000] && pair[1].payload.is_empty());
-        assert_eq!(SocketAddr::V4(pair[0].peer), peer());
+        assert_eq!(pair[0].peer, peer());
     }
     assert_eq!(lost(&mut runtime), 0);
+}
+
+#[test]
+fn a_datagram_over_ipv6_is_answered_to_its_sender() {
+    let mut runtime = open();
+    let peer: SocketAddr = "[fd00:9::1]:40000".parse().unwrap();
+    runtime.kernel().peer_address = peer.ip();
+    assert!(runtime.kernel().datagram(PORT, b"question"));
+    runtime.settle();
+    let question = runtime.service().kept.pop().unwrap();
+    assert_eq!(question.peer, peer);
+    runtime
+        .context()
+        .send_datagram(PORT, question.peer, "answer");
+    runtime.settle();
+    let sent = runtime.kernel().sent_datagrams();
+    assert_eq!((sent[0].peer, &*sent[0].payload), (peer, &b"answer"[..]));
 }
 
 #[test]

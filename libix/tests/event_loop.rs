@@ -1,7 +1,7 @@
 //! The event loop against the fake kernel: calls of a round, ownership of memory, ends of
 //! connections. (Named `situation_what follows`.)
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ struct App {
     greeting: Vec<&'static [u8]>,
     held: Vec<Received>,
     bytes: Vec<u8>,
+    knocked: Vec<IpAddr>,
     connected: Vec<ConnectionId>,
     closed: Vec<(ConnectionId, CloseReason)>,
     ends: usize,
@@ -47,6 +48,7 @@ impl App {
             greeting: Vec::new(),
             held: Vec::new(),
             bytes: Vec::new(),
+            knocked: Vec::new(),
             connected: Vec::new(),
             closed: Vec::new(),
             ends: 0,
@@ -67,7 +69,7 @@ impl Service for App {
 
     fn on_knock(&mut self, _: &mut Context<Self::State>, knock: &Knock) -> Option<Self::State> {
         assert_eq!(knock.local_port, 7);
-        assert_eq!(*knock.peer.ip(), Ipv4Addr::new(10, 9, 0, 1));
+        self.knocked.push(knock.peer.ip());
         self.accepts.then(|| Box::new(17))
     }
 
@@ -136,6 +138,18 @@ fn open(habit: Habit) -> (Loop, PeerId, ConnectionId) {
     runtime.settle();
     let id = *runtime.service().connected.last().expect("it is accepted");
     (runtime, peer, id)
+}
+
+#[test]
+fn knock_names_peers_of_both_families() {
+    let mut runtime = start(Habit::Drop);
+    let peers = ["10.9.0.1", "fd00:9::1"].map(|text| text.parse::<IpAddr>().unwrap());
+    for peer in peers {
+        runtime.kernel().peer_address = peer;
+        runtime.kernel().knock(7);
+    }
+    runtime.settle();
+    assert_eq!(runtime.service().knocked, peers);
 }
 
 fn pattern(count: usize) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //! them, and a fault on one.
 
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use libix::{CloseReason, Connection, ConnectionId, Context, Knock, Received, Service, println};
@@ -48,14 +48,14 @@ impl Service for Crowd {
 /// Connections from every thread to an echo server; the thread that is the last to be done ends
 /// the application.
 pub struct Callers {
-    server: SocketAddrV4,
+    server: SocketAddr,
     message: Vec<u8>,
     done: usize,
 }
 
 impl Callers {
     /// Connections to that server, which is to echo that message.
-    pub fn new(server: SocketAddrV4, message: &str) -> Self {
+    pub fn new(server: SocketAddr, message: &str) -> Self {
         Self {
             server,
             message: message.into(),

@@ -19,7 +19,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
-use core::net::SocketAddrV4;
+use core::net::SocketAddr;
 
 use libix::{EXIT_USAGE, println};
 
@@ -65,7 +65,7 @@ fn start(arguments: &[&str]) -> i32 {
         },
         ["call", address, port, message] => match (address.parse(), port.parse()) {
             (Ok(address), Ok(port)) => {
-                libix::run(Callers::new(SocketAddrV4::new(address, port), message))
+                libix::run(Callers::new(SocketAddr::new(address, port), message))
             }
             _ => usage(),
         },

@@ -2,7 +2,7 @@
 //! server that is not up yet is tried again for a while.
 
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use libix::{CloseReason, Connection, ConnectionId, Context, Error, Received, Service, println};
@@ -14,13 +14,13 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const ATTEMPTS: u32 = 100;
 
 /// Talks to the server at that address; returns the exit code.
-pub fn run(address: Ipv4Addr, port: u16, message: &str) -> i32 {
-    libix::run(Talk::new(SocketAddrV4::new(address, port), message))
+pub fn run(address: IpAddr, port: u16, message: &str) -> i32 {
+    libix::run(Talk::new(SocketAddr::new(address, port), message))
 }
 
 /// The service.
 pub struct Talk {
-    server: SocketAddrV4,
+    server: SocketAddr,
     message: Vec<u8>,
     echoed: Vec<u8>,
     attempts: u32,
@@ -28,7 +28,7 @@ pub struct Talk {
 
 impl Talk {
     /// Talks to that server.
-    pub fn new(server: SocketAddrV4, message: &str) -> Self {
+    pub fn new(server: SocketAddr, message: &str) -> Self {
         Self {
             server,
             message: message.as_bytes().to_vec(),

@@ -1,6 +1,6 @@
 //! The services among the probes, against a kernel in the same process.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use libix::fake::FakeKernel;
 use libix::{Error, Runtime};
@@ -9,7 +9,7 @@ use crate::crowd::Crowd;
 use crate::half_close::HalfClose;
 use crate::talk::Talk;
 
-const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 7);
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)), 7);
 
 /// A talk whose connection is open and whose message has arrived.
 fn talk() -> Runtime<Talk, FakeKernel> {

@@ -10,7 +10,7 @@ use ix_abi::{area, boot};
 use ix_core::UserRange;
 use ix_hal::{MbufGeometry, MbufId, MbufMemory};
 use kernel_dp::LARGE_PAGE;
-use kernel_dp::application::{self, MBUF_SHIFT, MemoryPlan, ThreadPlaces};
+use kernel_dp::application::{self, MemoryPlan, ThreadPlaces};
 use kernel_dp::boot_info::Range;
 use kernel_dp::command_line::Options;
 use kernel_dp::elf::{ElfError, Image, Protection};
@@ -62,11 +62,12 @@ pub enum LoadError {
     Memory(#[from] MemoryError),
 }
 
-/// Loads the boot module, of which there must be one, for that many threads.
+/// Loads the boot module, of which there must be one, for that many threads with mbufs of that size.
 pub fn load(
     memory: &mut Memory,
     plan: &MemoryPlan,
     threads: usize,
+    mbuf_shift: u32,
 ) -> Result<Application, LoadError> {
     let file = only_module(memory)?;
     let image = Image::parse(file)?;
@@ -75,7 +76,7 @@ pub fn load(
     map_whole(memory, application::HEAPS, &heaps, Access::UserData)?;
     let (image_address, loaded) = load_image(memory, &image, file)?;
     let shared = [part(image_address, loaded), part(application::HEAPS, heaps)];
-    let threads = (0..threads).map(|index| load_thread(memory, plan, index, shared));
+    let threads = (0..threads).map(|index| load_thread(memory, plan, index, mbuf_shift, shared));
     Ok(Application {
         entry: image.entry,
         threads: threads.collect::<Result<_, _>>()?,
@@ -87,6 +88,7 @@ fn load_thread(
     memory: &mut Memory,
     plan: &MemoryPlan,
     index: usize,
+    mbuf_shift: u32,
     [image, heaps]: [Part; 2],
 ) -> Result<Thread, MemoryError> {
     let places = ThreadPlaces::of(index);
@@ -97,8 +99,8 @@ fn load_thread(
     let stack = memory.allocate(application::STACK_BYTES, "the application's stack")?;
     map_whole(memory, places.stack, &stack, Access::UserData)?;
     let geometry = MbufGeometry {
-        count: (mbufs.bytes() >> MBUF_SHIFT) as u32,
-        size_shift: MBUF_SHIFT,
+        count: (mbufs.bytes() >> mbuf_shift) as u32,
+        size_shift: mbuf_shift,
         bus: mbufs.bus(),
         user: places.mbufs,
     };
@@ -108,7 +110,10 @@ fn load_thread(
         places,
         area: area.into_words(),
         mbufs: geometry,
-        frames: Frames { words: mbufs.1 },
+        frames: Frames {
+            words: mbufs.1,
+            mbuf_shift,
+        },
         memory: UserMemory {
             parts: [image, heaps, mbufs, part(places.stack, stack)],
         },
@@ -188,6 +193,7 @@ impl Thread {
         set(area::MAGIC_WORD, area::MAGIC);
         set(area::VERSION_WORD, u64::from(ix_abi::VERSION));
         let address = options.address.map_or([0; 4], |(address, _)| address);
+        let address6 = options.address6.map_or(0, |(address, _)| address.to_bits());
         let heap = application::HEAPS + self.index as u64 * plan.heap;
         for (word, value) in [
             (boot::HEAP_BASE, heap),
@@ -198,6 +204,8 @@ impl Thread {
             (boot::TSC_HZ, clock.hz),
             (boot::THREAD, self.index as u64),
             (boot::THREADS, threads as u64),
+            (boot::LOCAL_IPV6_HIGH, (address6 >> 64) as u64),
+            (boot::LOCAL_IPV6_LOW, address6 as u64),
         ] {
             set(area::BOOT + word, value);
         }
@@ -248,26 +256,28 @@ impl UserMemory {
 #[derive(Clone, Copy)]
 pub struct Frames {
     words: &'static [AtomicU64],
+    mbuf_shift: u32,
 }
 
 impl MbufMemory for Frames {
     #[inline]
     fn frame(&self, mbuf: MbufId, len: usize) -> &[u8] {
-        const WORDS: usize = (1 << MBUF_SHIFT) / 8;
-        let first = mbuf.0 as usize * WORDS;
-        let words = &self.words[first..first + WORDS];
+        let bytes = 1 << self.mbuf_shift;
+        let first = (mbuf.0 as usize) << (self.mbuf_shift - 3);
+        let words = &self.words[first..first + bytes / 8];
         // SAFETY: the words are memory of the pool, and the caller owns the buffer: the device has
         // given it back, and user mode cannot write to it, so that it does not change.
-        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), len.min(1 << MBUF_SHIFT)) }
+        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), len.min(bytes)) }
     }
 
     /// Byte by byte, since the places need not be aligned alike.
     fn copy(&mut self, from: (MbufId, usize), to: (MbufId, usize), len: usize) {
-        const BYTES: usize = 1 << MBUF_SHIFT;
+        let bytes = 1usize << self.mbuf_shift;
         let len = len
-            .min(BYTES.saturating_sub(from.1))
-            .min(BYTES.saturating_sub(to.1));
-        let first = |(mbuf, at): (MbufId, usize)| mbuf.0 as usize * BYTES + at;
+            .min(bytes.saturating_sub(from.1))
+            .min(bytes.saturating_sub(to.1));
+        let shift = self.mbuf_shift;
+        let first = |(mbuf, at): (MbufId, usize)| ((mbuf.0 as usize) << shift) + at;
         for index in 0..len {
             let (from, to) = (first(from) + index, first(to) + index);
             let byte = self.words[from / 8].load(Ordering::Relaxed) >> (from % 8 * 8) & 0xff;

@@ -26,17 +26,17 @@ mod traps;
 mod user;
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use ix_core::{ElasticThread, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic};
-use ix_net::{Endpoint, IpAddress, Mailbox, Neighborhood, PortFilter};
+use ix_net::{Endpoint, Mailbox, Neighborhood, PortFilter};
 use ixgbe::{Rss, Steering};
 use kernel_dp::acpi;
-use kernel_dp::application::{MemoryPlan, ThreadPlaces};
+use kernel_dp::application::{self, MemoryPlan, ThreadPlaces};
 use kernel_dp::boot_info::BootInfo;
 use kernel_dp::command_line::{NicChoice, Options, Poll};
 
@@ -101,20 +101,21 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         );
     }
 
-    let plan = or_refuse(plan_memory(memory.available(), threads));
+    let mbuf_shift = application::mbuf_shift(options.mtu);
+    let plan = or_refuse(plan_memory(memory.available(), threads, mbuf_shift));
     heap::move_to(or_refuse(
         memory.allocate_dirty(plan.kernel_heap, KERNEL_HEAP),
     ));
-    let application = or_refuse(load::load(&mut memory, &plan, threads));
+    let loaded = or_refuse(load::load(&mut memory, &plan, threads, mbuf_shift));
     let machine = Machine {
         features,
         clock,
         options: &options,
         plan,
-        entry: application.entry,
+        entry: loaded.entry,
         threads,
     };
-    let parts = application.threads.into_iter();
+    let parts = loaded.threads.into_iter();
     match options.nic {
         NicChoice::None => {
             let parts = parts.map(|part| (part, NullNic::new()));
@@ -123,14 +124,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         NicChoice::Intel82599 => {
             let pools: Vec<_> = parts.clone().map(|part| part.mbufs).collect();
             let apics: Vec<u32> = smp::cpus().map(PerCpu::apic).collect();
-            let nic = nic::open(
-                &mut memory,
-                firmware.ecam,
-                &clock,
-                options.mtu,
-                &pools,
-                &apics,
-            );
+            let nic = nic::open(&mut memory, firmware.ecam, &clock, &options, &pools, &apics);
             let (pairs, rss) = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
             machine.serve(&mut memory, parts.zip(pairs), Some(&rss))
         }
@@ -139,21 +133,26 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
 
 const KERNEL_HEAP: &str = "the kernel's heap";
 
-fn plan_memory(free: u64, threads: usize) -> Result<MemoryPlan, TooLittle> {
-    MemoryPlan::of(free, threads).ok_or(TooLittle { free, threads })
+fn plan_memory(free: u64, threads: usize, mbuf_shift: u32) -> Result<MemoryPlan, TooLittle> {
+    MemoryPlan::of(free, threads, mbuf_shift).ok_or(TooLittle {
+        free,
+        threads,
+        mbuf_shift,
+    })
 }
 
 /// Memory does not suffice.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} MiB free are too little for {threads} CPUs, which need {} MiB: give the machine more \
-     memory or fewer CPUs",
+     memory, fewer CPUs or a smaller MTU",
     free >> 20,
-    MemoryPlan::least(*threads) >> 20
+    MemoryPlan::least(*threads, *mbuf_shift) >> 20
 )]
 struct TooLittle {
     free: u64,
     threads: usize,
+    mbuf_shift: u32,
 }
 
 /// What is known of the machine once it is set up.
@@ -279,6 +278,7 @@ impl Machine<'_> {
             ipv4,
             ipv4_prefix,
             gateway: options.gateway.map(Ipv4Addr::from),
+            ipv6: options.ipv6(),
             mtu: options.mtu,
             secret: shared.secret,
             connections,
@@ -303,11 +303,19 @@ impl Machine<'_> {
     fn port_filter(&self, index: usize, shared: &Shared<'_>) -> Option<PortFilter> {
         let rss = shared.rss.filter(|_| self.threads > 1)?;
         let steering = Steering::new(rss);
-        let comes_here = move |remote: Endpoint, own: IpAddress, port| {
-            let (Some(source), Some(own)) = (remote.address.ipv4(), own.ipv4()) else {
-                return false;
+        let comes_here = move |remote: Endpoint, own: ix_net::IpAddress, port| {
+            let queue = match (remote.address.into(), own.into()) {
+                (IpAddr::V4(source), IpAddr::V4(own)) => {
+                    let (source, own) = (source.to_bits(), own.to_bits());
+                    steering.queue_of_tcp((source, remote.port), (own, port))
+                }
+                (IpAddr::V6(source), IpAddr::V6(own)) => {
+                    let (source, own) = (source.octets(), own.octets());
+                    steering.queue_of_tcp_ipv6((source, remote.port), (own, port))
+                }
+                // The families differ: there is no such segment.
+                _ => return false,
             };
-            let queue = steering.queue_of_tcp((source, remote.port), (own, port));
             usize::from(queue) == index
         };
         Some(PortFilter(Box::leak(Box::new(comes_here))))

@@ -13,6 +13,7 @@ use ix_hal::{
 use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair, Rss};
 use kernel_dp::acpi::Ecam;
 use kernel_dp::boot_info::Range;
+use kernel_dp::command_line::Options;
 use kernel_dp::pci::{self, Address, Bar, ConfigSpace, Msix, PciError};
 use thiserror::Error;
 
@@ -26,8 +27,9 @@ const VENDOR: u16 = 0x8086;
 const DEVICE: u16 = 0x10fb;
 /// BAR 0 of the 82599 (datasheet 9.3.6.1).
 const REGISTERS_BYTES: u64 = 128 << 10;
-/// Descriptors of each ring.
+/// Descriptors of each ring, unless the pool is too small for a receive ring of that length.
 const RING: usize = 2048;
+const RING_LEAST: usize = 64;
 /// Bytes of a descriptor.
 const DESCRIPTOR: usize = 16;
 /// How long the link may take to come up after reset, in microseconds.
@@ -67,7 +69,7 @@ pub fn open(
     memory: &mut Memory,
     ecam: Option<Ecam>,
     clock: &Clock,
-    mtu: u16,
+    options: &Options<'_>,
     pools: &[MbufGeometry],
     apics: &[u32],
 ) -> Result<(Vec<QueuePair<Registers>>, Rss), NicError> {
@@ -93,8 +95,14 @@ pub fn open(
 
     let delay = &mut |micros| clock.wait_micros(micros);
     let mut configuration = Config::new(pools.len() as u32);
-    configuration.mtu = u32::from(mtu);
+    configuration.mtu = u32::from(options.mtu);
+    configuration.vlan = options.vlan;
     let mut nic = Ixgbe::new(registers, configuration, delay)?;
+    if let Some(ipv6) = options.ipv6() {
+        for group in ipv6.multicast_macs(nic.mac()) {
+            nic.join_multicast(group)?;
+        }
+    }
     let mut pairs = Vec::with_capacity(pools.len());
     for (number, &pool) in pools.iter().enumerate() {
         let queue = QueueConfig {
@@ -103,7 +111,8 @@ pub fn open(
             pool,
         };
         let rings = memory.allocate(RINGS_BYTES as u64, "the NIC's rings")?;
-        pairs.push(nic.open(number as u32, queue, queue_memory(rings), delay)?);
+        let rings = queue_memory(rings, rx_descriptors(&pool));
+        pairs.push(nic.open(number as u32, queue, rings, delay)?);
     }
     nic.start(delay)?;
     let link = nic.wait_for_link(LINK_PATIENCE_US, delay)?;
@@ -118,17 +127,23 @@ pub fn open(
 
 const RINGS_BYTES: usize = RING * (2 * DESCRIPTOR + HEADER_ROOM);
 
-fn queue_memory(region: Region) -> QueueMemory {
+/// Descriptors of a receive ring that leaves half of the pool to the frames on their way.
+fn rx_descriptors(pool: &MbufGeometry) -> usize {
+    let half = (pool.count / 2).max(RING_LEAST as u32);
+    RING.min(1 << half.ilog2())
+}
+
+fn queue_memory(region: Region, rx_descriptors: usize) -> QueueMemory {
     let ring = (RING * DESCRIPTOR) as u64;
     let (rx_ring, rest) = region.split(ring);
     let (tx_ring, headers) = rest.split(ring);
-    let ring = |region: Region| {
+    let ring = |region: Region, descriptors: usize| {
         let bus = region.bus();
-        DmaSlice::new(region.into_words(), bus)
+        DmaSlice::new(&region.into_words()[..descriptors * DESCRIPTOR / 8], bus)
     };
     QueueMemory {
-        rx_ring: ring(rx_ring),
-        tx_ring: ring(tx_ring),
+        rx_ring: ring(rx_ring, rx_descriptors),
+        tx_ring: ring(tx_ring, RING),
         headers_bus: headers.bus(),
         headers: headers.into_bytes().as_chunks_mut().0,
     }

@@ -2,12 +2,12 @@
 //! is read once more when it leaves, a round later, and must be what it was.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU8;
 use std::vec::Vec;
 
 use ix_abi::area::UDP_SENT;
-use ix_abi::{Error, EventKind, UDP_SEND_MAX, ipv4_from_words, ipv4_to_words};
+use ix_abi::{Error, EventKind, UDP_SEND_MAX, address_from_words, address_to_words};
 
 use super::connection::{poison, user_memory};
 use super::{FakeKernel, POISON};
@@ -18,7 +18,7 @@ pub struct SentDatagram {
     /// The port that it was sent from.
     pub local_port: u16,
     /// Where it goes.
-    pub peer: SocketAddrV4,
+    pub peer: SocketAddr,
     /// What it says.
     pub payload: Vec<u8>,
 }
@@ -47,7 +47,7 @@ impl FakeKernel {
         let address = buffer.as_ptr() as u64;
         self.udp.held.insert(address, buffer);
         let ports = 40_000 << 16 | u64::from(local_port) << 32;
-        let (high, low) = ipv4_to_words(0x0a09_0001);
+        let (high, low) = address_to_words(self.peer_address);
         let first = EventKind::UdpRecv as u64 | ports | (payload.len() as u64) << 48;
         self.events.push_back([first, address, high, low]);
         true
@@ -97,10 +97,9 @@ impl FakeKernel {
             0 => Vec::new(),
             _ => self.entries(entries >> 32, count)?,
         };
-        let address = ipv4_from_words(high, low).ok_or(Error::Unreachable)?;
         let datagram = SentDatagram {
             local_port,
-            peer: SocketAddrV4::new(Ipv4Addr::from_bits(address), port),
+            peer: SocketAddr::new(address_from_words(high, low), port),
             payload: read(&pieces),
         };
         self.udp.leaving.push((pieces, datagram));

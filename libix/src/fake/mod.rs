@@ -32,11 +32,12 @@ mod connection;
 mod datagrams;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::AtomicU64;
 use std::vec::Vec;
 
 use ix_abi::area::{EVENT_COUNT, EVENTS, NOW_NS, WAKE_NS};
-use ix_abi::{CallNumber, Error, EventKind, event, ipv4_to_words};
+use ix_abi::{CallNumber, Error, EventKind, address_to_words, event};
 
 use crate::area::{Area, Kernel};
 use crate::runtime::Runtime;
@@ -57,6 +58,8 @@ pub struct FakeKernel {
     events: VecDeque<[u64; event::WORDS]>,
     calls: Vec<CallNumber>,
     refused: Vec<(CallNumber, Error)>,
+    /// Address of the peers that knock and send datagrams from now on.
+    pub peer_address: IpAddr,
     /// Most payload in one `recv` event.
     pub segment_bytes: usize,
     /// Most bytes of a connection that the application holds before its peer has to wait.
@@ -109,6 +112,7 @@ impl FakeKernel {
             events: VecDeque::new(),
             calls: Vec::new(),
             refused: Vec::new(),
+            peer_address: Ipv4Addr::new(10, 9, 0, 1).into(),
             segment_bytes: 1460,
             receive_window: 64 << 10,
             send_window: 64 << 10,
@@ -129,7 +133,7 @@ impl FakeKernel {
         let mut connection = FakeConnection::new(id.0);
         if self.listening.contains(&local_port) {
             let port = u64::from(40_000 + id.0 as u16) << 16;
-            let (high, low) = ipv4_to_words(0x0a09_0001);
+            let (high, low) = address_to_words(self.peer_address);
             self.events.push_back([
                 EventKind::Knock as u64 | port | u64::from(local_port) << 32,
                 connection.handle,

@@ -1,9 +1,9 @@
 //! The calls of a round: [`Table::flush`] writes them, [`Table::examine`] reads their results.
 
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::SocketAddr;
 
-use ix_abi::{CallNumber, Error, ipv4_to_words};
+use ix_abi::{CallNumber, Error, address_to_words};
 
 use super::Table;
 use crate::batch::Awaited;
@@ -20,7 +20,7 @@ pub(super) enum Request {
     UdpUnbind(u16),
     Refuse(u64),
     Accept(u32),
-    Connect(u32, SocketAddrV4),
+    Connect(u32, SocketAddr),
 }
 
 /// A result that the application must hear of.
@@ -152,7 +152,7 @@ impl Table {
                 self.batch.awaited_call(CallNumber::Accept, 0, words, index);
             }
             Request::Connect(index, remote) => {
-                let (first, last) = ipv4_to_words(remote.ip().to_bits());
+                let (first, last) = address_to_words(remote.ip());
                 let words = [self.id_of(index).cookie(), first, last];
                 let port = u32::from(remote.port());
                 self.batch
