@@ -216,6 +216,10 @@ pub(crate) fn write_reta<R: Mmio>(registers: &R, reta: &[u8]) {
     }
 }
 
+const TCP_FIN: u32 = 1;
+const TCP_PSH: u32 = 8;
+const TCP_CWR: u32 = 0x80;
+
 /// 4.6.8 down to the queues. DMATXCTL.TE comes with the first queue.
 fn set_up_transmit<R: Mmio>(registers: &R, config: &Config) {
     // The registers in between may change only while the arbiter is off.
@@ -238,6 +242,12 @@ fn set_up_transmit<R: Mmio>(registers: &R, config: &Config) {
     clear(registers, RTTDCS, layers.bits());
     set(registers, RTTDCS, (Rttdcs::BDPM | Rttdcs::BPBFSM).bits());
     clear(registers, RTTDCS, Rttdcs::ARBDIS.bits());
+    // FIN and PSH are for the last segment of a large frame alone. So is CWR for the first (RFC 3168
+    // 6.1.2), while the reset value leaves it in those of the middle as well.
+    let ending = TCP_FIN | TCP_PSH;
+    let first_and_middle = dtxtcpflgl_of(!ending, !(ending | TCP_CWR));
+    registers.write32(DTXTCPFLGL, first_and_middle);
+    registers.write32(DTXTCPFLGH, dtxtcpflgh_of(!TCP_CWR));
 }
 
 /// 4.6.7, last steps: the receive path is stopped in the security block, switched on, and let go.

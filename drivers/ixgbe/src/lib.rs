@@ -49,4 +49,4 @@ pub use link::Link;
 pub use queue_pair::QueuePair;
 pub use rx_ring::{REFILL_BATCH, RxRing};
 pub use statistics::PortStatistics;
-pub use tx_ring::{REPORT_INTERVAL, TxRing};
+pub use tx_ring::{LARGEST_PAYLOAD, REPORT_INTERVAL, TxRing};

@@ -3,7 +3,7 @@
 use crate::config::{QueueConfig, QueueMemory, VlanTag};
 use crate::interrupt::{self, VectorMask};
 use crate::registers::{Delay, Expected, clear, set, wait};
-use crate::{Error, RxRing, TxRing, link};
+use crate::{Error, LARGEST_PAYLOAD, RxRing, TxRing, link};
 use core::sync::atomic::{Ordering, fence};
 use ix_hal::{
     DmaSlice, HEADER_ROOM, MbufPool, Mmio, Nic, NicStatistics, RxFrame, Transmit, TxFrame,
@@ -120,6 +120,11 @@ impl<R: Mmio> QueuePair<R> {
 }
 
 impl<R: Mmio> Transmit for QueuePair<R> {
+    #[inline(always)]
+    fn segmentation(&self) -> u32 {
+        LARGEST_PAYLOAD
+    }
+
     #[inline(always)]
     fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
         self.tx.header()

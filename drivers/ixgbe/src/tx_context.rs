@@ -3,12 +3,16 @@
 //! A data descriptor asks for offloads by flags, and names a context that says where the headers
 //! lie and which VLAN tag goes in (7.2.3.3). The device keeps two contexts of a queue until they
 //! are overwritten. There are four layouts of headers, so that a queue that sends two of them
-//! writes each context once, and one that sends more overwrites the older of the two.
+//! writes each context once, and one that sends more overwrites the older of the two. A large frame
+//! that becomes segments has a context that says how (7.2.4); of those there are as many as there
+//! are sizes of segments and lengths of TCP headers.
 
 use ix_hal::TxChecksum;
 use ixgbe_spec::{L4Type, TxCommand, TxContext, TxData, TxOptions};
 
 const ETHERNET_HEADER: u8 = 14;
+/// Least length of a TCP header.
+const TCP_HEADER: u16 = 20;
 /// Contexts of a queue (7.2.3.3).
 const SLOTS: usize = 2;
 
@@ -60,12 +64,48 @@ impl Contexts {
 
     /// The descriptor to write before a frame of that kind; after it the first word is known.
     pub(crate) fn load(&mut self, checksum: TxChecksum) -> [u64; 2] {
-        let headers = KINDS[checksum as usize].headers;
+        self.overwrite(KINDS[checksum as usize].headers).1
+    }
+
+    /// Second word of the first descriptor of a large frame that becomes segments, without lengths,
+    /// and the descriptor to write before it if the device does not know its context. `None` if
+    /// frames of that kind cannot be cut.
+    pub(crate) fn segmenting(
+        &mut self,
+        checksum: TxChecksum,
+        segments: Segments,
+    ) -> Option<(u64, Option<[u64; 2]>)> {
+        let kind = KINDS[checksum as usize];
+        let header_len = u16::from(ETHERNET_HEADER) + kind.headers.ip_length;
+        let l4_length = segments.header_len.checked_sub(header_len)?;
+        let is_tcp = kind.headers.l4_type == L4Type::Tcp && kind.options.contains(TxOptions::TXSM);
+        if !is_tcp || l4_length < TCP_HEADER {
+            return None;
+        }
+        let headers = Headers {
+            l4_length: l4_length as u8,
+            mss: segments.size,
+            ..kind.headers
+        };
+        let known = self.slots.iter().position(|it| *it == Some(headers));
+        let (slot, context) = match known {
+            Some(slot) => (slot, None),
+            None => {
+                let (slot, context) = self.overwrite(headers);
+                (slot, Some(context))
+            }
+        };
+        let command = command(self.tag) | TxCommand::TSE;
+        Some((data_word(command, slot as u8, kind.options), context))
+    }
+
+    /// Gives the older slot to a layout; the slot, and the descriptor that tells the device.
+    fn overwrite(&mut self, headers: Headers) -> (usize, [u64; 2]) {
         let slot = self.next;
         self.next = (slot + 1) % SLOTS;
         self.slots[slot] = Some(headers);
         self.set_first_words();
-        headers.context(slot as u8, self.tag).encode()
+        (slot, headers.context(slot as u8, self.tag).encode())
     }
 
     fn set_first_words(&mut self) {
@@ -84,6 +124,15 @@ impl Contexts {
     }
 }
 
+/// How a large frame becomes segments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segments {
+    /// Bytes of all headers.
+    pub header_len: u16,
+    /// Bytes of payload of each segment.
+    pub size: u16,
+}
+
 /// What a [`TxChecksum`] means for descriptors.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
@@ -97,6 +146,10 @@ struct Headers {
     ipv4: bool,
     ip_length: u16,
     l4_type: L4Type,
+    /// Bytes of the TCP header, 0 where nothing is cut.
+    l4_length: u8,
+    /// Bytes of payload of each segment, likewise.
+    mss: u16,
 }
 
 impl Headers {
@@ -105,6 +158,8 @@ impl Headers {
             ipv4: true,
             ip_length: 20,
             l4_type,
+            l4_length: 0,
+            mss: 0,
         }
     }
 
@@ -113,6 +168,8 @@ impl Headers {
             ipv4: false,
             ip_length: 40,
             l4_type,
+            l4_length: 0,
+            mss: 0,
         }
     }
 
@@ -124,8 +181,8 @@ impl Headers {
             ipv4: self.ipv4,
             l4_type: Some(self.l4_type),
             index,
-            l4_length: 0,
-            mss: 0,
+            l4_length: self.l4_length,
+            mss: self.mss,
         }
     }
 }
@@ -258,6 +315,59 @@ mod tests {
             device.written
         });
         assert_eq!(written, [1, 2, 3, 3, 4, 5]);
+    }
+
+    #[test]
+    fn segments_have_a_context_of_their_own() {
+        let mut contexts = Contexts::new(None);
+        let segments = |header_len, size| Segments { header_len, size };
+        contexts.load(TxChecksum::Ipv4Tcp);
+        let (word, context) = contexts
+            .segmenting(TxChecksum::Ipv4Tcp, segments(66, 1448))
+            .expect("TCP is cut");
+        let context = context.map(TxDescriptor::decode);
+        let Some(Ok(TxDescriptor::Context(context))) = context else {
+            panic!("{context:?} is no context");
+        };
+        assert_eq!(
+            (context.l4_length, context.mss, context.index),
+            (32, 1448, 1)
+        );
+        let Ok(TxDescriptor::Data(data)) = TxDescriptor::decode([0, word]) else {
+            panic!("{word:x} is no data");
+        };
+        assert!(data.command.contains(TxCommand::TSE));
+        assert_eq!((data.context, data.payload_length), (1, 0));
+        // Both stay known.
+        let again = contexts.segmenting(TxChecksum::Ipv4Tcp, segments(66, 1448));
+        assert_eq!(again, Some((word, None)));
+        assert_ne!(contexts.first_word(TxChecksum::Ipv4Tcp), 0);
+        // Another connection's do not fit beside them.
+        let other = contexts.segmenting(TxChecksum::Ipv6Tcp, segments(74, 1440));
+        assert!(other.is_some_and(|(_, context)| context.is_some()));
+        assert_eq!(contexts.first_word(TxChecksum::Ipv4Tcp), 0);
+    }
+
+    #[test]
+    fn only_tcp_is_cut_into_segments() {
+        let mut contexts = Contexts::new(None);
+        for (checksum, header_len) in [
+            (TxChecksum::None, 54),
+            (TxChecksum::Ipv4, 54),
+            (TxChecksum::Ipv4Udp, 54),
+            (TxChecksum::Ipv6Udp, 74),
+            (TxChecksum::Ipv4Tcp, 53),
+            (TxChecksum::Ipv6Tcp, 73),
+            (TxChecksum::Ipv6Tcp, 0),
+        ] {
+            let size = 1000;
+            let segments = Segments { header_len, size };
+            assert_eq!(
+                contexts.segmenting(checksum, segments),
+                None,
+                "{checksum:?}"
+            );
+        }
     }
 
     #[test]

@@ -10,13 +10,19 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
-use ix_hal::{DmaSlice, HEADER_ROOM, MAX_FRAGMENTS, MbufPool, Release, TxChecksum, TxFrame};
+use ix_hal::{
+    DmaSlice, Fragment, HEADER_ROOM, MAX_FRAGMENTS, MbufPool, Release, TxChecksum, TxFrame,
+};
 use ixgbe_spec::{TxCommand, TxWriteBack};
 
-use crate::tx_context::{Contexts, PAYLEN_SHIFT};
+use crate::tx_context::{Contexts, PAYLEN_SHIFT, Segments};
 
 /// The device reports completion about once in this many descriptors, and at each flush.
 pub const REPORT_INTERVAL: u32 = 32;
+
+/// Most payload of a frame that the device cuts into segments (7.2.4): with its headers it stays
+/// below 64 KiB, as an IP packet does.
+pub const LARGEST_PAYLOAD: u32 = (1 << 16) - HEADER_ROOM as u32;
 
 /// Most descriptors of a frame: context, header, fragments.
 const FRAME_DESCRIPTORS: u32 = 2 + MAX_FRAGMENTS as u32;
@@ -134,9 +140,13 @@ impl TxRing {
     /// knows: then neither checksums nor fragments are a question.
     #[inline(always)]
     pub fn send(&mut self, frame: &TxFrame<'_>) {
-        match self.length(frame) {
-            Some(length) => self.queue(frame, length),
-            None => self.drops += 1,
+        if frame.segment_size != 0 {
+            self.send_large(frame);
+        } else {
+            match self.length(frame, self.max_frame) {
+                Some(length) => self.queue(frame, length),
+                None => self.drops += 1,
+            }
         }
         self.room_given = false;
         if let Some(release) = frame.release {
@@ -146,39 +156,83 @@ impl TxRing {
         }
     }
 
-    /// Length of a frame that can be queued.
+    /// Queues a frame that the device cuts into segments.
+    #[inline(never)]
+    fn send_large(&mut self, frame: &TxFrame<'_>) {
+        if self.queue_large(frame).is_none() {
+            self.drops += 1;
+        }
+    }
+
+    /// The same; `None` if the frame cannot be queued.
+    fn queue_large(&mut self, frame: &TxFrame<'_>) -> Option<()> {
+        let header_len = u32::from(frame.header_len);
+        let length = self.length(frame, LARGEST_PAYLOAD + header_len)?;
+        if header_len + u32::from(frame.segment_size) > self.max_frame || length == header_len {
+            return None;
+        }
+        let segments = Segments {
+            header_len: frame.header_len,
+            size: frame.segment_size,
+        };
+        let header = self.room_bus();
+        let (first_word, context) = self.contexts.segmenting(frame.checksum, segments)?;
+        if let Some(context) = context {
+            self.write_context(context);
+        }
+        // PAYLEN leaves the headers out, unlike that of other frames (7.2.3.2.4).
+        let lengths = u64::from(length - header_len) << PAYLEN_SHIFT | u64::from(header_len);
+        self.write_frame([header, first_word | lengths], frame.fragments);
+        self.frames += 1;
+        self.bytes += u64::from(length);
+        Some(())
+    }
+
+    /// Length of a frame that can be queued, of up to `most` bytes.
     #[inline(always)]
-    fn length(&self, frame: &TxFrame<'_>) -> Option<u32> {
+    fn length(&self, frame: &TxFrame<'_>, most: u32) -> Option<u32> {
         let mut length = u32::from(frame.header_len);
         let mut sound = self.room_given
             && (MIN_FRAME..=HEADER_ROOM as u32).contains(&length)
             && frame.fragments.len() <= MAX_FRAGMENTS;
         for fragment in frame.fragments {
             // Neither empty nor too long, in one comparison.
-            sound &= fragment.len.wrapping_sub(1) < self.max_frame;
+            sound &= fragment.len.wrapping_sub(1) < most;
             length = length.wrapping_add(fragment.len);
         }
-        (sound && length <= self.max_frame).then_some(length)
+        (sound && length <= most).then_some(length)
     }
 
     /// Writes the descriptors of a frame.
     #[inline(always)]
     fn queue(&mut self, frame: &TxFrame<'_>, length: u32) {
-        let room = u64::from(self.tail & self.mask);
-        let header = self.headers_bus + room * HEADER_ROOM as u64;
+        let header = self.room_bus();
         let mut first_word = self.contexts.first_word(frame.checksum);
         if first_word == 0 {
-            first_word = self.write_context(frame.checksum);
+            first_word = self.load_context(frame.checksum);
         }
         // Offloads and the length of the frame are looked at in its first descriptor only.
         let first_word =
             first_word | u64::from(length) << PAYLEN_SHIFT | u64::from(frame.header_len);
+        self.write_frame([header, first_word], frame.fragments);
+        self.frames += 1;
+        self.bytes += u64::from(length);
+    }
+
+    /// Bus address of the room that was given out.
+    #[inline(always)]
+    fn room_bus(&self) -> u64 {
+        self.headers_bus + u64::from(self.tail & self.mask) * HEADER_ROOM as u64
+    }
+
+    /// Writes the data descriptors of a frame, the first one with these words.
+    #[inline(always)]
+    fn write_frame(&mut self, mut words: [u64; 2], fragments: &[Fragment]) {
         let mut position = self.tail;
-        let mut words = [header, first_word];
         // Copied, since the compiler reads fields anew after each store to shared memory.
         let (descriptors, mask) = (self.descriptors, self.mask);
         let data_word = self.contexts.data_word();
-        for fragment in frame.fragments {
+        for fragment in fragments {
             write(descriptors, position & mask, words);
             position = position.wrapping_add(1);
             words = [fragment.bus, data_word | u64::from(fragment.len)];
@@ -190,17 +244,19 @@ impl TxRing {
         if self.tail.wrapping_sub(self.reported) >= REPORT_INTERVAL {
             self.report();
         }
-        self.frames += 1;
-        self.bytes += u64::from(length);
     }
 
     /// Tells the device of the context that frames of that kind need; their first word.
     #[cold]
-    fn write_context(&mut self, checksum: TxChecksum) -> u64 {
+    fn load_context(&mut self, checksum: TxChecksum) -> u64 {
         let context = self.contexts.load(checksum);
+        self.write_context(context);
+        self.contexts.first_word(checksum)
+    }
+
+    fn write_context(&mut self, context: [u64; 2]) {
         write(self.descriptors, self.tail & self.mask, context);
         self.tail = self.tail.wrapping_add(1);
-        self.contexts.first_word(checksum)
     }
 
     /// Asks for a report on the last descriptor written, which ends a frame.

@@ -2,6 +2,7 @@
 //! over, and nothing gets lost on the way without being counted.
 
 mod ipv6;
+mod large_frames;
 mod support;
 mod vlan;
 

@@ -13,6 +13,17 @@ use crate::wheel::NEVER;
 use crate::wire::control;
 use ix_hal::{Fragment, Instant, Transmit, TxChecksum, TxFrame};
 
+/// What became of new data that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// It was queued for transmission.
+    Sent,
+    /// It had to be cut, and there is no record for the rest.
+    NoRecord,
+    /// The TX ring is full.
+    RingFull,
+}
+
 impl Engine {
     /// Sends what a connection that was taken from the output queue may send; `false` if the TX
     /// ring filled up before.
@@ -82,8 +93,10 @@ impl Engine {
         }
         let most = cx.tx.segmentation();
         while let Some(len) = self.next_frame_len(cx.now, index, most) {
-            if !self.send_new_data(cx, index, len) {
-                return false;
+            match self.send_new_data(cx, index, len) {
+                Attempt::Sent => {}
+                Attempt::NoRecord => break,
+                Attempt::RingFull => return false,
             }
         }
         let connection = &self.connections[index];
@@ -141,24 +154,25 @@ impl Engine {
         None
     }
 
-    /// Sends one frame of new data; `false` if the TX ring or the pool of records is empty.
+    /// Sends one frame of new data.
     #[inline]
     pub(crate) fn send_new_data<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
         len: u32,
-    ) -> bool {
+    ) -> Attempt {
         let connection = &self.connections[index];
         let first = connection.send_cursor;
         let seq = connection.snd_nxt;
         let pieces = self.gather(index, first, len);
         if pieces.bytes == 0 {
-            return false;
+            self.cannot_cut(cx.now, index);
+            return Attempt::NoRecord;
         }
         let control = self.data_control(index, pieces.next);
         if !self.send_segment(cx, index, seq, control, pieces.fragments()) {
-            return false;
+            return Attempt::RingFull;
         }
         let mut at = first;
         while at != pieces.next {
@@ -167,7 +181,17 @@ impl Engine {
             at = record.next;
         }
         self.sent(cx.now, index, control, pieces.bytes, pieces.next);
-        true
+        Attempt::Sent
+    }
+
+    /// The next record is too long for what may be sent, and there is none for its rest. What is in
+    /// flight gives records back when it is acknowledged; if that is nothing, time has to tell.
+    #[cold]
+    fn cannot_cut(&mut self, now: Instant, index: u32) {
+        self.counters.tcp_send_records_exhausted += 1;
+        if self.connections[index].rto_deadline == NEVER {
+            self.arm_rto(now, index);
+        }
     }
 
     /// Control bits of a data segment behind which `next` follows: PSH and FIN on the last.

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Recovery, Slow, State};
+use crate::tcp::output::Attempt;
 use ix_hal::{Instant, Transmit};
 
 /// What a peer may add to the round trip of a single segment by delaying its acknowledgement, in
@@ -62,7 +63,7 @@ impl Engine {
         let is_first = !connection.flags.contains(Flags::PROBED);
         let has_new = is_first && connection.send_cursor != NONE && len <= window;
         let is_sent = if has_new {
-            self.send_new_data(cx, index, len)
+            self.send_new_data(cx, index, len) == Attempt::Sent
         } else {
             let last = self.last_sent_record(index);
             last != NONE && self.retransmit_probe(cx, index, last)

@@ -192,6 +192,9 @@ impl Scenario {
                 1 => CongestionControl::Cubic,
                 _ => CongestionControl::Dctcp,
             },
+            // A clock jump that gets into a measurement makes timeouts of half a minute; then a few
+            // losses in a row must not end the connection.
+            user_timeout: Duration::from_secs(600),
             // One who only waits finds out about a cut by asking.
             keepalive: is_cut.then_some(Duration::from_secs(30)),
             ..Config::default()

@@ -113,7 +113,8 @@ pub fn sum(bytes: &[u8]) -> u16 {
         .fold(0, add)
 }
 
-fn add(left: u16, right: u16) -> u16 {
+/// One's complement sum of two words.
+pub fn add(left: u16, right: u16) -> u16 {
     let (sum, carry) = left.overflowing_add(right);
     sum + u16::from(carry)
 }

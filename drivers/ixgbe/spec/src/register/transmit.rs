@@ -72,6 +72,17 @@ pub const fn txpbthresh(n: u32) -> u32 {
     0x04950 + 4 * n
 }
 
+/// A [`DTXTCPFLGL`] register: the TCP flags that the first segment of a TSO frame keeps, and those
+/// that the segments in the middle keep (8.2.3.9.3).
+pub const fn dtxtcpflgl_of(first: u32, middle: u32) -> u32 {
+    with_field(with_field(0, 0, 12, first), 16, 12, middle)
+}
+
+/// A [`DTXTCPFLGH`] register: the TCP flags that the last segment keeps (8.2.3.9.4).
+pub const fn dtxtcpflgh_of(last: u32) -> u32 {
+    with_field(0, 0, 12, last)
+}
+
 bitflags! {
     /// Bits of [`DMATXCTL`] (8.2.3.9.2).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
