@@ -2,6 +2,7 @@
 //! a configuration, so that tests can read them.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use crate::accel::Accel;
@@ -53,6 +54,16 @@ pub fn qemu_args(
             "socket": { "type": "unix", "path": nic_socket },
         });
         pair("-device", device.to_string().into());
+    }
+    if let Some(channel) = &config.control {
+        let mut server = OsString::from("socket,id=control,path=");
+        server.push(escaped(&channel.socket));
+        pair("-chardev", server);
+        let vectors = channel.vectors;
+        pair(
+            "-device",
+            format!("ivshmem-doorbell,chardev=control,vectors={vectors}").into(),
+        );
     }
     pair("-device", DEBUG_EXIT_PORT.into());
     pair("-display", "none".into());
@@ -128,6 +139,19 @@ pub fn kernel_command_line(config: &MachineConfig) -> String {
     words.join(" ")
 }
 
+/// A path in a list of QEMU's options, where a comma is written twice.
+fn escaped(path: &Path) -> OsString {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let mut escaped = Vec::with_capacity(bytes.len());
+    for byte in bytes {
+        escaped.push(*byte);
+        if *byte == b',' {
+            escaped.push(b',');
+        }
+    }
+    OsString::from_vec(escaped)
+}
+
 fn cpu_model(model: &CpuModel, accel: Accel) -> &str {
     match (model, accel) {
         (CpuModel::Named(name), _) => name,
@@ -140,7 +164,7 @@ fn cpu_model(model: &CpuModel, accel: Accel) -> &str {
 mod tests {
     use super::*;
     use crate::artifacts::Artifacts;
-    use crate::config::MemorySize;
+    use crate::config::{ControlChannel, MemorySize};
     use crate::net::{Doorbells, NetworkConfig};
 
     fn config() -> MachineConfig {
@@ -183,6 +207,27 @@ mod tests {
         let device: serde_json::Value = serde_json::from_str(device.to_str().unwrap()).unwrap();
         assert_eq!(device["socket"]["path"], "/run/n,1");
         assert_eq!(device["bus"], "rp0");
+    }
+
+    #[test]
+    fn the_control_channel_is_a_device_with_a_vector_for_each_thread() {
+        let channel = ControlChannel {
+            socket: "/run/a,b/ivshmem.sock".into(),
+            vectors: 4,
+        };
+        let config = MachineConfig {
+            control: Some(channel),
+            ..config()
+        };
+        let line = joined(&qemu_args(
+            &config,
+            Accel::Tcg,
+            Path::new("/q"),
+            Path::new("/n"),
+        ));
+        let device = "-chardev socket,id=control,path=/run/a,,b/ivshmem.sock \
+                      -device ivshmem-doorbell,chardev=control,vectors=4 ";
+        assert!(line.contains(device), "{line}");
     }
 
     #[test]

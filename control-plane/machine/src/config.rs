@@ -47,6 +47,8 @@ pub struct MachineConfig {
     /// For a kernel that is not ours, such as Linux: its whole command line. Kernel and boot module then
     /// need not be ELF files.
     pub foreign_command_line: Option<String>,
+    /// The way between the kernel and the control plane; none unless somebody serves it.
+    pub control: Option<ControlChannel>,
     /// Further arguments of QEMU, such as `-icount`.
     pub qemu_args: Vec<String>,
     /// The serial console is also written here.
@@ -73,6 +75,7 @@ impl MachineConfig {
             log_level: LogLevel::Info,
             kernel_options: Vec::new(),
             foreign_command_line: None,
+            control: None,
             qemu_args: Vec::new(),
             console_log: None,
             echo_console: false,
@@ -107,6 +110,15 @@ impl MachineConfig {
         }
         Ok(())
     }
+}
+
+/// QEMU's `ivshmem-doorbell` device, for which somebody serves memory and interrupts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlChannel {
+    /// Socket of the server, which must be listening when the machine starts.
+    pub socket: PathBuf,
+    /// Interrupt vectors that it serves.
+    pub vectors: u32,
 }
 
 /// Memory of a guest, in whole mebibytes.

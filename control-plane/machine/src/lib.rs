@@ -44,7 +44,7 @@ mod supervisor;
 
 pub use accel::{Accel, AccelChoice};
 pub use artifacts::Artifacts;
-pub use config::{CpuModel, LogLevel, MachineConfig, MemorySize};
+pub use config::{ControlChannel, CpuModel, LogLevel, MachineConfig, MemorySize};
 pub use error::{Error, Result};
 pub use exit::{Cause, ExitReport, GuestExit};
 pub use machine::{Machine, Stopper};
