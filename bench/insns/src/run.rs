@@ -136,6 +136,8 @@ pub fn build_plugin(qemu: &Qemu) -> Result<PathBuf> {
 fn machine_config(plugin: &Path, socket: &Path) -> Result<MachineConfig> {
     let mut config = MachineConfig::new(&Artifacts::of_workspace(), APPLICATION);
     config.accel = AccelChoice::Fixed(Accel::Tcg);
+    // The host's router solicitations and group reports would be counted too.
+    config.network.ipv6 = None;
     // A guest that halts under icount jumps ahead in its own time, and its timers with it. Polling,
     // it also leaves the APIC's timer alone, which QEMU cannot read under icount ("Bad icount read").
     config

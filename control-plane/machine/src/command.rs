@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::accel::Accel;
 use crate::config::{CpuModel, MachineConfig};
-use crate::net::NicKind;
+use crate::net::{Ipv6Network, NicKind};
 
 /// The TAP's name; it is alone in its namespace.
 pub const TAP: &str = "ix0";
@@ -89,6 +89,9 @@ pub fn nic_args(config: &MachineConfig, nic_socket: &Path) -> Vec<OsString> {
     pair("--tap", TAP.into());
     pair("--mac", config.network.mac.to_string().into());
     pair("--log", config.log_level.to_string().into());
+    if let Some(vlan) = config.network.vlan {
+        pair("--access-vlan", vlan.id.to_string().into());
+    }
     if let Some(pcap) = &model.pcap {
         pair("--pcap", pcap.into());
     }
@@ -125,6 +128,10 @@ pub fn kernel_command_line(config: &MachineConfig) -> String {
         words.push(format!("ip={}/{}", network.guest, network.prefix_len));
         words.push(format!("gw={}", network.host));
         words.push(format!("mtu={}", network.mtu));
+        if let Some(ipv6) = &network.ipv6 {
+            words.extend(ipv6_words(ipv6));
+        }
+        words.extend(network.vlan.map(|vlan| format!("vlan={vlan}")));
     }
     words.extend(
         config
@@ -150,6 +157,16 @@ fn escaped(path: &Path) -> OsString {
         }
     }
     OsString::from_vec(escaped)
+}
+
+fn ipv6_words(ipv6: &Ipv6Network) -> impl Iterator<Item = String> {
+    let address = ipv6
+        .guest
+        .map(|guest| format!("ip6={guest}/{}", ipv6.prefix_len));
+    // A router that advertises itself says so.
+    let gateway = address.is_some().then(|| format!("gateway6={}", ipv6.host));
+    let advertisements = ipv6.router_advertisements.then(|| "ra=on".to_owned());
+    [address, gateway, advertisements].into_iter().flatten()
 }
 
 fn cpu_model(model: &CpuModel, accel: Accel) -> &str {
@@ -260,8 +277,24 @@ mod tests {
         };
         assert_eq!(
             kernel_command_line(&config),
-            "nic=82599 log=info ip=192.168.3.9/20 gw=192.168.0.1 mtu=1500 batch=32 -- --port 7"
+            "nic=82599 log=info ip=192.168.3.9/20 gw=192.168.0.1 mtu=1500 \
+             ip6=fd69:7882:599::2/64 gateway6=fd69:7882:599::1 batch=32 -- --port 7"
         );
+    }
+
+    #[test]
+    fn the_kernel_is_told_of_vlan_and_advertisements() {
+        let mut config = config();
+        config.network.vlan = "100:5".parse().ok();
+        config.network.ipv6 = Some(Ipv6Network {
+            guest: None,
+            router_advertisements: true,
+            ..Ipv6Network::default()
+        });
+        let line = kernel_command_line(&config);
+        assert!(line.ends_with("mtu=1500 ra=on vlan=100:5"), "{line}");
+        let args = joined(&nic_args(&config, Path::new("/run/n")));
+        assert!(args.ends_with("--access-vlan 100"), "{args}");
     }
 
     #[test]

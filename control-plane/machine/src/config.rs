@@ -10,7 +10,7 @@ use std::str::FromStr;
 use crate::accel::AccelChoice;
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
-use crate::net::{NetworkConfig, NicKind, NicModelConfig};
+use crate::net::{IPV6_MIN_MTU, MTU_RANGE, NetworkConfig, NicKind, NicModelConfig};
 
 /// Most virtual CPUs that a machine may have.
 pub const MAX_CPUS: u32 = 64;
@@ -91,6 +91,7 @@ impl MachineConfig {
                 why: format!("use 1 to {MAX_CPUS}"),
             });
         }
+        self.check_mtu()?;
         for (key, value) in &self.kernel_options {
             check_word("kernel option", key)?;
             check_word("kernel option", value)?;
@@ -107,6 +108,25 @@ impl MachineConfig {
         }
         if self.nic == NicKind::Intel82599 {
             check_elf("NIC model", &self.nic_program)?;
+        }
+        Ok(())
+    }
+
+    fn check_mtu(&self) -> Result<()> {
+        let mtu = self.network.mtu;
+        let refuse = |why| {
+            let value = mtu.to_string();
+            Err(Error::BadValue {
+                what: "mtu",
+                value,
+                why,
+            })
+        };
+        if !MTU_RANGE.contains(&mtu) {
+            return refuse(format!("use {} to {}", MTU_RANGE.start(), MTU_RANGE.end()));
+        }
+        if mtu < IPV6_MIN_MTU && self.network.ipv6.is_some() {
+            return refuse(format!("IPv6 needs {IPV6_MIN_MTU}; switch it off"));
         }
         Ok(())
     }
@@ -351,6 +371,23 @@ mod tests {
         assert!(matches!(config.check(), Err(Error::BadImage { .. })));
         config.app = folder.path().join("absent.elf");
         assert!(matches!(config.check(), Err(Error::NoArtifact { .. })));
+    }
+
+    #[test]
+    fn an_mtu_that_a_protocol_cannot_use_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config_in(folder.path());
+        for (mtu, ipv6, is_good) in [
+            (9000, true, true),
+            (9001, true, false),
+            (1279, true, false),
+            (1279, false, true),
+            (575, false, false),
+        ] {
+            config.network.mtu = mtu;
+            config.network.ipv6 = ipv6.then(crate::Ipv6Network::default);
+            assert_eq!(config.check().is_ok(), is_good, "{mtu} {ipv6}");
+        }
     }
 
     #[test]

@@ -48,5 +48,7 @@ pub use config::{ControlChannel, CpuModel, LogLevel, MachineConfig, MemorySize};
 pub use error::{Error, Result};
 pub use exit::{Cause, ExitReport, GuestExit};
 pub use machine::{Machine, Stopper};
-pub use net::{Doorbells, MacAddress, NetworkConfig, NicKind, NicModelConfig};
+pub use net::{
+    Doorbells, Ipv6Network, MTU_RANGE, MacAddress, NetworkConfig, NicKind, NicModelConfig, Vlan,
+};
 pub use netns::Netns;

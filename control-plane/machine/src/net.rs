@@ -1,7 +1,7 @@
 //! Addresses of a machine and its wire, and the settings of the NIC model.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -83,10 +83,110 @@ pub struct NetworkConfig {
     pub host: Ipv4Addr,
     /// Length of the subnet's prefix that both ends share.
     pub prefix_len: u8,
+    /// IPv6 beside it, unless it is off.
+    pub ipv6: Option<Ipv6Network>,
+    /// VLAN that the dataplane belongs to. The host's end is behind an access port of it.
+    pub vlan: Option<Vlan>,
     /// Ethernet address of the dataplane.
     pub mac: MacAddress,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+}
+
+/// Least and most of [`NetworkConfig::mtu`]; IPv6 asks for at least [`IPV6_MIN_MTU`] (RFC 8200 5).
+pub const MTU_RANGE: std::ops::RangeInclusive<u16> = 576..=9000;
+/// Least MTU with IPv6.
+pub const IPV6_MIN_MTU: u16 = 1280;
+
+/// IPv6 of the two ends of a machine's wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ipv6Network {
+    /// Address of the dataplane; without one it waits for a router's advertisement.
+    pub guest: Option<Ipv6Addr>,
+    /// Address of the host's end, which is the dataplane's gateway.
+    pub host: Ipv6Addr,
+    /// Length of the prefix that both ends share.
+    pub prefix_len: u8,
+    /// Whether the dataplane takes addresses and routers from router advertisements.
+    pub router_advertisements: bool,
+}
+
+impl Default for Ipv6Network {
+    /// A prefix of unique local addresses (RFC 4193).
+    fn default() -> Self {
+        Ipv6Network {
+            guest: Some(Ipv6Addr::new(0xfd69, 0x7882, 0x0599, 0, 0, 0, 0, 2)),
+            host: Ipv6Addr::new(0xfd69, 0x7882, 0x0599, 0, 0, 0, 0, 1),
+            prefix_len: 64,
+            router_advertisements: false,
+        }
+    }
+}
+
+impl Ipv6Network {
+    /// A wire for a dataplane at `address`, written `fd00:9::2` or `fd00:9::2/64`; the host's end is the
+    /// first address of the prefix, or the second one where the dataplane has the first.
+    pub fn for_guest(address: &str) -> Result<Self> {
+        let why = "write an address like fd00:9::2 or fd00:9::2/64";
+        let refuse = |why| bad("ipv6", address, why);
+        let (guest, prefix_len) = match address.split_once('/') {
+            Some((guest, prefix)) => (guest, prefix.parse::<u8>().ok()),
+            None => (address, Some(64)),
+        };
+        let guest: Ipv6Addr = guest.parse().map_err(|_| refuse(why))?;
+        let prefix_len = prefix_len
+            .filter(|length| (16..=126).contains(length))
+            .ok_or_else(|| refuse("the prefix length has to be between 16 and 126"))?;
+        if guest.is_loopback() || guest.is_multicast() || guest.to_ipv4_mapped().is_some() {
+            return Err(refuse("a station needs a unicast address"));
+        }
+        let subnet = guest.to_bits() & u128::MAX << (128 - prefix_len);
+        if guest.to_bits() == subnet {
+            return Err(refuse("that is the address of all routers of the subnet"));
+        }
+        let first = subnet + 1;
+        let host = first + u128::from(guest.to_bits() == first);
+        Ok(Ipv6Network {
+            guest: Some(guest),
+            host: Ipv6Addr::from_bits(host),
+            prefix_len,
+            router_advertisements: false,
+        })
+    }
+}
+
+/// A VLAN, and the priority of what the dataplane sends into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vlan {
+    /// Its number, 1 to 4094.
+    pub id: u16,
+    /// Priority, 0 to 7.
+    pub priority: u8,
+}
+
+impl FromStr for Vlan {
+    type Err = Error;
+
+    /// `100`, or `100:5` with a priority.
+    fn from_str(text: &str) -> Result<Self> {
+        let (id, priority) = text.split_once(':').unwrap_or((text, "0"));
+        let id = id.parse().ok().filter(|id| (1..=4094).contains(id));
+        let priority = priority.parse().ok().filter(|priority| *priority <= 7);
+        match (id, priority) {
+            (Some(id), Some(priority)) => Ok(Vlan { id, priority }),
+            _ => Err(bad(
+                "vlan",
+                text,
+                "use 1 to 4094, perhaps with a priority of 0 to 7 as in 100:5",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Vlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.id, self.priority)
+    }
 }
 
 impl Default for NetworkConfig {
@@ -95,6 +195,8 @@ impl Default for NetworkConfig {
             guest: Ipv4Addr::new(10, 9, 0, 2),
             host: Ipv4Addr::new(10, 9, 0, 1),
             prefix_len: 24,
+            ipv6: Some(Ipv6Network::default()),
+            vlan: None,
             mac: MacAddress([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]),
             mtu: 1500,
         }
@@ -233,6 +335,42 @@ mod tests {
             (wire.host, wire.prefix_len),
             (Ipv4Addr::new(192, 168, 7, 2), 30)
         );
+    }
+
+    #[test]
+    fn ipv6_ends_share_the_prefix_and_are_two() {
+        let wire = Ipv6Network::for_guest("fd00:9::5").unwrap();
+        assert_eq!(
+            (wire.host.to_string().as_str(), wire.prefix_len),
+            ("fd00:9::1", 64)
+        );
+        let wire = Ipv6Network::for_guest("fd00:9::1/48").unwrap();
+        assert_eq!(
+            (wire.host.to_string().as_str(), wire.prefix_len),
+            ("fd00:9::2", 48)
+        );
+        for address in [
+            "",
+            "10.9.0.2",
+            "fd00::",
+            "fd00::2/127",
+            "::1/64",
+            "ff02::2",
+            "::ffff:10.9.0.2/96",
+        ] {
+            let error = Ipv6Network::for_guest(address).unwrap_err();
+            assert!(error.is_bad_input(), "{address}: {error}");
+        }
+    }
+
+    #[test]
+    fn vlans_round_trip_and_impossible_ones_are_refused() {
+        let vlan: Vlan = "100:5".parse().unwrap();
+        assert_eq!(vlan.to_string(), "100:5");
+        assert_eq!("7".parse::<Vlan>().unwrap().to_string(), "7:0");
+        for text in ["", "0", "4095", "5:8", "5:", "x"] {
+            assert!(text.parse::<Vlan>().is_err(), "{text}");
+        }
     }
 
     #[test]

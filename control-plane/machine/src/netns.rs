@@ -88,16 +88,25 @@ impl OwnedNetns {
         let owned = OwnedNetns(Netns {
             name: name.to_owned(),
         });
-        let batch = format!(
+        let mut batch = format!(
             "link set lo up\n\
              tuntap add dev {tap} mode tap\n\
              addr add {}/{} dev {tap}\n\
              link set {tap} mtu {} up\n",
             network.host, network.prefix_len, network.mtu
         );
+        if let Some(ipv6) = &network.ipv6 {
+            // The two ends are the only stations, so that nobody else can have the address.
+            batch += &format!(
+                "addr add {}/{} dev {tap} nodad\n",
+                ipv6.host, ipv6.prefix_len
+            );
+        }
         // Programs start in the namespace of the thread that starts them.
         owned.0.run(|| {
-            silence_ipv6();
+            if network.ipv6.is_none() {
+                silence_ipv6();
+            }
             ip("setting up a TAP", &["-batch", "-"], &batch)
         })??;
         Ok(owned)
@@ -125,8 +134,8 @@ pub(crate) fn remove_if_present(name: &str) -> Result<()> {
     ip("removing a network namespace", &["netns", "del", name], "").map(drop)
 }
 
-/// The dataplane speaks IPv4; without this, the host's router solicitations and group reports would
-/// be in every capture and in every instruction count.
+/// Where IPv6 is off, the host's router solicitations and group reports would only be in every
+/// capture and in every instruction count.
 fn silence_ipv6() {
     for scope in ["default", "all"] {
         let switch = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");

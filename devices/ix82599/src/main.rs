@@ -19,14 +19,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ix82599::daemon::{self, End, Endpoint};
 use ix82599::model::ModelConfig;
-use ix82599::wire::{Captured, Impaired, PcapWriter};
+use ix82599::wire::{AccessPort, Captured, Impaired, PcapWriter};
 use options::{Doorbells, Options};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 /// The wire of `ixnicd`: frames are captured as the device sees them, so outside of what harms them.
-type Plug = Captured<Impaired<Port>, BufWriter<File>>;
+type Plug = Captured<Impaired<AccessPort<Port>>, BufWriter<File>>;
 
 fn main() -> ExitCode {
     let options = match Options::from_command_line() {
@@ -56,7 +56,7 @@ struct Prepared {
 /// Opens the wire, then the socket, and says that it is ready.
 fn prepare(options: &Options) -> anyhow::Result<Prepared> {
     let stop = stop_signal().context("cannot handle signals")?;
-    let port = Port::open(options)?;
+    let port = AccessPort::new(Port::open(options)?, options.access_vlan);
     let writer = match &options.pcap {
         Some(path) => Some(capture(path)?),
         None => None,

@@ -32,6 +32,11 @@ pub(crate) struct Options {
           value_parser = clap::value_parser!(u32).range(68..=9710))]
     pub(crate) mtu: u32,
 
+    /// Put what the device is plugged into behind an access port of this VLAN: the device has to
+    /// speak tagged frames, the other side does not see them.
+    #[arg(long, value_name = "VLAN", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub(crate) access_vlan: Option<u16>,
+
     /// Lead frames that the device sends back to it.
     #[arg(long, conflicts_with = "tap")]
     pub(crate) loopback: bool,
@@ -220,6 +225,8 @@ mod tests {
             "mapped",
             "--loss",
             "0.01",
+            "--access-vlan",
+            "100",
             "--seed",
             "7",
             "--log",
@@ -229,12 +236,16 @@ mod tests {
         assert_eq!(options.mac.0, [0x52, 0x54, 0, 0x0a, 0x0b, 0x0c]);
         assert_eq!(options.doorbells, Doorbells::Mapped);
         assert_eq!(options.impairment().loss, 0.01);
-        assert_eq!(options.mtu, 1500);
+        assert_eq!((options.mtu, options.access_vlan), (1500, Some(100)));
     }
 
     #[test]
     fn what_is_wrong_is_said_in_one_line() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 8] = [
+            (
+                &["--socket", "s", "--loopback", "--access-vlan", "4095"],
+                "1..=4094",
+            ),
             (&["--socket", "s"], "--tap"),
             (&["--tap", "ix0"], "--socket"),
             (

@@ -68,6 +68,7 @@ impl Wire {
         let name = format!("ixpeer{}-{count}", std::process::id());
         let network = NetworkConfig {
             host: address,
+            ipv6: None,
             ..NetworkConfig::default()
         };
         let namespace = OwnedNetns::create(&name, TAP, &network)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ix_machine::{AccelChoice, Machine, MachineConfig};
+use ix_machine::{AccelChoice, MTU_RANGE, Machine, MachineConfig, Vlan};
 
 use crate::child;
 use crate::command::{image, run};
@@ -23,6 +23,16 @@ pub struct Args {
     /// Who executes the guest: auto, kvm or tcg.
     #[arg(long, value_name = "ACCEL", default_value = "auto")]
     accel: AccelChoice,
+    /// The dataplane's IPv6 address; `off` for IPv4 alone.
+    #[arg(long, value_name = "ADDRESS", default_value_t = run::Ipv6Choice::default())]
+    ipv6: run::Ipv6Choice,
+    /// VLAN that the dataplane belongs to, perhaps with the priority of its frames as in 100:5.
+    #[arg(long, value_name = "VLAN")]
+    vlan: Option<Vlan>,
+    /// Largest IP packet in bytes, 576 to 9000.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500,
+          value_parser = clap::value_parser!(u16).range(i64::from(*MTU_RANGE.start())..=i64::from(*MTU_RANGE.end())))]
+    mtu: u16,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -31,6 +41,9 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut config = MachineConfig::new(&workspace::artifacts(), "echo");
     config.accel = args.accel;
+    config.network.ipv6 = args.ipv6.0.clone();
+    config.network.vlan = args.vlan;
+    config.network.mtu = args.mtu;
     let machine = run::boot(&config)?;
     for line in machine
         .console()

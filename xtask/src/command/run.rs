@@ -1,12 +1,14 @@
 //! `cargo xtask run`.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use ix_machine::{
-    AccelChoice, Artifacts, CpuModel, Doorbells, LogLevel, MacAddress, Machine, MachineConfig,
-    MemorySize, NetworkConfig, NicKind,
+    AccelChoice, Artifacts, CpuModel, Doorbells, Ipv6Network, LogLevel, MTU_RANGE, MacAddress,
+    Machine, MachineConfig, MemorySize, NetworkConfig, NicKind, Vlan,
 };
 
 use crate::command::image;
@@ -60,6 +62,17 @@ pub struct MachineArgs {
     /// The dataplane's address, like 10.9.0.2 or 10.9.0.2/24.
     #[arg(long, value_name = "ADDRESS", default_value = "10.9.0.2/24", value_parser = NetworkConfig::for_guest)]
     ip: NetworkConfig,
+    /// The dataplane's IPv6 address, like fd69:7882:599::2 or fd69:7882:599::2/64; `off` for IPv4 alone,
+    /// `ra` to wait for a router's advertisement.
+    #[arg(long, value_name = "ADDRESS", default_value_t = Ipv6Choice::default())]
+    ipv6: Ipv6Choice,
+    /// VLAN that the dataplane belongs to, perhaps with the priority of its frames as in 100:5.
+    #[arg(long, value_name = "VLAN")]
+    vlan: Option<Vlan>,
+    /// Largest IP packet in bytes, 576 to 9000.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500,
+          value_parser = clap::value_parser!(u16).range(i64::from(*MTU_RANGE.start())..=i64::from(*MTU_RANGE.end())))]
+    mtu: u16,
     /// The dataplane's Ethernet address.
     #[arg(long, value_name = "MAC")]
     mac: Option<MacAddress>,
@@ -83,6 +96,46 @@ pub struct MachineArgs {
     app_args: Vec<String>,
 }
 
+/// IPv6 of a machine as its flag says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ipv6Choice(pub Option<Ipv6Network>);
+
+impl Default for Ipv6Choice {
+    fn default() -> Self {
+        Ipv6Choice(Some(Ipv6Network::default()))
+    }
+}
+
+impl FromStr for Ipv6Choice {
+    type Err = ix_machine::Error;
+
+    fn from_str(text: &str) -> Result<Self, ix_machine::Error> {
+        Ok(Ipv6Choice(match text {
+            "off" => None,
+            "ra" => Some(Ipv6Network {
+                guest: None,
+                router_advertisements: true,
+                ..Ipv6Network::default()
+            }),
+            address => Some(Ipv6Network::for_guest(address)?),
+        }))
+    }
+}
+
+impl fmt::Display for Ipv6Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("off"),
+            Some(Ipv6Network { guest: None, .. }) => f.write_str("ra"),
+            Some(Ipv6Network {
+                guest: Some(guest),
+                prefix_len,
+                ..
+            }) => write!(f, "{guest}/{prefix_len}"),
+        }
+    }
+}
+
 impl MachineArgs {
     /// The configuration that these flags describe.
     fn config(&self, artifacts: &Artifacts) -> MachineConfig {
@@ -95,6 +148,9 @@ impl MachineArgs {
         }
         config.nic = self.nic;
         config.network = self.ip.clone();
+        config.network.ipv6 = self.ipv6.0.clone();
+        config.network.vlan = self.vlan;
+        config.network.mtu = self.mtu;
         if let Some(mac) = self.mac {
             config.network.mac = mac;
         }
@@ -188,10 +244,17 @@ fn explain(machine: &Machine, config: &MachineConfig, port: Option<u16>) {
         "run: the dataplane is {guest}; reach it from its network namespace, as root:\n  \
          {inside} ping {guest}\n  \
          {inside} nc {guest} {port}\n  \
-         {inside} {} echo --connect {guest}:{port} --connections 64 --messages 1000 --size 64\n\
-         run: Ctrl-C stops it",
+         {inside} {} echo --connect {guest}:{port} --connections 64 --messages 1000 --size 64",
         load.display()
     ));
+    if let Some(guest6) = config.network.ipv6.as_ref().and_then(|ipv6| ipv6.guest) {
+        say(&format!(
+            "  {inside} ping {guest6}\n  \
+             {inside} {} echo --connect [{guest6}]:{port} --connections 64 --messages 1000 --size 64",
+            load.display()
+        ));
+    }
+    say("run: Ctrl-C stops it");
 }
 
 #[cfg(test)]
@@ -222,15 +285,35 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_may_be_off_or_left_to_a_router() {
+        assert_eq!(config("--ipv6 off").network.ipv6, None);
+        let ipv6 = config("--ipv6 ra").network.ipv6.expect("IPv6 is on");
+        assert!(ipv6.guest.is_none() && ipv6.router_advertisements);
+    }
+
+    #[test]
     fn flags_end_up_in_the_configuration() {
         let config = config(
             "--app kv --cpus 2 --memory 5G --accel tcg --cpu qemu64 --ip 192.168.1.9/16 \
-             --mac 52:54:00:00:00:09 --port 11 --pcap w.pcap --doorbells trapped --poll --log debug -- --fast 1",
+             --ipv6 fd00:9::7/48 --vlan 100:5 --mtu 9000 --mac 52:54:00:00:00:09 --port 11 --pcap w.pcap --doorbells trapped --poll --log debug -- --fast 1",
         );
         assert_eq!(config.app, PathBuf::from("/images/kv.elf"));
         assert_eq!(config.cpu_model, CpuModel::Named("qemu64".to_owned()));
         assert_eq!(config.network.guest.to_string(), "192.168.1.9");
         assert_eq!(config.network.mac.to_string(), "52:54:00:00:00:09");
+        let guest6 = config.network.ipv6.and_then(|ipv6| ipv6.guest);
+        assert_eq!(
+            guest6.map(|guest| guest.to_string()).as_deref(),
+            Some("fd00:9::7")
+        );
+        assert_eq!(
+            config.network.vlan,
+            Some(Vlan {
+                id: 100,
+                priority: 5
+            })
+        );
+        assert_eq!(config.network.mtu, 9000);
         assert_eq!(config.app_args, ["11", "--fast", "1"]);
         assert_eq!(
             config.kernel_options,

@@ -3,13 +3,16 @@
 //! A [`Wire`] carries whole Ethernet frames without their FCS, one at a time, without blocking.
 //! Ends: [`Tap`] (a Linux TAP device), [`Cable`] (another end in this process), [`Loopback`] (the
 //! port's own frames come back). Middleware, itself a wire around another: [`Captured`] (writes a
-//! pcap file), [`Impaired`] (loses, reorders and duplicates frames).
+//! pcap file), [`Impaired`] (loses, reorders and duplicates frames), [`AccessPort`] (takes VLAN tags
+//! off and puts them on).
 
+mod access;
 mod cable;
 mod capture;
 mod impair;
 mod tap;
 
+pub use access::AccessPort;
 pub use cable::{Cable, Loopback};
 pub use capture::{Captured, PcapWriter};
 pub use impair::{Impaired, Impairment};
