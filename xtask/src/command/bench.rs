@@ -23,10 +23,11 @@ enum What {
     /// The guest runs under -icount, where counts repeat to a percent; the time it takes says
     /// nothing. A total more than 3 % above bench/insns/baseline.toml fails.
     Insns(ix_insns::Options),
-    /// Count instructions per 64-byte request-response in the engine, in process, under callgrind.
+    /// Count instructions per 64-byte request-response, and per connection set up and torn down.
     ///
-    /// At 1, 1,000 and 100,000 connections, one request a cycle. The same program and compiler give the
-    /// same counts each time.
+    /// In process, under callgrind: in the engine, in smoltcp, and, if Debian's liblwip-dev is there,
+    /// in lwIP. All of them are played the same trace. The same programs and compilers give the same
+    /// counts each time.
     Net(net::Options),
 }
 

@@ -1,52 +1,106 @@
-//! `cargo xtask bench net`.
+//! `cargo xtask bench net`: one trace, three TCP/IP stacks, and callgrind. What is compared, and how, is
+//! in bench/stacks/README.md.
 
-use std::path::PathBuf;
+mod report;
+mod stacks;
+
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
 
 use crate::child;
 use crate::failure::bad_input;
 use crate::step::{Step, say};
-use crate::workspace;
+use report::Row;
+use stacks::{Player, Programs};
 
-/// The program that is measured.
-const EXAMPLE: &str = "request_response";
-/// Its counted function.
-const COUNTED: &str = "*::one_cycle*";
-const CONNECTIONS: [u32; 3] = [1, 1_000, 100_000];
-const EXCHANGES: u32 = 20_000;
-
-/// How to report.
+/// How to measure and report.
 #[derive(Debug, clap::Args)]
 pub struct Options {
+    /// Numbers of connections.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000, 100_000])]
+    connections: Vec<u32>,
+    /// Only the engine of this project.
+    #[arg(long)]
+    engine_only: bool,
     /// Print JSON, as the last line.
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(options: &Options) -> Result<()> {
-    require_valgrind()?;
-    let program = build()?;
-    let mut rows = Vec::new();
-    for connections in CONNECTIONS {
-        rows.push((connections, measure(&program, connections)?));
-    }
-    if options.json {
-        let rows: Vec<Value> = rows.iter().map(|row| json_row(*row)).collect();
-        say(&json!({ "engine": rows }).to_string());
-        return Ok(());
-    }
-    say("connections  instructions per request-response");
-    for (connections, instructions) in rows {
-        say(&format!("{connections:>11}  {instructions:>10.1}"));
-    }
-    Ok(())
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Request-responses; so many requests arrive together.
+    Exchange { batch: u32 },
+    /// Set-up and teardown of one further connection after the other.
+    Churn,
 }
 
-fn json_row((connections, instructions): (u32, f64)) -> Value {
-    json!({ "connections": connections, "instructions_per_exchange": instructions })
+/// One trace.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    work: Work,
+    connections: u32,
+    has_timestamps: bool,
+}
+
+/// Traces of a number of connections. With timestamps is how Linux talks to the engine; the others are
+/// compared without, since lwIP's package has none.
+fn plans(connections: u32) -> Vec<Plan> {
+    let mut works = vec![Work::Exchange { batch: 1 }, Work::Churn];
+    if connections >= 1_000 {
+        works.insert(1, Work::Exchange { batch: 16 });
+    }
+    let plan = |work| {
+        [true, false].map(|has_timestamps| Plan {
+            work,
+            connections,
+            has_timestamps,
+        })
+    };
+    works.into_iter().flat_map(plan).collect()
+}
+
+/// Rounds of a plan that a stack plays: fewer where each goes through all connections.
+fn rounds(player: Player, plan: &Plan) -> u32 {
+    let all = match plan.work {
+        Work::Exchange { batch } => 16_000 / batch,
+        Work::Churn => 1_000,
+    };
+    let work = match player {
+        Player::Engine => 1,
+        Player::Lwip => plan.connections / 500,
+        Player::Smoltcp => plan.connections / 25,
+    };
+    let fewest = if plan.work == Work::Churn { 2 } else { 4 };
+    (all / work.max(1)).max(fewest)
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    require_valgrind()?;
+    let programs = Programs::build(options.engine_only)?;
+    let mut rows = Vec::new();
+    for &connections in &options.connections {
+        for plan in plans(connections) {
+            let trace = programs.record(&plan, rounds(Player::Engine, &plan))?;
+            for player in programs.players(&plan) {
+                rows.push(measure(&programs, player, &plan, &trace)?);
+            }
+            std::fs::remove_file(&trace)
+                .with_context(|| format!("cannot remove {}", trace.display()))?;
+        }
+    }
+    if options.json {
+        say(&report::json(&rows).to_string());
+    } else {
+        say(&report::table(&rows));
+        if let Some(missing) = programs.missing() {
+            say(missing);
+        }
+    }
+    Ok(())
 }
 
 fn require_valgrind() -> Result<()> {
@@ -60,49 +114,53 @@ fn require_valgrind() -> Result<()> {
     }
 }
 
-fn build() -> Result<PathBuf> {
-    Step::run("build", |step| {
-        let profile = workspace::BARE_PROFILE;
-        let command = workspace::cargo(&[
-            "build",
-            "-p",
-            "ix-net",
-            "--profile",
-            profile,
-            "--example",
-            EXAMPLE,
-        ]);
-        child::capture(step, command)?;
-        let folder = workspace::target_folder().join(profile).join("examples");
-        Ok((folder.join(EXAMPLE), EXAMPLE.to_owned()))
-    })
-}
-
-/// Instructions per exchange.
-fn measure(program: &PathBuf, connections: u32) -> Result<f64> {
-    Step::run(format!("{connections} connections"), |step| {
-        let mut command = Command::new("valgrind");
-        command
-            .args([
-                "--tool=callgrind",
-                "--callgrind-out-file=/dev/null",
-                "--log-fd=1",
-            ])
-            .arg(format!("--toggle-collect={COUNTED}"))
-            .arg(program)
-            .args([connections.to_string(), EXCHANGES.to_string()]);
-        let printed = child::capture(step, command)?;
-        let collected = collected(&printed)
-            .with_context(|| format!("callgrind did not say how much it collected:\n{printed}"))?;
-        if collected == 0 {
-            bail!(
-                "callgrind found no function {COUNTED} in {}",
-                program.display()
-            );
-        }
-        let each = collected as f64 / f64::from(EXCHANGES);
-        Ok((each, format!("{each:.1} instructions")))
-    })
+/// Plays a trace to a stack.
+fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Result<Row> {
+    let rounds = rounds(player, plan);
+    let (steps, segments, replies) = match plan.work {
+        Work::Exchange { batch } => (rounds, rounds * batch, rounds * batch),
+        // SYN, ACK, FIN, ACK; answered are the first and the third.
+        Work::Churn => (4 * rounds, 4 * rounds, 2 * rounds),
+    };
+    Step::run(
+        format!("{} {}", player.name(), report::describe(plan)),
+        |step| {
+            let mut command = Command::new("valgrind");
+            command
+                .args([
+                    "--tool=callgrind",
+                    "--callgrind-out-file=/dev/null",
+                    "--log-fd=1",
+                ])
+                .arg(format!("--toggle-collect={}", player.counted()));
+            programs.add(&mut command, player, trace, steps);
+            let printed = child::capture(step, command)?;
+            let expected = format!("{steps} steps, {segments} segments, {replies} replies");
+            if !printed.lines().any(|line| line == expected) {
+                bail!(
+                    "{} did not do what it was to ({expected}):\n{printed}",
+                    player.name()
+                );
+            }
+            let collected = collected(&printed).with_context(|| {
+                format!("callgrind did not say how much it collected:\n{printed}")
+            })?;
+            if collected == 0 {
+                bail!("callgrind found no function {}", player.counted());
+            }
+            let times = match plan.work {
+                Work::Exchange { .. } => segments,
+                Work::Churn => rounds,
+            };
+            let row = Row {
+                player,
+                plan: *plan,
+                times,
+                instructions: collected as f64 / f64::from(times),
+            };
+            Ok((row, format!("{:.1} instructions", row.instructions)))
+        },
+    )
 }
 
 /// Reads `Collected : N` among what callgrind prints.
@@ -123,5 +181,20 @@ mod tests {
         assert_eq!(collected(printed), Some(123_456));
         assert_eq!(collected("Collected : many"), None);
         assert_eq!(collected(""), None);
+    }
+
+    #[test]
+    fn stacks_that_go_through_all_connections_play_fewer_rounds() {
+        let plan = |connections, work| Plan {
+            work,
+            connections,
+            has_timestamps: false,
+        };
+        let exchange = plan(100_000, Work::Exchange { batch: 1 });
+        assert_eq!(rounds(Player::Engine, &exchange), 16_000);
+        assert_eq!(rounds(Player::Lwip, &exchange), 80);
+        assert_eq!(rounds(Player::Smoltcp, &exchange), 4);
+        assert_eq!(rounds(Player::Smoltcp, &plan(100_000, Work::Churn)), 2);
+        assert_eq!(rounds(Player::Smoltcp, &plan(1, Work::Churn)), 1_000);
     }
 }

@@ -1,0 +1,204 @@
+//! The engine of this project, and a server on it as the cycle of the dataplane kernel drives one:
+//! frames in, calls, timers, output.
+
+use crate::play::Stack;
+use crate::record::{ADDRESS, MAC, PORT, introductions};
+use crate::trace::{Kind, Trace};
+use ix_abi::Handle;
+use ix_hal::{
+    Fragment, HEADER_ROOM, Instant, MbufGeometry, MbufPool, RxChecksum, RxFrame, Transmit, TxFrame,
+};
+use ix_net::{Config, Context, Engine, Event, Events};
+use std::hint::black_box;
+
+/// Frames in one step at most, and what each may cause.
+const BATCH: usize = 256;
+const MBUFS: u32 = 1024;
+/// Nanoseconds from one counted segment to the next.
+const INTERVAL: u64 = 3000;
+/// The same while connections are set up: few, so that none of them has a timeout in between.
+const SETUP_INTERVAL: u64 = 100;
+
+/// A NIC that keeps the last header.
+struct Sink {
+    header: [u8; HEADER_ROOM],
+    len: u16,
+    frames: u64,
+}
+
+impl Transmit for Sink {
+    #[inline]
+    fn header(&mut self) -> Option<&mut [u8; HEADER_ROOM]> {
+        Some(&mut self.header)
+    }
+
+    #[inline]
+    fn send(&mut self, frame: &TxFrame<'_>) {
+        black_box(frame.fragments);
+        self.len = frame.header_len;
+        self.frames += 1;
+    }
+}
+
+/// What the server is to do, by the event that says so.
+#[derive(Clone, Copy)]
+enum Task {
+    Accept,
+    Answer { len: u16 },
+    Close,
+    Release,
+}
+
+/// The server's list of tasks. A connection's cookie is its handle.
+struct Tasks {
+    list: [(u64, Task); BATCH],
+    count: usize,
+}
+
+impl Events for Tasks {
+    #[inline(always)]
+    fn push(&mut self, event: Event) {
+        let task = match event {
+            Event::Knock { handle, .. } => (handle.0, Task::Accept),
+            Event::Recv { cookie, len, .. } => (cookie, Task::Answer { len }),
+            Event::EndOfStream { cookie } => (cookie, Task::Close),
+            Event::Dead { handle, .. } => (handle.0, Task::Release),
+            Event::Sent { .. } | Event::Connected { .. } | Event::Datagram { .. } => {
+                black_box(&event);
+                return;
+            }
+        };
+        self.list[self.count] = task;
+        self.count += 1;
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        BATCH - self.count
+    }
+}
+
+/// The engine, and the frames of the next step.
+pub struct Player {
+    engine: Engine,
+    sink: Sink,
+    tasks: Tasks,
+    pool: MbufPool,
+    now: Instant,
+    interval: u64,
+    frames: Vec<(RxFrame, Vec<u8>)>,
+}
+
+impl Player {
+    /// An engine with room for what is in the trace.
+    pub fn new(trace: &Trace<'_>) -> Self {
+        let connections = trace.open as u32;
+        let config = Config {
+            mac: MAC,
+            ipv4: ADDRESS.into(),
+            ipv4_prefix: 8,
+            secret: *b"0123456789abcdef",
+            connections,
+            half_open: connections,
+            mbufs: MBUFS,
+            ..Config::default()
+        };
+        let now = Instant(1 << 40);
+        let mut player = Self {
+            engine: Engine::new(config, now),
+            sink: Sink {
+                header: [0; HEADER_ROOM],
+                len: 0,
+                frames: 0,
+            },
+            tasks: Tasks {
+                list: [(0, Task::Close); BATCH],
+                count: 0,
+            },
+            pool: MbufPool::new(MbufGeometry {
+                count: MBUFS,
+                size_shift: 11,
+                bus: 0,
+                user: 0,
+            }),
+            now,
+            interval: SETUP_INTERVAL,
+            frames: Vec::new(),
+        };
+        player.engine.listen(PORT).expect("a port");
+        for frame in introductions(trace.connections) {
+            player.receive(vec![(0, frame)]);
+            player.run();
+        }
+        player
+    }
+}
+
+impl Stack for Player {
+    fn prepare(&mut self, kind: Kind, _connection: usize) {
+        self.interval = match kind {
+            Kind::Setup => SETUP_INTERVAL,
+            Kind::Counted => INTERVAL,
+        };
+    }
+
+    fn receive(&mut self, frames: Vec<(usize, Vec<u8>)>) {
+        self.now = Instant(self.now.0 + self.interval * frames.len() as u64);
+        let frame = |(_, bytes): (usize, Vec<u8>)| {
+            let frame = RxFrame {
+                mbuf: self.pool.take().expect("an mbuf"),
+                len: bytes.len() as u16,
+                checksum: RxChecksum::Good,
+                rss_hash: 0,
+            };
+            (frame, bytes)
+        };
+        self.frames = frames.into_iter().map(frame).collect();
+    }
+
+    #[inline]
+    fn run(&mut self) {
+        let mut cx = Context {
+            now: self.now,
+            tx: &mut self.sink,
+            events: &mut self.tasks,
+            pool: &mut self.pool,
+        };
+        for (frame, bytes) in &self.frames {
+            self.engine.ingress(&mut cx, *frame, bytes);
+        }
+        // A task may be followed by a further event: a connection that is over is told at once.
+        let mut at = 0;
+        while at < cx.events.count {
+            let (name, task) = cx.events.list[at];
+            let handle = Handle(name);
+            at += 1;
+            let done = match task {
+                Task::Accept => self.engine.accept(&mut cx, handle, name),
+                Task::Answer { len } => {
+                    let given = self.engine.recv_done(&mut cx, handle, u64::from(len));
+                    let response = Fragment {
+                        bus: 0x10_0000,
+                        len: u32::from(len),
+                    };
+                    let sent = self.engine.send(&mut cx, handle, &[response]);
+                    given.and(sent.map(drop))
+                }
+                Task::Close => self.engine.close(&mut cx, handle),
+                // That it was released already is no error here.
+                Task::Release => self.engine.close(&mut cx, handle).or(Ok(())),
+            };
+            black_box(done.is_ok());
+        }
+        cx.events.count = 0;
+        self.engine.timers(&mut cx);
+        self.engine.output(&mut cx);
+    }
+
+    fn sent(&self) -> (u64, &[u8]) {
+        (
+            self.sink.frames,
+            &self.sink.header[..usize::from(self.sink.len)],
+        )
+    }
+}

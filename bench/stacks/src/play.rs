@@ -1,0 +1,68 @@
+//! Playing a trace to a stack.
+
+use crate::trace::{Base, Frame, Kind, Trace};
+use anyhow::{Result, ensure};
+use std::hint::black_box;
+
+/// A stack with a server on it that answers each request with a response of the same length, and
+/// closes when the peer does.
+pub trait Stack {
+    /// Says what step comes next, and its first connection; not counted.
+    fn prepare(&mut self, kind: Kind, connection: usize);
+
+    /// Puts the next step's frames where a NIC would; not counted. The bytes are as the peer sends
+    /// them.
+    fn receive(&mut self, frames: Vec<(usize, Vec<u8>)>);
+
+    /// Takes the frames in, lets the server act, and sends what there is to send.
+    fn run(&mut self);
+
+    /// Frames sent so far, and the latest.
+    fn sent(&self) -> (u64, &[u8]);
+}
+
+/// Plays the set-up and at most `steps` counted steps.
+pub fn play<S: Stack>(trace: &Trace<'_>, steps: usize, mut stack: S) -> Result<()> {
+    let mut bases = vec![Base::default(); trace.connections];
+    let (mut count, mut segments, mut replies) = (0, 0, 0);
+    for step in &trace.steps {
+        match step.kind {
+            Kind::Setup => {}
+            Kind::Counted if count == steps => break,
+            Kind::Counted => count += 1,
+        }
+        let Some(first) = step.frames.first() else {
+            continue;
+        };
+        stack.prepare(step.kind, first.connection);
+        let rebased = |frame: &Frame<'_>| {
+            (
+                frame.connection,
+                bases[frame.connection].rebase(frame.bytes),
+            )
+        };
+        stack.receive(step.frames.iter().map(rebased).collect());
+        let before = stack.sent().0;
+        match step.kind {
+            Kind::Counted => counted(&mut stack),
+            Kind::Setup => stack.run(),
+        }
+        let (after, latest) = stack.sent();
+        if first.control() & crate::record::SYN != 0 {
+            ensure!(after == before + 1, "a SYN was not answered");
+            bases[first.connection] = Base::of(latest);
+        }
+        if step.kind == Kind::Counted {
+            segments += step.frames.len();
+            replies += after - before;
+        }
+    }
+    println!("{count} steps, {segments} segments, {replies} replies");
+    Ok(())
+}
+
+/// Under this function callgrind counts.
+#[inline(never)]
+fn counted<S: Stack>(stack: &mut S) {
+    black_box(&mut *stack).run();
+}
