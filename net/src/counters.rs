@@ -52,6 +52,22 @@ counters! {
     ip_in_checksum_errors "IpExtInCsumErrors",
     /// IP packets of a protocol that is not spoken here.
     ip_in_unknown_protocols "IpInUnknownProtos",
+    /// IPv6 packets that came in, but for TCP segments without extension headers.
+    ip6_in_receives "Ip6InReceives",
+    /// IPv6 packets with a malformed header, or headers that lead nowhere.
+    ip6_in_header_errors "Ip6InHdrErrors",
+    /// IPv6 packets for another address, or from one that can be nobody's.
+    ip6_in_address_errors "Ip6InAddrErrors",
+    /// IPv6 packets with a header that is not known here.
+    ip6_in_unknown_protocols "Ip6InUnknownProtos",
+    /// IPv6 fragments that came in.
+    ip6_fragments "Ip6ReasmReqds",
+    /// IPv6 packets put together from fragments.
+    ip6_reassembled "Ip6ReasmOKs",
+    /// IPv6 fragments and incomplete packets dropped, for whatever reason.
+    ip6_fragments_dropped "Ip6ReasmFails",
+    /// Incomplete IPv6 packets given up because a fragment did not come in time.
+    ip6_reassembly_timeouts "Ip6ReasmTimeout",
     /// IP fragments that came in.
     ip_fragments "IpReasmReqds",
     /// IP datagrams put together from fragments.
@@ -86,6 +102,52 @@ counters! {
     icmp_out_unreachables "IcmpOutDestUnreachs",
     /// ICMP errors not sent because of the rate limit.
     icmp_limited "IcmpOutRateLimitGlobal",
+    /// Time exceeded messages sent.
+    icmp_out_time_exceeded "IcmpOutTimeExcds",
+    /// ICMPv6 messages that came in.
+    icmp6_in_messages "Icmp6InMsgs",
+    /// ICMPv6 messages that are malformed or have a wrong checksum.
+    icmp6_in_errors "Icmp6InErrors",
+    /// ICMPv6 messages sent, but for echo replies.
+    icmp6_out_messages "Icmp6OutMsgs",
+    /// ICMPv6 echo requests that came in.
+    icmp6_in_echos "Icmp6InEchos",
+    /// ICMPv6 echo requests answered.
+    icmp6_echo_replies "Icmp6OutEchoReplies",
+    /// ICMPv6 destination unreachable messages that came in.
+    icmp6_in_unreachables "Icmp6InDestUnreachs",
+    /// ICMPv6 packet too big messages that came in.
+    icmp6_in_too_bigs "Icmp6InPktTooBigs",
+    /// ICMPv6 time exceeded messages that came in.
+    icmp6_in_time_exceeded "Icmp6InTimeExcds",
+    /// ICMPv6 parameter problem messages that came in.
+    icmp6_in_parameter_problems "Icmp6InParmProblems",
+    /// ICMPv6 destination unreachable messages sent.
+    icmp6_out_unreachables "Icmp6OutDestUnreachs",
+    /// ICMPv6 time exceeded messages sent.
+    icmp6_out_time_exceeded "Icmp6OutTimeExcds",
+    /// ICMPv6 parameter problem messages sent.
+    icmp6_out_parameter_problems "Icmp6OutParmProblems",
+    /// Neighbour solicitations that came in.
+    ndp_in_solicitations "Icmp6InNeighborSolicits",
+    /// Neighbour solicitations sent.
+    ndp_out_solicitations "Icmp6OutNeighborSolicits",
+    /// Neighbour advertisements that came in.
+    ndp_in_advertisements "Icmp6InNeighborAdvertisements",
+    /// Neighbour advertisements sent.
+    ndp_out_advertisements "Icmp6OutNeighborAdvertisements",
+    /// Router advertisements that came in.
+    ndp_in_routers "Icmp6InRouterAdvertisements",
+    /// Router solicitations sent.
+    ndp_out_router_solicitations "Icmp6OutRouterSolicits",
+    /// Redirects that came in, none of which is followed.
+    ndp_in_redirects "Icmp6InRedirects",
+    /// Neighbour discovery messages that are not valid, not wanted, or about nobody here.
+    ndp_ignored "IxNdpIgnored",
+    /// Own addresses given up because another station has them.
+    ndp_duplicates "IxNdpDuplicateAddresses",
+    /// Prefixes, routers and addresses advertised that found no room.
+    ndp_refused "IxNdpRefused",
     /// Datagrams delivered.
     udp_in_datagrams "UdpInDatagrams",
     /// Datagrams sent.
@@ -219,6 +281,8 @@ counters! {
     tcp_aborts_by_call "TcpExtTCPAbortOnClose",
     /// Connections given up because their neighbour stayed silent.
     tcp_aborts_on_neighbor "IxTcpAbortOnNeighbor",
+    /// Connections given up because the address of ours that they had is gone.
+    tcp_aborts_on_address "IxTcpAbortOnAddress",
     /// Connections that entered TIME-WAIT.
     tcp_time_waits "TcpExtTW",
     /// TIME-WAIT entries that gave way in a full table.

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::context::{Context, Events};
 use crate::counters::Counters;
 use crate::flow::FlowTable;
+use crate::ipv6_host::Ipv6Host;
 use crate::list::{DELIVER, List};
 use crate::neighbor::Neighbors;
 use crate::neighborhood::Neighborhood;
@@ -15,6 +16,7 @@ use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
 use crate::tcp::connections::Connections;
+use crate::tcp::header::Ipv4;
 use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
 use crate::udp::Udp;
@@ -37,6 +39,7 @@ pub struct Engine {
     pub(crate) connections: Connections,
     pub(crate) time_waits: TimeWaits,
     pub(crate) neighbors: Neighbors,
+    pub(crate) ipv6: Ipv6Host,
     pub(crate) path_mtus: PathMtus,
     pub(crate) reassembly: Reassembly,
     pub(crate) wheel: Wheel,
@@ -131,7 +134,7 @@ impl Engine {
     pub fn new(config: Config, now: Instant) -> Self {
         let secret = Secret::new(config.secret);
         let mut neighbors = Neighbors::new(config.neighbors, config.neighbor_reachable.0);
-        if matches!(config.neighborhood, Neighborhood::Listener(_)) {
+        if config.ipv6.is_some() || matches!(config.neighborhood, Neighborhood::Listener(_)) {
             neighbors.deadline = now.0;
         }
         let flows = config.connections as usize + config.time_wait as usize;
@@ -142,6 +145,7 @@ impl Engine {
             connections: Connections::new(config.connections),
             time_waits: TimeWaits::new(config.time_wait),
             neighbors,
+            ipv6: Ipv6Host::new(&config, now),
             path_mtus: PathMtus::new(),
             reassembly: Reassembly::new(config.reassemblies, config.reassembly_timeout.0),
             wheel: Wheel::new(config.connections, now),
@@ -216,7 +220,7 @@ impl Engine {
     /// Sends what became sendable: data, acknowledgements, ARP. Once at the end of a half-cycle.
     pub fn output<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
         while let Some(index) = self.dirty.pop() {
-            if !self.send_single(cx, index) && !self.transmit(cx, index) {
+            if !self.send_single::<Ipv4, _, _>(cx, index) && !self.transmit(cx, index) {
                 // The TX ring is full; this one comes first next time.
                 self.dirty.push_front(index);
                 self.connections[index]

@@ -6,33 +6,56 @@ use crate::address::IpAddress;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// What tells flows apart: the peer's address, and both ports.
+/// The number of the own IPv4 address; those of IPv6 have greater ones, see `own_addresses`.
+pub(crate) const OWN_IPV4: u32 = 0;
+
+/// What tells flows apart: the peer's address, which of our addresses it talks to, and both ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct FlowKey {
     /// The peer.
     pub remote: IpAddress,
-    /// Remote port in the high half, local port in the low half.
-    pub ports: u32,
+    /// The number of our address in the high half; remote port, and local port last. In one word,
+    /// so that our address costs nothing to compare.
+    tail: u64,
 }
 
 impl FlowKey {
-    /// The key of a flow between `remote` and a local port.
+    /// The key of a flow between `remote` and a port at the address of ours of that number.
     #[inline]
-    pub fn new(remote: IpAddress, remote_port: u16, local_port: u16) -> Self {
+    pub fn new(remote: IpAddress, remote_port: u16, own: u32, local_port: u16) -> Self {
         let ports = u32::from(remote_port) << 16 | u32::from(local_port);
-        Self { remote, ports }
+        Self::from_ports(remote, own, ports)
+    }
+
+    /// The same, with both ports as they stand in a header that came in.
+    #[inline]
+    pub fn from_ports(remote: IpAddress, own: u32, ports: u32) -> Self {
+        let tail = u64::from(own) << 32 | u64::from(ports);
+        Self { remote, tail }
+    }
+
+    /// The number of our address.
+    #[inline]
+    pub fn own(&self) -> u32 {
+        (self.tail >> 32) as u32
+    }
+
+    /// Remote port in the high half, local port in the low half.
+    #[inline]
+    pub fn ports(&self) -> u32 {
+        self.tail as u32
     }
 
     /// The peer's port.
     #[inline]
     pub fn remote_port(&self) -> u16 {
-        (self.ports >> 16) as u16
+        (self.tail >> 16) as u16
     }
 
     /// Our port.
     #[inline]
     pub fn local_port(&self) -> u16 {
-        self.ports as u16
+        self.tail as u16
     }
 }
 
@@ -80,9 +103,7 @@ impl FlowTable {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u32 {
         let a = key.remote.low ^ self.secret[0];
-        let b = (u64::from(key.ports) | u64::from(key.ports) << 32)
-            ^ key.remote.high.rotate_left(23)
-            ^ self.secret[1];
+        let b = (key.tail ^ key.tail << 32) ^ key.remote.high.rotate_left(23) ^ self.secret[1];
         let product = u128::from(a) * u128::from(b);
         let folded = (product >> 64) as u64 ^ product as u64;
         (folded >> 32) as u32 ^ folded as u32
@@ -208,23 +229,13 @@ mod tests {
     fn hash_depends_on_every_part_and_on_the_secret() {
         let table = FlowTable::new(16, [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321]);
         let other = FlowTable::new(16, [0x1234_5678_9abc_def2, 0x0fed_cba9_8765_4321]);
-        let key = FlowKey::new(IpAddress::from_ipv4(0x0a00_0001), 40_000, 80);
+        let key = FlowKey::new(IpAddress::from_ipv4(0x0a00_0001), 40_000, OWN_IPV4, 80);
         let hash = table.hash(&key);
         assert_ne!(hash, other.hash(&key));
-        assert_ne!(
-            hash,
-            table.hash(&FlowKey {
-                ports: key.ports ^ 1,
-                ..key
-            })
-        );
-        assert_ne!(
-            hash,
-            table.hash(&FlowKey {
-                ports: key.ports ^ 0x1_0000,
-                ..key
-            })
-        );
+        for bit in [0, 16, 32] {
+            let tail = key.tail ^ 1 << bit;
+            assert_ne!(hash, table.hash(&FlowKey { tail, ..key }));
+        }
         let mut v6 = key;
         v6.remote.high = 1;
         assert_ne!(hash, table.hash(&v6));

@@ -3,9 +3,8 @@
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::wire::{
-    ETHERNET, IPV4, Ipv4Packet, PROTOCOL_ICMP, be16, emit_ipv4, fold, put16, put32, sum,
-};
+use crate::packet::Packet;
+use crate::wire::{ETHERNET, IPV4, PROTOCOL_ICMP, be16, emit_ip, fold, put16, put32, sum};
 use ix_hal::{Fragment, HEADER_ROOM, MbufId, Release, Transmit, TxChecksum, TxFrame};
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet};
 
@@ -36,7 +35,7 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         mbuf: MbufId,
         bytes: &[u8],
-        packet: &Ipv4Packet,
+        packet: &Packet,
     ) -> bool {
         self.counters.icmp_in_messages += 1;
         let message = &bytes[packet.payload..packet.end];
@@ -66,7 +65,7 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         mbuf: MbufId,
         bytes: &[u8],
-        packet: &Ipv4Packet,
+        packet: &Packet,
     ) -> bool {
         let message = &bytes[packet.payload..packet.end];
         let Some(room) = cx.tx.header() else {
@@ -111,7 +110,7 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         what: Unreachable,
         bytes: &[u8],
-        packet: &Ipv4Packet,
+        packet: &Packet,
     ) {
         if !self.is_host(packet.source) {
             return;
@@ -149,9 +148,9 @@ impl Engine {
 }
 
 /// Writes Ethernet and IPv4 headers of an ICMP message that goes back to the sender of a packet.
-fn emit_reply(room: &mut [u8], frame: &[u8], packet: &Ipv4Packet, len: usize) {
+fn emit_reply(room: &mut [u8], frame: &[u8], packet: &Packet, len: usize) {
     room[0..6].copy_from_slice(&frame[6..12]);
     room[6..12].copy_from_slice(&frame[0..6]);
     let (source, destination) = (packet.destination, packet.source);
-    emit_ipv4(room, source, destination, PROTOCOL_ICMP, len as u16);
+    emit_ip(room, source, destination, PROTOCOL_ICMP, len as u16);
 }

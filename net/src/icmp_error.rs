@@ -2,7 +2,7 @@
 //! our address, a connection's ports, and a sequence number between what is acknowledged and what
 //! was sent (RFC 5927 4.1). Whoever does not see our segments has to guess all of that.
 //!
-//! A packet that was too long makes the connection's segments shorter (RFC 1191). An error that
+//! A packet that was too long makes the connection's segments shorter (RFC 1191, RFC 8201). An error that
 //! says that there is nobody ends a connection that is not open yet; one that is open, no error can
 //! end (RFC 5927 6.1). All other errors are about a path that may get better (RFC 1122 4.2.3.9):
 //! the retransmission timer deals with them.
@@ -10,12 +10,13 @@
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::flow::FlowKey;
-use crate::path_mtu::narrower;
+use crate::flow::{FlowKey, OWN_IPV4};
+use crate::ipv6::IPV6;
+use crate::path_mtu::{narrower, narrower6};
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, State};
 use crate::tcp::time_wait::TIME_WAIT;
-use crate::wire::{IPV4, PROTOCOL_TCP, TCP, be16, be32};
+use crate::wire::{IPV4, PROTOCOL_TCP, TCP, be16, be32, be64};
 use ix_abi::{DeadReason, Error};
 use ix_hal::{Instant, Transmit};
 
@@ -28,16 +29,28 @@ const PROTOCOL_UNREACHABLE: u8 = 2;
 const PORT_UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
 
+/// Types of ICMPv6 errors (RFC 4443).
+const DESTINATION_UNREACHABLE6: u8 = 1;
+const PACKET_TOO_BIG: u8 = 2;
+const TIME_EXCEEDED6: u8 = 3;
+const PARAMETER_PROBLEM6: u8 = 4;
+/// Code of destination unreachable, and of parameter problem, that mean that there is nobody.
+const PORT_UNREACHABLE6: u8 = 4;
+const UNKNOWN_NEXT_HEADER: u8 = 1;
+
 /// Bytes of the timestamps option with its padding.
 const TIMESTAMPS: u16 = 12;
 
 /// The segment of ours that an error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Quote {
-    source: u32,
-    key: FlowKey,
+    source: IpAddress,
+    remote: IpAddress,
+    /// Our port and the peer's.
+    ports: [u16; 2],
     seq: Seq,
-    total_len: u16,
+    /// Length of the IP packet.
+    total_len: u32,
 }
 
 impl Quote {
@@ -48,13 +61,37 @@ impl Quote {
         if !is_tcp || header_len < IPV4 || be16(bytes, 6) & 0x1fff != 0 {
             return None;
         }
-        let segment = bytes.get(header_len..)?.first_chunk::<8>()?;
+        let source = IpAddress::from_ipv4(be32(bytes, 12));
         let remote = IpAddress::from_ipv4(be32(bytes, 16));
+        let total_len = u32::from(be16(bytes, 2));
+        Self::of_segment(source, remote, total_len, bytes.get(header_len..)?)
+    }
+
+    /// The same over IPv6, where we send no extension headers.
+    fn parse6(bytes: &[u8]) -> Option<Self> {
+        let header = bytes.first_chunk::<IPV6>()?;
+        if header[0] >> 4 != 6 || header[6] != PROTOCOL_TCP {
+            return None;
+        }
+        let source = IpAddress::from_words(be64(header, 8), be64(header, 16));
+        let remote = IpAddress::from_words(be64(header, 24), be64(header, 32));
+        let total_len = u32::from(be16(header, 4)) + IPV6 as u32;
+        Self::of_segment(source, remote, total_len, &bytes[IPV6..])
+    }
+
+    fn of_segment(
+        source: IpAddress,
+        remote: IpAddress,
+        total_len: u32,
+        segment: &[u8],
+    ) -> Option<Self> {
+        let segment = segment.first_chunk::<8>()?;
         Some(Self {
-            source: be32(bytes, 12),
-            key: FlowKey::new(remote, be16(segment, 2), be16(segment, 0)),
+            source,
+            remote,
+            ports: [be16(segment, 0), be16(segment, 2)],
             seq: Seq(be32(segment, 4)),
-            total_len: be16(bytes, 2),
+            total_len,
         })
     }
 }
@@ -84,7 +121,9 @@ impl Engine {
         };
         match (kind, code) {
             (DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED) => {
-                self.fragmentation_needed(cx.now, index, &quote, be16(message, 6));
+                let len = quote.total_len.min(u32::from(u16::MAX)) as u16;
+                let mtu = narrower(len, be16(message, 6));
+                self.fragmentation_needed(cx.now, index, mtu);
             }
             (DESTINATION_UNREACHABLE, PROTOCOL_UNREACHABLE | PORT_UNREACHABLE)
                 if self.connections[index].state == State::SynSent =>
@@ -96,14 +135,54 @@ impl Engine {
         true
     }
 
+    /// The same over IPv6.
+    pub(crate) fn icmp6_error_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        message: &[u8],
+    ) -> bool {
+        let (kind, code) = (message[0], message[1]);
+        match kind {
+            DESTINATION_UNREACHABLE6 => self.counters.icmp6_in_unreachables += 1,
+            PACKET_TOO_BIG => self.counters.icmp6_in_too_bigs += 1,
+            TIME_EXCEEDED6 => self.counters.icmp6_in_time_exceeded += 1,
+            PARAMETER_PROBLEM6 => self.counters.icmp6_in_parameter_problems += 1,
+            _ => return false,
+        }
+        let Some(quote) = Quote::parse6(&message[8..]) else {
+            self.counters.icmp_ignored += 1;
+            return true;
+        };
+        let Some(index) = self.connection_of(&quote) else {
+            self.counters.icmp_out_of_window += 1;
+            return true;
+        };
+        match (kind, code) {
+            (PACKET_TOO_BIG, _) => {
+                let mtu = narrower6(quote.total_len, be32(message, 4));
+                self.fragmentation_needed(cx.now, index, mtu);
+            }
+            (DESTINATION_UNREACHABLE6, PORT_UNREACHABLE6)
+            | (PARAMETER_PROBLEM6, UNKNOWN_NEXT_HEADER)
+                if self.connections[index].state == State::SynSent =>
+            {
+                self.fail_handshake(cx, index, Error::Refused, DeadReason::Refused);
+            }
+            _ => {}
+        }
+        true
+    }
+
     /// The connection that has the quoted segment under way.
     fn connection_of(&self, quote: &Quote) -> Option<u32> {
-        if quote.source != self.local.address {
-            return None;
-        }
-        let hash = self.flows.hash(&quote.key);
-        let index = self.flows.find(hash, |value| {
-            value & TIME_WAIT == 0 && self.connections[value].key == quote.key
+        let own = match quote.source.ipv4() {
+            Some(source) => (source == self.local.address).then_some(OWN_IPV4)?,
+            None => self.ipv6.own.number(quote.source)?,
+        };
+        let [local_port, remote_port] = quote.ports;
+        let key = FlowKey::new(quote.remote, remote_port, own, local_port);
+        let index = self.flows.find(self.flows.hash(&key), |value| {
+            value & TIME_WAIT == 0 && self.connections[value].key == key
         })?;
         let connection = &self.connections[index];
         let is_under_way = connection.state > State::Knocking
@@ -115,14 +194,15 @@ impl Engine {
     /// The path does not take segments of this length: shortens them, and has the retransmission
     /// timer go off at once, which sends what is lost again and starts slowly, as RFC 1191 6.5 has
     /// it. Only a path narrower than known so far does that, hence not many times.
-    fn fragmentation_needed(&mut self, now: Instant, index: u32, quote: &Quote, reported: u16) {
-        let Some(mtu) = narrower(quote.total_len, reported) else {
+    fn fragmentation_needed(&mut self, now: Instant, index: u32, mtu: Option<u16>) {
+        let Some(mtu) = mtu else {
             self.counters.icmp_ignored += 1;
             return;
         };
-        let mtu = self.path_mtus.learn(now, quote.key.remote, mtu);
+        let remote = self.connections[index].key.remote;
+        let mtu = self.path_mtus.learn(now, remote, mtu);
         let connection = &mut self.connections[index];
-        let mut mss = mtu - (IPV4 + TCP) as u16;
+        let mut mss = mtu - headers(remote);
         if connection.state > State::SynReceived && connection.flags.contains(Flags::TIMESTAMPS) {
             mss -= TIMESTAMPS;
         }
@@ -139,9 +219,26 @@ impl Engine {
 
     /// Most payload of a segment without options that fits the path to a destination.
     pub(crate) fn path_mss(&self, now: Instant, destination: IpAddress) -> u16 {
+        let own = self.own_mss(destination);
         match self.path_mtus.get(now, destination) {
-            Some(mtu) => self.local.mss.min(mtu - (IPV4 + TCP) as u16),
-            None => self.local.mss,
+            Some(mtu) => own.min(mtu - headers(destination)),
+            None => own,
         }
+    }
+
+    /// Most payload of a segment without options that fits our own link, by the peer's family.
+    pub(crate) fn own_mss(&self, peer: IpAddress) -> u16 {
+        match peer.ipv4() {
+            Some(_) => self.local.mss,
+            None => self.ipv6.mss(),
+        }
+    }
+}
+
+/// Bytes of IP and TCP header of a segment without options to a peer.
+fn headers(peer: IpAddress) -> u16 {
+    match peer.ipv4() {
+        Some(_) => (IPV4 + TCP) as u16,
+        None => (IPV6 + TCP) as u16,
     }
 }

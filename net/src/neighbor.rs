@@ -143,10 +143,50 @@ impl Neighbors {
         else {
             return List::new();
         };
+        self.confirm(now, index, mac)
+    }
+
+    /// Takes note of a neighbour advertisement (RFC 4861 7.2.5): of a known neighbour only, and a
+    /// claim that nobody asked for is put to the test at once. Without a MAC address it is about the
+    /// known one. Returns the connections that waited for it.
+    pub fn advertised(
+        &mut self,
+        now: Instant,
+        address: IpAddress,
+        mac: Option<[u8; 6]>,
+        solicited: bool,
+        overrides: bool,
+    ) -> List<WAITING> {
+        let Some(index) = self.find(address) else {
+            return List::new();
+        };
+        let entry = &self.entries[usize::from(index)];
+        let known = (entry.state != State::Incomplete).then_some(entry.mac);
+        let Some(mac) = mac.or(known) else {
+            return List::new();
+        };
+        let is_new = known != Some(mac);
+        if known.is_some() && is_new && !overrides {
+            self.probe(now, index);
+            return List::new();
+        }
+        if !is_new && !solicited {
+            return List::new();
+        }
+        let waiting = self.confirm(now, index, mac);
+        if !solicited {
+            self.probe(now, index);
+        }
+        waiting
+    }
+
+    /// A neighbour is there and then.
+    fn confirm(&mut self, now: Instant, index: u16, mac: [u8; 6]) -> List<WAITING> {
         let entry = &mut self.entries[usize::from(index)];
         if entry.mac != mac && matches!(entry.state, State::Reachable | State::Probing) {
             self.epoch = self.epoch.wrapping_add(1).max(1);
         }
+        let entry = &mut self.entries[usize::from(index)];
         entry.mac = mac;
         entry.state = State::Reachable;
         entry.confirmed = now.0;
@@ -156,27 +196,40 @@ impl Neighbors {
         core::mem::replace(&mut entry.waiting, List::new())
     }
 
+    /// Asks a known neighbour whether it is still there, unless that is being done.
+    fn probe(&mut self, now: Instant, index: u16) {
+        let entry = &mut self.entries[usize::from(index)];
+        if entry.state == State::Reachable {
+            entry.deadline = now.0;
+            self.deadline = self.deadline.min(now.0);
+        }
+    }
+
+    /// MAC addresses that were handed out are to be looked up again.
+    pub fn change_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1).max(1);
+    }
+
     /// The list of connections that wait for an entry.
     pub fn waiting(&mut self, index: u16) -> &mut List<WAITING> {
         &mut self.entries[usize::from(index)].waiting
     }
 
-    /// Advances the entries whose time has come. Returns the connections that waited for one that
-    /// stayed silent; call again until there are none.
-    pub fn expire(&mut self, now: Instant) -> Option<List<WAITING>> {
+    /// Advances the entries whose time has come. Returns one that stayed silent, with the connections
+    /// that waited for it; call again until there are none.
+    pub fn expire(&mut self, now: Instant) -> Option<(IpAddress, List<WAITING>)> {
         let mut earliest = NEVER;
         for index in 0..self.entries.len() {
             if self.entries[index].state == State::Free {
                 continue;
             }
             if self.entries[index].deadline <= now.0 && !self.advance(index, now) {
-                let waiting = self.entries[index].waiting;
+                let Neighbor {
+                    address, waiting, ..
+                } = self.entries[index];
                 self.failures += 1;
                 self.remove(index as u16);
-                if !waiting.is_empty() {
-                    return Some(waiting);
-                }
-                continue;
+                return Some((address, waiting));
             }
             earliest = earliest.min(self.entries[index].deadline);
         }
@@ -316,7 +369,8 @@ mod tests {
         for second in 1..=3 {
             assert_eq!(cache.take_request(), Some(request));
             assert_eq!(cache.take_request(), None);
-            cache.expire(Instant(second * SECOND));
+            let silent = cache.expire(Instant(second * SECOND));
+            assert_eq!(silent.is_some(), second == 3);
         }
         assert_eq!((cache.take_request(), cache.failures), (None, 1));
     }
@@ -354,6 +408,31 @@ mod tests {
             cache.lookup(Instant(0), address(1)),
             Lookup::Asked(_)
         ));
+    }
+
+    #[test]
+    fn advertisement_is_believed_as_far_as_its_flags_go() {
+        let other = [2, 0, 0, 0, 0, 8];
+        let mut cache = Neighbors::new(4, 60 * SECOND);
+        let now = Instant(0);
+        cache.advertised(now, address(1), Some(MAC), true, true);
+        assert!(matches!(cache.lookup(now, address(1)), Lookup::Asked(_)));
+        cache.take_request();
+        cache.advertised(now, address(1), None, true, true);
+        assert!(matches!(cache.lookup(now, address(1)), Lookup::Asked(_)));
+        cache.advertised(now, address(1), Some(MAC), true, false);
+        assert_eq!(cache.lookup(now, address(1)), Lookup::Known(MAC));
+        // Another station says that it is its, but does not insist: the known one is asked.
+        cache.advertised(now, address(1), Some(other), false, false);
+        cache.expire(now);
+        assert_eq!(cache.take_request().unwrap().mac, Some(MAC));
+        assert_eq!(cache.lookup(now, address(1)), Lookup::Known(MAC));
+        // It insists: it is believed, and asked.
+        cache.advertised(now, address(1), None, true, false);
+        cache.advertised(now, address(1), Some(other), false, true);
+        cache.expire(now);
+        assert_eq!(cache.take_request().unwrap().mac, Some(other));
+        assert_eq!(cache.lookup(now, address(1)), Lookup::Known(other));
     }
 
     #[test]

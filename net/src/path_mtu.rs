@@ -1,4 +1,4 @@
-//! What is known of paths that are narrower than our own link (RFC 1191): a small table by
+//! What is known of paths that are narrower than our own link (RFC 1191, RFC 8201): a small table by
 //! destination. It is only written after an ICMP error was matched with a connection, and forgets
 //! after ten minutes, so that a path that has become wider is found out (RFC 1191 6.3).
 
@@ -12,6 +12,8 @@ const LIFETIME: u64 = 600 * 1_000_000_000;
 /// No path is taken for narrower: below, a datagram of 512 bytes no longer fits, and a forged
 /// error could make us send crumbs.
 const LEAST: u16 = 552;
+/// Nor a path of IPv6 than every link for it must take (RFC 8201 4).
+const LEAST6: u16 = crate::ipv6::LEAST_MTU;
 /// Sizes that paths often have (RFC 1191 7), for routers that do not say which (a next-hop MTU of
 /// 0).
 const PLATEAUS: [u16; 6] = [8166, 4352, 2002, 1492, 1006, LEAST];
@@ -40,7 +42,10 @@ impl PathMtus {
 
     /// Takes note of the MTU of a path; returns what is to be believed of it.
     pub fn learn(&mut self, now: Instant, destination: IpAddress, mtu: u16) -> u16 {
-        let mtu = mtu.max(LEAST);
+        let mtu = mtu.max(match destination.ipv4() {
+            Some(_) => LEAST,
+            None => LEAST6,
+        });
         self.is_empty = false;
         self.entries[place(destination)] = Entry {
             destination,
@@ -68,6 +73,12 @@ pub(crate) fn narrower(len: u16, reported: u16) -> Option<u16> {
         0 => PLATEAUS.into_iter().find(|&plateau| plateau < len),
         _ => (reported < len).then_some(reported),
     }
+}
+
+/// The same over IPv6, where every router says which size, and one that every link takes is no news.
+pub(crate) fn narrower6(len: u32, reported: u32) -> Option<u16> {
+    let is_news = (u32::from(LEAST6)..len).contains(&reported);
+    u16::try_from(reported).ok().filter(|_| is_news)
 }
 
 fn place(destination: IpAddress) -> usize {
@@ -99,5 +110,9 @@ mod tests {
         assert_eq!(narrower(1500, 0), Some(1492));
         assert_eq!(narrower(1492, 0), Some(1006));
         assert_eq!(narrower(552, 0), None);
+        assert_eq!(narrower6(1500, 1280), Some(1280));
+        for reported in [0, 1279, 1500, 9000, 1 << 20] {
+            assert_eq!(narrower6(1500, reported), None);
+        }
     }
 }

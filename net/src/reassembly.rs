@@ -1,4 +1,4 @@
-//! Reassembly of IPv4 datagrams (RFC 791 3.2, RFC 1122 3.3.2), bounded in memory and time.
+//! Reassembly of datagrams (RFC 791 3.2, RFC 1122 3.3.2, RFC 8200 4.5), bounded in memory and time.
 //!
 //! Fragments stay in the buffers that they arrived in. When the last gap is closed, their payload
 //! is put together in the buffer of the first one ([`Assembly`]), so that a datagram is never
@@ -6,10 +6,11 @@
 //! it. The engine cannot write to buffers: whoever drives it copies, see
 //! [`Engine::take_assembly`](crate::Engine::take_assembly).
 //!
-//! A datagram with fragments that overlap is dropped as a whole, as RFC 5722 demands for IPv6:
+//! A datagram with fragments that overlap is dropped as a whole, as RFC 5722 demands of IPv6:
 //! overlaps serve to slip something past a filter. An exact repetition is a duplicate of the
 //! network's and is dropped alone.
 
+use crate::address::IpAddress;
 use crate::wheel::NEVER;
 use crate::wire::ETHERNET;
 use alloc::vec;
@@ -18,18 +19,63 @@ use ix_hal::{Instant, MbufId};
 
 /// Most fragments of a datagram: enough for a full buffer over a path of 576 bytes.
 pub(crate) const MOST_FRAGMENTS: usize = 8;
-/// The longest IPv4 header.
+/// Bytes before the payload that room is left for as long as the first fragment is not there: the
+/// longest IPv4 header.
 const LONGEST_HEADER: usize = 60;
 
-/// Which datagram a fragment belongs to (RFC 791 3.2): the destination is always this host.
+/// Which datagram a fragment belongs to (RFC 791 3.2, RFC 8200 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct DatagramKey {
     /// Sender.
-    pub source: u32,
+    pub source: IpAddress,
+    /// Number of the receiving address of ours.
+    pub own: u32,
     /// Identification.
-    pub identification: u16,
-    /// Protocol number.
+    pub identification: u32,
+    /// Protocol number; 0 over IPv6, where it does not tell datagrams apart.
     pub protocol: u8,
+}
+
+impl DatagramKey {
+    /// Whether it came over IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.source.ipv4().is_none()
+    }
+}
+
+/// A fragment that came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub key: DatagramKey,
+    pub piece: Piece,
+    /// No other follows it.
+    pub is_last: bool,
+    /// What the payload begins with, as the first fragment says.
+    pub protocol: u8,
+    /// What an error would say of it, if it is the first.
+    pub quote: Option<Quote>,
+}
+
+/// What an error says of a first fragment whose others do not come. The engine cannot read it any
+/// more by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Quote {
+    /// The station that it came from.
+    pub station: [u8; 6],
+    /// Which of our addresses it was for.
+    pub destination: IpAddress,
+    /// How much of the packet is quoted, in bytes.
+    pub len: u16,
+    /// Ones' complement sum of that.
+    pub sum: u64,
+}
+
+/// A datagram that took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expired {
+    pub key: DatagramKey,
+    /// The first fragment, if it came: its buffer is the caller's.
+    pub first: Option<(MbufId, Quote)>,
 }
 
 /// Payload of a fragment.
@@ -49,6 +95,8 @@ pub struct Piece {
 #[derive(Clone, Copy, Debug)]
 pub struct Assembly {
     pub(crate) key: DatagramKey,
+    pub(crate) protocol: u8,
+    pub(crate) destination: IpAddress,
     pieces: [Piece; MOST_FRAGMENTS],
     count: usize,
     first: Piece,
@@ -106,6 +154,8 @@ pub(crate) enum Fate {
 struct Slot {
     is_used: bool,
     key: DatagramKey,
+    protocol: u8,
+    quote: Quote,
     expires: u64,
     pieces: [Piece; MOST_FRAGMENTS],
     count: usize,
@@ -118,9 +168,17 @@ impl Slot {
     const FREE: Self = Self {
         is_used: false,
         key: DatagramKey {
-            source: 0,
+            source: IpAddress::from_words(0, 0),
+            own: 0,
             identification: 0,
             protocol: 0,
+        },
+        protocol: 0,
+        quote: Quote {
+            station: [0; 6],
+            destination: IpAddress::from_words(0, 0),
+            len: 0,
+            sum: 0,
         },
         expires: NEVER,
         pieces: [Piece {
@@ -136,6 +194,10 @@ impl Slot {
 
     fn pieces(&self) -> &[Piece] {
         &self.pieces[..self.count]
+    }
+
+    fn first(&self) -> Option<Piece> {
+        self.pieces().iter().find(|piece| piece.at == 0).copied()
     }
 
     fn is_complete(&self) -> bool {
@@ -167,20 +229,29 @@ impl Reassembly {
         }
     }
 
-    /// Takes a fragment; `is_last` says that no more follow it. Buffers that are no longer wanted
-    /// go to `give`, but not that of a fragment that was not kept.
+    /// Takes a fragment. Buffers that are no longer wanted go to `give`, but not that of a fragment
+    /// that was not kept.
     pub fn arrives(
         &mut self,
         now: Instant,
-        key: DatagramKey,
-        piece: Piece,
-        is_last: bool,
+        arrival: &Arrival,
         buffer_bytes: usize,
         give: impl FnMut(MbufId),
     ) -> Fate {
-        let most = buffer_bytes.saturating_sub(ETHERNET + LONGEST_HEADER);
+        let Arrival {
+            key,
+            piece,
+            is_last,
+            ..
+        } = *arrival;
+        // Extension headers beyond what room is left for make a datagram too long.
+        let headers = ETHERNET + LONGEST_HEADER;
+        let most = buffer_bytes.saturating_sub(headers);
         let end = usize::from(piece.at) + usize::from(piece.len);
         if piece.len == 0 || (!is_last && !piece.len.is_multiple_of(8)) || end > most {
+            return Fate::Dropped;
+        }
+        if piece.at == 0 && usize::from(piece.offset) > headers {
             return Fate::Dropped;
         }
         let mut give = give;
@@ -207,6 +278,9 @@ impl Reassembly {
         if is_last {
             slot.total = Some(end);
         }
+        if let Some(quote) = arrival.quote {
+            (slot.protocol, slot.quote) = (arrival.protocol, quote);
+        }
         self.has_complete |= self.slots[index].is_complete();
         Fate::Kept
     }
@@ -218,9 +292,11 @@ impl Reassembly {
             return None;
         };
         let slot = core::mem::replace(&mut self.slots[index], Slot::FREE);
-        let first = *slot.pieces().iter().find(|piece| piece.at == 0)?;
+        let first = slot.first()?;
         Some(Assembly {
             key: slot.key,
+            protocol: slot.protocol,
+            destination: slot.quote.destination,
             pieces: slot.pieces,
             count: slot.count,
             first,
@@ -228,23 +304,23 @@ impl Reassembly {
         })
     }
 
-    /// Gives up what has taken too long; returns how many datagrams that were.
-    pub fn expire(&mut self, now: Instant, mut give: impl FnMut(MbufId)) -> u64 {
-        let mut expired = 0;
-        self.deadline = NEVER;
-        for index in 0..self.slots.len() {
-            let slot = &self.slots[index];
-            if !slot.is_used {
-                continue;
-            }
-            if slot.expires <= now.0 && !slot.is_complete() {
-                self.free(index, &mut give);
-                expired += 1;
-            } else {
-                self.deadline = self.deadline.min(slot.expires);
-            }
+    /// Gives up a datagram that has taken too long; call again until there is none.
+    pub fn expire(&mut self, now: Instant, mut give: impl FnMut(MbufId)) -> Option<Expired> {
+        let is_late = |slot: &Slot| slot.is_used && slot.expires <= now.0 && !slot.is_complete();
+        let Some(index) = self.slots.iter().position(is_late) else {
+            let waiting = self.slots.iter().filter(|slot| slot.is_used);
+            self.deadline = waiting.map(|slot| slot.expires).min().unwrap_or(NEVER);
+            return None;
+        };
+        let slot = core::mem::replace(&mut self.slots[index], Slot::FREE);
+        let first = slot.first();
+        for piece in slot.pieces().iter().filter(|piece| piece.at != 0) {
+            give(piece.mbuf);
         }
-        expired
+        Some(Expired {
+            key: slot.key,
+            first: first.map(|piece| (piece.mbuf, slot.quote)),
+        })
     }
 
     /// The datagram's slot, or a free one, or that of the one begun longest ago.

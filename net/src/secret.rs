@@ -64,7 +64,9 @@ impl Secret {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write_u64(key.remote.high);
         hasher.write_u64(key.remote.low);
-        hasher.write_u64(u64::from(key.ports) << 32 | purpose as u64);
+        // Own addresses are numbered as they come, so that 24 bits are not used up.
+        let own = u64::from(key.own() & 0xff_ffff) << 8;
+        hasher.write_u64(u64::from(key.ports()) << 32 | own | purpose as u64);
         for word in more {
             hasher.write_u64(*word);
         }
@@ -111,8 +113,8 @@ mod tests {
     #[test]
     fn sequence_numbers_of_a_flow_grow_with_the_clock_and_differ_between_flows() {
         let secret = Secret::new([7; 16]);
-        let key = FlowKey::new(IpAddress::from_ipv4(1), 2, 3);
-        let other = FlowKey::new(IpAddress::from_ipv4(1), 2, 4);
+        let key = FlowKey::new(IpAddress::from_ipv4(1), 2, 0, 3);
+        let other = FlowKey::new(IpAddress::from_ipv4(1), 2, 0, 4);
         let (first, offset) = secret.initial_sequence(&key, Instant(0));
         let (later, same) = secret.initial_sequence(&key, Instant(4096 * 100));
         assert_eq!(later.wrapping_sub(first), 100);

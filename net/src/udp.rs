@@ -9,10 +9,11 @@ use crate::config::Config;
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::icmp::Unreachable;
+use crate::icmp6::Error6;
+use crate::ipv6::IPV6;
 use crate::neighbor::Lookup;
-use crate::wire::{
-    ETHERNET, IPV4, Ipv4Packet, PROTOCOL_UDP, UDP, be16, emit_ipv4, fold, pseudo_sum_of, put16, sum,
-};
+use crate::packet::{Packet, pseudo_sum};
+use crate::wire::{IPV4, PROTOCOL_UDP, UDP, be16, emit_ip, fold, put16};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -25,8 +26,6 @@ const _: () = assert!(UDP_SEND_MAX <= MAX_FRAGMENTS);
 
 /// No slot.
 const NONE: u16 = u16::MAX;
-/// Bytes of all headers.
-const HEADERS: usize = ETHERNET + IPV4 + UDP;
 
 /// A bound port, or one whose application still holds buffers.
 #[derive(Clone, Copy, Default)]
@@ -134,10 +133,11 @@ impl Engine {
             return Err(Error::Invalid);
         }
         let payload_len = fragments.iter().map(|piece| u64::from(piece.len)).sum();
-        let destination = remote.address.ipv4().ok_or(Error::Unreachable)?;
-        if !self.is_host(destination) {
-            return Err(Error::Unreachable);
-        }
+        let destination = remote.address;
+        let own = self.own_address_for(destination);
+        let (_, source) = own
+            .filter(|_| self.is_host(destination))
+            .ok_or(Error::Unreachable)?;
         let len = self
             .datagram_len(cx, remote.address, payload_len)
             .ok_or(Error::TooLong)?;
@@ -146,20 +146,21 @@ impl Engine {
             self.counters.udp_send_full += 1;
             return Err(Error::TryAgain);
         };
-        let source = self.local.address;
         room[..6].copy_from_slice(&mac);
         room[6..12].copy_from_slice(&self.local.mac);
-        emit_ipv4(room, source, destination, PROTOCOL_UDP, len);
-        let at = ETHERNET + IPV4;
+        let at = emit_ip(room, source, destination, PROTOCOL_UDP, len);
         put16(room, at, local_port);
         put16(room, at + 2, remote.port);
         put16(room, at + 4, len);
-        let pseudo = pseudo_sum_of(PROTOCOL_UDP, source, destination);
+        let pseudo = pseudo_sum(PROTOCOL_UDP, source, destination);
         put16(room, at + 6, fold(u64::from(pseudo) + u64::from(len)));
         cx.tx.send(&TxFrame {
-            header_len: HEADERS as u16,
+            header_len: (at + UDP) as u16,
             fragments,
-            checksum: TxChecksum::Ipv4Udp,
+            checksum: match destination.ipv4() {
+                Some(_) => TxChecksum::Ipv4Udp,
+                None => TxChecksum::Ipv6Udp,
+            },
             segment_size: 0,
             release: Some(Release::User),
         });
@@ -175,8 +176,11 @@ impl Engine {
         payload_len: u64,
     ) -> Option<u16> {
         let path = self.path_mtus.get(cx.now, destination);
-        let mtu = self.local.mtu.min(path.unwrap_or(u16::MAX));
-        let most = u64::from(mtu) - IPV4 as u64;
+        let (own, header) = match destination.ipv4() {
+            Some(_) => (self.local.mtu, IPV4),
+            None => (self.ipv6.mtu, IPV6),
+        };
+        let most = u64::from(own.min(path.unwrap_or(u16::MAX))) - header as u64;
         let len = payload_len + UDP as u64;
         (len <= most).then_some(len as u16)
     }
@@ -203,7 +207,7 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         frame: &RxFrame,
         bytes: &[u8],
-        packet: &Ipv4Packet,
+        packet: &Packet,
     ) -> bool {
         if !self.is_host(packet.source) {
             self.counters.ip_in_address_errors += 1;
@@ -213,7 +217,7 @@ impl Engine {
             self.counters.udp_in_errors += 1;
             return false;
         };
-        if frame.checksum != RxChecksum::Good && !checksum_is_good(bytes, packet, end) {
+        if !checksum_is_good(frame.checksum, bytes, packet, end) {
             self.counters.udp_in_errors += 1;
             self.counters.udp_in_checksum_errors += 1;
             return false;
@@ -221,6 +225,9 @@ impl Engine {
         let local_port = be16(bytes, packet.payload + 2);
         let Some(slot) = self.udp.slot(local_port) else {
             self.counters.udp_no_ports += 1;
+            if packet.is_ipv6() {
+                return self.send_error6(cx, Error6::Port, frame.mbuf, bytes, packet);
+            }
             self.send_unreachable(cx, Unreachable::Port, bytes, packet);
             return false;
         };
@@ -238,7 +245,7 @@ impl Engine {
         self.counters.udp_in_datagrams += 1;
         cx.events.push(Event::Datagram {
             peer: Endpoint {
-                address: IpAddress::from_ipv4(packet.source),
+                address: packet.source,
                 port: be16(bytes, packet.payload),
             },
             local_port,
@@ -251,7 +258,7 @@ impl Engine {
 }
 
 /// Where in the frame a datagram ends by its own length; `None` if it has no sound header.
-fn datagram_end(bytes: &[u8], packet: &Ipv4Packet) -> Option<usize> {
+fn datagram_end(bytes: &[u8], packet: &Packet) -> Option<usize> {
     let header = bytes
         .get(packet.payload..packet.end)?
         .first_chunk::<UDP>()?;
@@ -261,13 +268,10 @@ fn datagram_end(bytes: &[u8], packet: &Ipv4Packet) -> Option<usize> {
         .then_some(packet.payload + len)
 }
 
-/// Whether the checksum is right, or the sender made none.
-fn checksum_is_good(bytes: &[u8], packet: &Ipv4Packet, end: usize) -> bool {
-    let datagram = &bytes[packet.payload..end];
-    let pseudo = u64::from(pseudo_sum_of(
-        PROTOCOL_UDP,
-        packet.source,
-        packet.destination,
-    ));
-    be16(datagram, 6) == 0 || fold(sum(datagram) + pseudo + datagram.len() as u64) == 0xffff
+/// Whether the checksum is right, or the sender made none, which it may over IPv4 only (RFC 8200 8.1).
+fn checksum_is_good(verdict: RxChecksum, bytes: &[u8], packet: &Packet, end: usize) -> bool {
+    match be16(bytes, packet.payload + 6) {
+        0 => !packet.is_ipv6(),
+        _ => verdict == RxChecksum::Good || packet.checksum_is_good(bytes, PROTOCOL_UDP, end),
+    }
 }

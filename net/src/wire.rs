@@ -1,11 +1,14 @@
 //! Frames as bytes: where the fields are, how a TCP segment is read from a frame, checksums.
 //!
 //! The packet path reads IPv4 and TCP headers here, by hand and with few checks; the rare
-//! protocols (ARP, ICMP) go through `smoltcp::wire`.
+//! protocols (ARP, ICMP) go through `smoltcp::wire`. IPv6 headers are in `ipv6`.
 
 use crate::address::IpAddress;
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, OWN_IPV4};
+use crate::ipv6::IPV6;
+use crate::packet::{Packet, pseudo_sum};
 use crate::seq::Seq;
+use ix_hal::TxChecksum;
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;
@@ -19,12 +22,16 @@ pub(crate) const UDP: usize = 8;
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of ARP.
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
+/// EtherType of IPv6.
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// IP protocol number of ICMP.
 pub(crate) const PROTOCOL_ICMP: u8 = 1;
 /// IP protocol number of TCP.
 pub(crate) const PROTOCOL_TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub(crate) const PROTOCOL_UDP: u8 = 17;
+/// IP protocol number of ICMP for IPv6.
+pub(crate) const PROTOCOL_ICMPV6: u8 = 58;
 /// First word of the timestamps option as everybody sends it: two NOPs, kind 8, length 10
 /// (RFC 7323 appendix A).
 pub(crate) const TIMESTAMPS_PADDED: u32 = 0x0101_080a;
@@ -50,6 +57,12 @@ pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
 #[inline]
 pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// The big-endian 64-bit word at a position.
+#[inline]
+pub(crate) fn be64(bytes: &[u8], at: usize) -> u64 {
+    u64::from(be32(bytes, at)) << 32 | u64::from(be32(bytes, at + 4))
 }
 
 /// Stores a big-endian 16-bit word.
@@ -155,17 +168,14 @@ pub(crate) struct Segment<'a> {
 impl<'a> Segment<'a> {
     /// Reads the TCP header of a packet; `None` if it is malformed.
     #[inline]
-    pub fn parse(frame: &'a [u8], packet: &Ipv4Packet) -> Option<Self> {
+    pub fn parse(frame: &'a [u8], packet: &Packet) -> Option<Self> {
         let bytes = &frame.get(packet.payload..packet.end)?;
         let header = bytes.first_chunk::<TCP>()?;
         let header_len = usize::from(header[12] >> 4) * 4;
         let options = bytes.get(TCP..header_len)?;
         Some(Self {
             frame,
-            key: FlowKey {
-                remote: IpAddress::from_ipv4(packet.source),
-                ports: be32(header, 0),
-            },
+            key: FlowKey::from_ports(packet.source, packet.own, be32(header, 0)),
             seq: Seq(be32(header, 4)),
             ack: Seq(be32(header, 8)),
             control: header[13],
@@ -182,6 +192,14 @@ impl<'a> Segment<'a> {
         self.control & control == control
     }
 
+    /// Which of our addresses it was sent to.
+    pub fn destination(&self) -> IpAddress {
+        match be16(self.frame, 12) {
+            ETHERTYPE_IPV6 => IpAddress::from_words(be64(self.frame, 38), be64(self.frame, 46)),
+            _ => IpAddress::from_ipv4(be32(self.frame, 30)),
+        }
+    }
+
     /// Whether the network has marked it as having met congestion (RFC 3168 5), over IPv4 or IPv6.
     pub fn is_marked(&self) -> bool {
         let word = be16(self.frame, ETHERNET);
@@ -194,6 +212,24 @@ impl<'a> Segment<'a> {
     pub fn sequence_len(&self) -> u32 {
         u32::from(self.len) + u32::from(self.has(control::SYN)) + u32::from(self.has(control::FIN))
     }
+}
+
+/// The fields of a segment of the usual shape, in a frame of either family.
+pub(crate) trait Quick {
+    /// Bytes of payload, if all headers together have `headers` bytes and the packet has as many.
+    fn payload_behind(&self, headers: u8) -> Option<u16>;
+    /// Flow that it belongs to.
+    fn key(&self) -> FlowKey;
+    /// SEG.SEQ
+    fn seq(&self) -> Seq;
+    /// SEG.ACK
+    fn ack(&self) -> Seq;
+    /// Control bits, see [`control`].
+    fn control(&self) -> u8;
+    /// SEG.WND as it stands, unscaled.
+    fn window(&self) -> u16;
+    /// TSval, if the timestamps option is in its usual place.
+    fn timestamp(&self) -> Option<u32>;
 }
 
 /// A TCP segment in a frame of the usual shape: IPv4 without options, and TCP. Fields are read when
@@ -235,10 +271,11 @@ impl<'a> QuickSegment<'a> {
         }
         Some(Self { header, frame, end })
     }
+}
 
-    /// Bytes of payload, if all headers together have `headers` bytes and the packet has as many.
+impl Quick for QuickSegment<'_> {
     #[inline(always)]
-    pub fn payload_behind(&self, headers: u8) -> Option<u16> {
+    fn payload_behind(&self, headers: u8) -> Option<u16> {
         let headers = u32::from(headers);
         // The data offset counts words, in the high half of its byte.
         let data_offset = (headers - (ETHERNET + IPV4) as u32) << 2;
@@ -248,42 +285,34 @@ impl<'a> QuickSegment<'a> {
         self.end.checked_sub(headers).map(|len| len as u16)
     }
 
-    /// Flow that it belongs to.
     #[inline(always)]
-    pub fn key(&self) -> FlowKey {
-        FlowKey {
-            remote: IpAddress::from_ipv4(be32(self.header, 26)),
-            ports: be32(self.header, 34),
-        }
+    fn key(&self) -> FlowKey {
+        let remote = IpAddress::from_ipv4(be32(self.header, 26));
+        FlowKey::from_ports(remote, OWN_IPV4, be32(self.header, 34))
     }
 
-    /// SEG.SEQ
     #[inline(always)]
-    pub fn seq(&self) -> Seq {
+    fn seq(&self) -> Seq {
         Seq(be32(self.header, 38))
     }
 
-    /// SEG.ACK
     #[inline(always)]
-    pub fn ack(&self) -> Seq {
+    fn ack(&self) -> Seq {
         Seq(be32(self.header, 42))
     }
 
-    /// Control bits, see [`control`].
     #[inline(always)]
-    pub fn control(&self) -> u8 {
+    fn control(&self) -> u8 {
         self.header[47]
     }
 
-    /// SEG.WND as it stands, unscaled.
     #[inline(always)]
-    pub fn window(&self) -> u16 {
+    fn window(&self) -> u16 {
         be16(self.header, 48)
     }
 
-    /// TSval, if the timestamps option is in its usual place.
     #[inline(always)]
-    pub fn timestamp(&self) -> Option<u32> {
+    fn timestamp(&self) -> Option<u32> {
         let option = self.frame.get(TCP_HEADERS..)?.first_chunk::<8>()?;
         (be32(option, 0) == TIMESTAMPS_PADDED).then(|| be32(option, 4))
     }
@@ -309,19 +338,6 @@ pub(crate) fn fold(sum: u64) -> u16 {
     let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     ((sum >> 16) + (sum & 0xffff)) as u16
-}
-
-/// Sum of the pseudo-header of a TCP segment over IPv4, without its length.
-#[inline]
-pub(crate) fn pseudo_sum(source: u32, destination: u32) -> u32 {
-    pseudo_sum_of(PROTOCOL_TCP, source, destination)
-}
-
-/// Sum of the pseudo-header of a packet of any protocol over IPv4, without its length.
-#[inline]
-pub(crate) fn pseudo_sum_of(protocol: u8, source: u32, destination: u32) -> u32 {
-    let sum = u64::from(source) + u64::from(destination) + u64::from(protocol);
-    u32::from(fold(sum))
 }
 
 /// Writes EtherType and IPv4 header of a packet with `payload_len` bytes after its header. The
@@ -351,20 +367,58 @@ pub(crate) fn ipv4_checksum_is_good(frame: &[u8], packet: &Ipv4Packet) -> bool {
     fold(sum(&frame[ETHERNET..packet.payload])) == 0xffff
 }
 
-/// Whether the checksum of a TCP segment over IPv4 is right.
-pub(crate) fn tcp_checksum_is_good(frame: &[u8], packet: &Ipv4Packet) -> bool {
-    let segment = &frame[packet.payload..packet.end];
-    let pseudo = u64::from(pseudo_sum(packet.source, packet.destination));
-    fold(sum(segment) + pseudo + segment.len() as u64) == 0xffff
+/// Writes EtherType and header of an IPv6 packet with `payload_len` bytes after its header.
+pub(crate) fn emit_ipv6(
+    room: &mut [u8],
+    source: IpAddress,
+    destination: IpAddress,
+    next_header: u8,
+    payload_len: u16,
+) {
+    put16(room, 12, ETHERTYPE_IPV6);
+    // Version 6; no traffic class, no flow label.
+    put32(room, 14, 0x6000_0000);
+    put16(room, 18, payload_len);
+    // Hop limit 64.
+    put16(room, 20, u16::from(next_header) << 8 | 64);
+    put_address(room, 22, source);
+    put_address(room, 38, destination);
 }
 
-/// What an Ethernet, IPv4 and TCP header without options has in it.
+/// Stores an IPv6 address.
+pub(crate) fn put_address(room: &mut [u8], at: usize, address: IpAddress) {
+    room[at..at + 8].copy_from_slice(&address.high.to_be_bytes());
+    room[at + 8..at + 16].copy_from_slice(&address.low.to_be_bytes());
+}
+
+/// Writes EtherType and IP header of a packet with `payload_len` bytes after its header; returns
+/// where in the frame the header ends.
+pub(crate) fn emit_ip(
+    room: &mut [u8],
+    source: IpAddress,
+    destination: IpAddress,
+    protocol: u8,
+    payload_len: u16,
+) -> usize {
+    match (source.ipv4(), destination.ipv4()) {
+        (Some(source), Some(destination)) => {
+            emit_ipv4(room, source, destination, protocol, payload_len);
+            ETHERNET + IPV4
+        }
+        _ => {
+            emit_ipv6(room, source, destination, protocol, payload_len);
+            ETHERNET + IPV6
+        }
+    }
+}
+
+/// What an Ethernet, IP and TCP header without options has in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpHeader {
     pub source_mac: [u8; 6],
     pub destination_mac: [u8; 6],
-    pub source: u32,
-    pub destination: u32,
+    pub source: IpAddress,
+    pub destination: IpAddress,
     pub source_port: u16,
     pub destination_port: u16,
     pub seq: Seq,
@@ -377,34 +431,34 @@ pub(crate) struct TcpHeader {
 pub(crate) const TCP_HEADERS: usize = ETHERNET + IPV4 + TCP;
 
 impl TcpHeader {
-    /// Writes the headers for a segment with `options_len` bytes of options (a multiple of 4,
-    /// which the caller writes at [`TCP_HEADERS`]) and `payload_len` bytes of payload. Both
-    /// checksums are as `TxChecksum::Ipv4Tcp` wants them.
-    pub fn emit(&self, room: &mut [u8], options_len: usize, payload_len: usize) {
+    /// Writes the headers for a segment with `options_len` bytes of options (a multiple of 4, which
+    /// the caller writes behind the headers) and `payload_len` bytes of payload; returns where they
+    /// end. Checksums are as [`TcpHeader::checksum`] wants them.
+    pub fn emit(&self, room: &mut [u8], options_len: usize, payload_len: usize) -> usize {
         room[0..6].copy_from_slice(&self.destination_mac);
         room[6..12].copy_from_slice(&self.source_mac);
-        put16(room, 12, ETHERTYPE_IPV4);
-        let tcp_len = TCP + options_len + payload_len;
-        // Version 4, five words; no traffic class.
-        put16(room, 14, 0x4500);
-        put16(room, 16, (IPV4 + tcp_len) as u16);
-        // Identification 0 is fine with DF (RFC 6864 4.1).
-        put32(room, 18, 0x4000);
-        // TTL 64.
-        put16(room, 22, 0x4000 | u16::from(PROTOCOL_TCP));
-        put16(room, 24, 0);
-        put32(room, 26, self.source);
-        put32(room, 30, self.destination);
-        put16(room, 34, self.source_port);
-        put16(room, 36, self.destination_port);
-        put32(room, 38, self.seq.0);
-        put32(room, 42, self.ack.0);
-        room[46] = ((TCP + options_len) as u8 / 4) << 4;
-        room[47] = self.control;
-        put16(room, 48, self.window);
-        let pseudo = pseudo_sum(self.source, self.destination);
-        put16(room, 50, fold(u64::from(pseudo) + tcp_len as u64));
-        put16(room, 52, 0);
+        let tcp_len = (TCP + options_len + payload_len) as u16;
+        let at = emit_ip(room, self.source, self.destination, PROTOCOL_TCP, tcp_len);
+        let header = &mut room[at..at + TCP];
+        put16(header, 0, self.source_port);
+        put16(header, 2, self.destination_port);
+        put32(header, 4, self.seq.0);
+        put32(header, 8, self.ack.0);
+        header[12] = ((TCP + options_len) as u8 / 4) << 4;
+        header[13] = self.control;
+        put16(header, 14, self.window);
+        let pseudo = pseudo_sum(PROTOCOL_TCP, self.source, self.destination);
+        put16(header, 16, fold(u64::from(pseudo) + u64::from(tcp_len)));
+        put16(header, 18, 0);
+        at + TCP
+    }
+
+    /// Which checksums are left to the NIC.
+    pub fn checksum(&self) -> TxChecksum {
+        match self.destination.ipv4() {
+            Some(_) => TxChecksum::Ipv4Tcp,
+            None => TxChecksum::Ipv6Tcp,
+        }
     }
 }
 
@@ -419,8 +473,8 @@ mod tests {
         TcpHeader {
             source_mac: [2, 0, 0, 0, 0, 1],
             destination_mac: [2, 0, 0, 0, 0, 2],
-            source: 0x0a00_0001,
-            destination: 0x0a00_0002,
+            source: IpAddress::from_ipv4(0x0a00_0001),
+            destination: IpAddress::from_ipv4(0x0a00_0002),
             source_port: 40_000,
             destination_port: 80,
             seq: Seq(0x0102_0304),
@@ -466,7 +520,9 @@ mod tests {
     fn parse_gives_back_what_was_emitted() {
         let frame = frame(b"hello");
         let packet = Ipv4Packet::parse(&frame).unwrap();
-        assert!(ipv4_checksum_is_good(&frame, &packet) && tcp_checksum_is_good(&frame, &packet));
+        assert!(ipv4_checksum_is_good(&frame, &packet));
+        let packet = Packet::of_ipv4(&packet);
+        assert!(packet.tcp_checksum_is_good(&frame));
         let segment = Segment::parse(&frame, &packet).unwrap();
         assert_eq!(segment.key.remote.ipv4(), Some(0x0a00_0001));
         assert_eq!(
@@ -492,7 +548,8 @@ mod tests {
             let caught = match Ipv4Packet::parse(&bad) {
                 None => true,
                 Some(packet) => {
-                    !ipv4_checksum_is_good(&bad, &packet) || !tcp_checksum_is_good(&bad, &packet)
+                    !ipv4_checksum_is_good(&bad, &packet)
+                        || !Packet::of_ipv4(&packet).tcp_checksum_is_good(&bad)
                 }
             };
             assert!(caught, "bit {bit}");
@@ -505,7 +562,7 @@ mod tests {
         for len in 0..good.len() {
             assert!(
                 Ipv4Packet::parse(&good[..len])
-                    .and_then(|packet| Segment::parse(&good[..len], &packet))
+                    .and_then(|packet| Segment::parse(&good[..len], &Packet::of_ipv4(&packet)))
                     .is_none()
             );
         }

@@ -18,17 +18,20 @@ impl Engine {
         cookie: u64,
         remote: Endpoint,
     ) -> Result<Handle, Error> {
-        let address = remote.address.ipv4().ok_or(Error::Unreachable)?;
-        if remote.port == 0 || !self.is_host(address) {
-            return Err(Error::Invalid);
-        }
-        if address == self.local.address || self.next_hop(remote.address).is_none() {
+        if self.is_own(remote.address) {
             return Err(Error::Unreachable);
         }
+        if remote.port == 0 || !self.is_host(remote.address) {
+            return Err(Error::Invalid);
+        }
+        let own = self.own_address_for(remote.address);
+        let Some(own) = own.filter(|_| self.next_hop(remote.address).is_some()) else {
+            return Err(Error::Unreachable);
+        };
         if self.connections.is_full() {
             return Err(Error::Exhausted);
         }
-        let Some(key) = self.choose_port(remote) else {
+        let Some(key) = self.choose_port(own, remote) else {
             self.counters.tcp_ports_exhausted += 1;
             return Err(Error::NoPort);
         };
@@ -47,10 +50,11 @@ impl Engine {
 
     /// A local port for a connection to `remote` (RFC 6056 3.3.3): a keyed start for each peer, and
     /// on from there.
-    fn choose_port(&mut self, remote: Endpoint) -> Option<FlowKey> {
+    fn choose_port(&mut self, own: (u32, IpAddress), remote: Endpoint) -> Option<FlowKey> {
         let first = self.config.ephemeral_first.max(1);
         let range = u32::from(self.config.ephemeral_last.checked_sub(first)?) + 1;
-        let base = FlowKey::new(remote.address, remote.port, 0);
+        let (number, own) = own;
+        let base = FlowKey::new(remote.address, remote.port, number, 0);
         // Scaled into the range without a division.
         let start = (u64::from(self.secret.port_offset(&base)) * u64::from(range)) >> 32;
         for _ in 0..range {
@@ -65,8 +69,9 @@ impl Engine {
             } else {
                 offset
             };
-            let key = FlowKey::new(remote.address, remote.port, first + offset as u16);
-            if self.may_open_from(key.local_port(), remote)
+            let port = first + offset as u16;
+            let key = FlowKey::new(remote.address, remote.port, number, port);
+            if self.may_open_from(own, port, remote)
                 && !self.is_listening(key.local_port())
                 && self.lookup(&key).is_none()
             {
@@ -76,12 +81,10 @@ impl Engine {
         None
     }
 
-    /// Whether segments from `remote` to that port come to this engine.
-    fn may_open_from(&self, port: u16, remote: Endpoint) -> bool {
-        let own = IpAddress::from_ipv4(self.local.address);
-        self.config
-            .ephemeral_filter
-            .is_none_or(|filter| (filter.0)(remote, own, port))
+    /// Whether segments from `remote` to that port of ours come to this engine.
+    fn may_open_from(&self, own: IpAddress, port: u16, remote: Endpoint) -> bool {
+        let filter = self.config.ephemeral_filter;
+        filter.is_none_or(|filter| (filter.0)(remote, own, port))
     }
 
     /// Takes a knocking connection and names it `cookie`; sends SYN-ACK. If a SYN cookie has

@@ -10,8 +10,8 @@ use crate::seq::Seq;
 use crate::tcp::congestion::Control;
 use crate::wheel::NEVER;
 
-/// Bytes of the prebuilt header: Ethernet, IPv4, TCP and the first word of the timestamps option,
-/// rounded up to what is copied without a call.
+/// Bytes of the prebuilt header, rounded up to what is copied without a call: Ethernet, IPv4, TCP
+/// and the first word of the timestamps option; or Ethernet, IPv6 and both ports.
 pub(crate) const TEMPLATE_BYTES: usize = 64;
 
 /// State of a connection (RFC 9293 3.3.2). LISTEN, TIME-WAIT and CLOSED have no connection.
@@ -58,6 +58,8 @@ bitflags::bitflags! {
         const REPORT = 0x10;
         /// Something is to be said about explicit congestion notification.
         const ECN = 0x20;
+        /// It runs over IPv6: nothing slow, but the fast path for IPv4 is not for it.
+        const IPV6 = 0x40;
     }
 }
 
@@ -392,6 +394,12 @@ impl Connection {
             reo_wnd_persist: 0,
             awaited_neighbor: 0,
         }
+    }
+
+    /// Whether it runs over IPv6.
+    #[inline]
+    pub fn is_ipv6(&self) -> bool {
+        self.slow.contains(Slow::IPV6)
     }
 
     /// Bytes accepted by `send` and not yet acknowledged.

@@ -64,7 +64,7 @@ impl Engine {
         });
         let is_stamped = timestamps.is_some();
         let answer_options = SynOptions {
-            mss: self.local.mss,
+            mss: self.own_mss(segment.key.remote),
             window_scale: (is_stamped && agreed.window_scale.is_some())
                 .then_some(self.local.window_scale),
             sack_permitted: is_stamped && agreed.sack_permitted,
@@ -231,7 +231,7 @@ mod tests {
     use crate::address::IpAddress;
 
     fn key(port: u16) -> FlowKey {
-        FlowKey::new(IpAddress::from_ipv4(0x0a00_0009), port, 80)
+        FlowKey::new(IpAddress::from_ipv4(0x0a00_0009), port, 0, 80)
     }
 
     #[test]

@@ -12,10 +12,12 @@ use crate::tcp::connection::{Connection, Flags, Recovery, Slow};
 use crate::wire::{Segment, control};
 use ix_hal::Transmit;
 
-/// Where the traffic class is in a frame.
+/// Where in a frame the byte is that holds the codepoint: last in the traffic class of IPv4, and in
+/// the high half of the byte where that of IPv6 ends.
 const TRAFFIC_CLASS: usize = 15;
-/// ECT(0) in it.
+/// ECT(0) in it, by family.
 const CAPABLE: u8 = 2;
+const CAPABLE6: u8 = 2 << 4;
 
 impl Engine {
     /// The receiving half: takes note of a mark, and of the peer's reduction, before the payload of
@@ -97,7 +99,10 @@ impl Connection {
     /// Marks the header template as ECN-capable, if it is.
     pub(crate) fn mark_template(&mut self) {
         if self.flags.contains(Flags::ECN) {
-            self.template[TRAFFIC_CLASS] |= CAPABLE;
+            self.template[TRAFFIC_CLASS] |= match self.is_ipv6() {
+                false => CAPABLE,
+                true => CAPABLE6,
+            };
         }
     }
 
@@ -130,7 +135,7 @@ impl Connection {
     }
 }
 
-/// Takes the mark of ECN capability off a header.
+/// Takes the mark of ECN capability off a header, of which we set no other bits there.
 pub(crate) fn unmark(room: &mut [u8]) {
-    room[TRAFFIC_CLASS] &= !3;
+    room[TRAFFIC_CLASS] &= !(CAPABLE | CAPABLE6);
 }

@@ -5,12 +5,14 @@
 
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
+use crate::quick6::QuickSegment6;
 use crate::records::NONE;
 use crate::tcp::connection::{Flags, State};
+use crate::tcp::header::{Family, Ipv4, Ipv6};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
-use crate::wire::{QuickSegment, control};
-use ix_hal::{Fragment, RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame};
+use crate::wire::{Quick, QuickSegment, control};
+use ix_hal::{Fragment, RxChecksum, RxFrame, Transmit, TxFrame};
 
 impl Engine {
     /// Deals with a frame if it holds a segment as predicted: in order, in the window, free of
@@ -30,6 +32,33 @@ impl Engine {
         else {
             return false;
         };
+        self.predicted_segment::<Ipv4, _, _, _>(cx, frame, &segment)
+    }
+
+    /// The same over IPv6.
+    #[inline]
+    pub(crate) fn predicted_frame6<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: &RxFrame,
+        bytes: &[u8],
+    ) -> bool {
+        if frame.checksum != RxChecksum::Good || self.rx.held >= self.local.mbufs_held {
+            return false;
+        }
+        let Some(segment) = QuickSegment6::parse(bytes, self.local.mac_word, &self.ipv6.own) else {
+            return false;
+        };
+        self.predicted_segment::<Ipv6, _, _, _>(cx, frame, &segment)
+    }
+
+    #[inline(always)]
+    fn predicted_segment<F: Family, Q: Quick, T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: &RxFrame,
+        segment: &Q,
+    ) -> bool {
         let key = segment.key();
         let Some(index) = self.flows.first(self.flows.hash(&key)) else {
             return false;
@@ -39,7 +68,7 @@ impl Engine {
             return false;
         };
         if connection.state != State::Established
-            || !connection.slow.is_empty()
+            || connection.slow != F::SLOW
             || connection.key != key
         {
             return false;
@@ -116,14 +145,14 @@ impl Engine {
     /// Sends what a connection that was taken from the output queue has to send, if it is one record
     /// that fits one segment and may go out now. Otherwise returns `false`, and nothing has changed.
     #[inline]
-    pub(crate) fn send_single<T: Transmit, E: Events>(
+    pub(crate) fn send_single<F: Family, T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
         let connection = &mut self.connections[index];
         if connection.state != State::Established
-            || !connection.slow.is_empty()
+            || connection.slow != F::SLOW
             || connection.send_cursor == NONE
             || connection.neighbor_epoch != self.neighbors.epoch
             || !connection.flags.contains(Flags::DIRTY)
@@ -147,11 +176,12 @@ impl Engine {
         record.sent_at = micros(cx.now);
         connection.open_window(&self.local);
         let control = control::ACK | control::PSH;
-        let header_len = connection.fill_header(room, cx.now, connection.snd_nxt, control, len);
+        let header_len =
+            connection.fill_header::<F>(room, cx.now, connection.snd_nxt, control, len);
         cx.tx.send(&TxFrame {
             header_len,
             fragments: &[Fragment { bus, len }],
-            checksum: TxChecksum::Ipv4Tcp,
+            checksum: F::CHECKSUM,
             segment_size: 0,
             release: None,
         });

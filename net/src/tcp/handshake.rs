@@ -12,9 +12,9 @@ use crate::tcp::connection::{Connection, Flags, State};
 use crate::tcp::input::micros;
 use crate::tcp::options::{Options, SynOptions};
 use crate::wheel::NEVER;
-use crate::wire::{Segment, TCP_HEADERS, TcpHeader, control};
+use crate::wire::{Segment, TCP, TcpHeader, control};
 use ix_abi::{DeadReason, Error};
-use ix_hal::{Instant, Transmit, TxChecksum, TxFrame};
+use ix_hal::{Instant, Transmit, TxFrame};
 
 /// Bytes of the timestamps option with its padding.
 const TIMESTAMPS_LEN: u16 = 12;
@@ -32,7 +32,7 @@ impl Engine {
         iss_after: Option<Seq>,
     ) {
         let remote = segment.key.remote;
-        let is_host = remote.ipv4().is_some_and(|address| self.is_host(address));
+        let is_host = self.is_host(remote);
         if !is_host || segment.key.remote_port() == 0 || self.next_hop(remote).is_none() {
             self.counters.tcp_listen_drops += 1;
             return;
@@ -66,6 +66,7 @@ impl Engine {
 
     /// Takes a slot for a new flow and fills in what does not depend on the peer's options.
     pub(crate) fn open(&mut self, now: Instant, key: FlowKey, state: State) -> Option<u32> {
+        let own = self.own_address(&key)?;
         let index = self.connections.take()?;
         let hash = self.flows.hash(&key);
         self.flows.insert(hash, index);
@@ -96,7 +97,7 @@ impl Engine {
             Flags::ECN,
             is_wanted || !is_active && self.config.ecn == Ecn::Accept,
         );
-        connection.build_template(self.local.mac, self.local.address);
+        connection.build_template(self.local.mac, own);
         Some(index)
     }
 
@@ -110,7 +111,7 @@ impl Engine {
         // RFC 6928 2, with the configured number of segments in place of 10.
         let segments = u32::from(self.config.initial_window.max(1));
         connection.cwnd = (segments * mss).min((segments * 1460).max(2 * mss));
-        connection.build_template(self.local.mac, self.local.address);
+        connection.settle_options();
         connection.mark_template();
         self.counters.tcp_ecn_connections += u64::from(connection.flags.contains(Flags::ECN));
     }
@@ -122,6 +123,11 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
+        let key = self.connections[index].key;
+        let mss = self.own_mss(key.remote);
+        let Some(source) = self.own_address(&key) else {
+            return true;
+        };
         let Some(room) = cx.tx.header() else {
             return false;
         };
@@ -131,7 +137,7 @@ impl Engine {
             // It may be the bits that keep the SYN from arriving (RFC 3168 6.1.1.1).
             connection.flags.remove(Flags::ECN);
         }
-        let options = connection.syn_options(self.local.mss, cx.now);
+        let options = connection.syn_options(mss, cx.now);
         // The window of a SYN is never scaled (RFC 7323 2.2).
         let window = self.local.rx_window.min(0xffff);
         if is_answer {
@@ -142,8 +148,8 @@ impl Engine {
         let header = TcpHeader {
             source_mac: self.local.mac,
             destination_mac,
-            source: self.local.address,
-            destination: connection.key.remote.ipv4().unwrap_or(0),
+            source,
+            destination: connection.key.remote,
             source_port: connection.key.local_port(),
             destination_port: connection.key.remote_port(),
             seq: connection.iss,
@@ -155,12 +161,12 @@ impl Engine {
             control: connection.syn_control(),
             window: window as u16,
         };
-        let options_len = options.emit(&mut room[TCP_HEADERS..]);
-        header.emit(room, options_len, 0);
+        let options_len = options.emit(&mut room[connection.tcp_offset() + TCP..]);
+        let end = header.emit(room, options_len, 0);
         cx.tx.send(&TxFrame {
-            header_len: (TCP_HEADERS + options_len) as u16,
+            header_len: (end + options_len) as u16,
             fragments: &[],
-            checksum: TxChecksum::Ipv4Tcp,
+            checksum: header.checksum(),
             segment_size: 0,
             release: None,
         });

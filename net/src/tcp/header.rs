@@ -1,22 +1,63 @@
 //! The header of an outgoing segment: a template per connection, a copy of it with what changes
 //! filled in; and the receive window that it announces.
 
+use crate::address::IpAddress;
 use crate::engine::Local;
+use crate::ipv6::IPV6;
+use crate::packet::pseudo_sum;
 use crate::seq::Seq;
-use crate::tcp::connection::{Connection, Flags, TEMPLATE_BYTES};
+use crate::tcp::connection::{Connection, Flags, Slow, TEMPLATE_BYTES};
 use crate::wheel::NEVER;
-use crate::wire::{TCP_HEADERS, TIMESTAMPS_PADDED, TcpHeader, control, put16, put32};
-use ix_hal::{HEADER_ROOM, Instant};
+use crate::wire::{
+    ETHERNET, IPV4, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, TcpHeader, be16, control, fold, put16,
+    put32,
+};
+use ix_hal::{HEADER_ROOM, Instant, TxChecksum};
+
+/// Where the headers of one family's segments have their fields, and what else differs.
+pub(crate) trait Family {
+    /// Where the TCP header starts in a frame.
+    const TCP: usize;
+    /// Where the IP header says its length.
+    const LENGTH: usize;
+    /// Bytes before the TCP header that this length counts.
+    const COUNTED: u32;
+    /// What is always said of its connections.
+    const SLOW: Slow;
+    /// What the NIC inserts.
+    const CHECKSUM: TxChecksum;
+}
+
+/// Segments over IPv4.
+pub(crate) struct Ipv4;
+
+impl Family for Ipv4 {
+    const TCP: usize = ETHERNET + IPV4;
+    const LENGTH: usize = ETHERNET + 2;
+    const COUNTED: u32 = IPV4 as u32;
+    const SLOW: Slow = Slow::empty();
+    const CHECKSUM: TxChecksum = TxChecksum::Ipv4Tcp;
+}
+
+/// Segments over IPv6.
+pub(crate) struct Ipv6;
+
+impl Family for Ipv6 {
+    const TCP: usize = ETHERNET + IPV6;
+    const LENGTH: usize = ETHERNET + 4;
+    const COUNTED: u32 = 0;
+    const SLOW: Slow = Slow::IPV6;
+    const CHECKSUM: TxChecksum = TxChecksum::Ipv6Tcp;
+}
 
 impl Connection {
     /// Writes the parts of the header template that stay the same.
-    pub(crate) fn build_template(&mut self, mac: [u8; 6], address: u32) {
-        let remote = self.key.remote.ipv4().unwrap_or(0);
+    pub(crate) fn build_template(&mut self, mac: [u8; 6], own: IpAddress) {
         let header = TcpHeader {
             source_mac: mac,
             destination_mac: [0; 6],
-            source: address,
-            destination: remote,
+            source: own,
+            destination: self.key.remote,
             source_port: self.key.local_port(),
             destination_port: self.key.remote_port(),
             seq: Seq(0),
@@ -24,20 +65,65 @@ impl Connection {
             control: control::ACK,
             window: 0,
         };
+        let mut room = [0; HEADER_ROOM];
+        let end = header.emit(&mut room, 0, 0);
+        put32(&mut room, end, TIMESTAMPS_PADDED);
+        self.template.copy_from_slice(&room[..TEMPLATE_BYTES]);
+        self.slow.set(Slow::IPV6, self.key.remote.ipv4().is_none());
+        self.pseudo_sum = pseudo_sum(PROTOCOL_TCP, own, self.key.remote);
+        self.neighbor_epoch = 0;
+        self.settle_options();
+    }
+
+    /// Gives the template the length that the options of every segment make up.
+    pub(crate) fn settle_options(&mut self) {
         let options_len = match self.flags.contains(Flags::TIMESTAMPS) {
             true => 12,
             false => 0,
         };
-        header.emit(&mut self.template, options_len, 0);
-        put32(&mut self.template, TCP_HEADERS, TIMESTAMPS_PADDED);
-        self.template_len = (TCP_HEADERS + options_len) as u8;
-        self.pseudo_sum = crate::wire::pseudo_sum(address, remote);
-        self.neighbor_epoch = 0;
+        let tcp = self.tcp_offset();
+        self.template_len = (tcp + TCP + options_len) as u8;
+        if let Some(data_offset) = self.template.get_mut(tcp + 12) {
+            *data_offset = data_offset_field((TCP + options_len) as u32);
+        }
+    }
+
+    /// Where the TCP header starts in its frames.
+    pub(crate) fn tcp_offset(&self) -> usize {
+        match self.is_ipv6() {
+            false => Ipv4::TCP,
+            true => Ipv6::TCP,
+        }
+    }
+
+    /// What the NIC inserts into its frames.
+    #[inline]
+    pub(crate) fn checksum(&self) -> TxChecksum {
+        match self.is_ipv6() {
+            false => Ipv4::CHECKSUM,
+            true => Ipv6::CHECKSUM,
+        }
+    }
+
+    /// Writes the header of a segment of a connection of either family; returns its length.
+    #[inline]
+    pub(crate) fn fill_any_header(
+        &self,
+        room: &mut [u8; HEADER_ROOM],
+        now: Instant,
+        seq: Seq,
+        control: u8,
+        payload: u32,
+    ) -> u16 {
+        match self.is_ipv6() {
+            false => self.fill_header::<Ipv4>(room, now, seq, control, payload),
+            true => self.fill_header::<Ipv6>(room, now, seq, control, payload),
+        }
     }
 
     /// Copies the template and fills in what changes; returns the header's length.
     #[inline(always)]
-    pub(crate) fn fill_header(
+    pub(crate) fn fill_header<F: Family>(
         &self,
         room: &mut [u8; HEADER_ROOM],
         now: Instant,
@@ -47,25 +133,47 @@ impl Connection {
     ) -> u16 {
         room[..TEMPLATE_BYTES].copy_from_slice(&self.template);
         let header_len = u32::from(self.template_len);
-        // The segment is the frame without its first 34 bytes, the IP packet has 20 of them.
-        let segment_len = header_len + payload - 34;
-        put16(room, 16, (segment_len + 20) as u16);
-        put32(room, 38, seq.0);
-        put32(room, 42, self.rcv_nxt.0);
-        room[47] = control;
-        put16(room, 48, self.window_field());
-        put16(room, 50, fold_once(self.pseudo_sum + segment_len));
+        let segment_len = header_len + payload - F::TCP as u32;
+        put16(room, F::LENGTH, (segment_len + F::COUNTED) as u16);
+        put32(room, F::TCP + 4, seq.0);
+        put32(room, F::TCP + 8, self.rcv_nxt.0);
+        room[F::TCP + 13] = control;
+        put16(room, F::TCP + 14, self.window_field());
+        put16(room, F::TCP + 16, fold_once(self.pseudo_sum + segment_len));
+        if F::TCP + TCP > TEMPLATE_BYTES {
+            // What the template has no room for.
+            room[F::TCP + 12] = data_offset_field(header_len - F::TCP as u32);
+            put16(room, F::TCP + 18, 0);
+            put32(room, F::TCP + TCP, TIMESTAMPS_PADDED);
+        }
         if self.flags.contains(Flags::TIMESTAMPS) {
-            put32(room, TCP_HEADERS + 4, self.timestamp(now));
-            put32(room, TCP_HEADERS + 8, self.ts_recent);
+            put32(room, F::TCP + TCP + 4, self.timestamp(now));
+            put32(room, F::TCP + TCP + 8, self.ts_recent);
         }
         header_len as u16
     }
 
     /// Turns a header into that of segments whose lengths the device fills in.
     pub(crate) fn leave_length_out(&self, room: &mut [u8; HEADER_ROOM]) {
-        put16(room, 16, 0);
-        put16(room, 50, fold_once(self.pseudo_sum));
+        let length = match self.is_ipv6() {
+            false => Ipv4::LENGTH,
+            true => Ipv6::LENGTH,
+        };
+        put16(room, length, 0);
+        put16(room, self.tcp_offset() + 16, fold_once(self.pseudo_sum));
+    }
+
+    /// Makes a header of this connection count `bytes` more of options.
+    pub(crate) fn grow_options(&self, room: &mut [u8], bytes: u16) {
+        let (length, tcp) = match self.is_ipv6() {
+            false => (Ipv4::LENGTH, Ipv4::TCP),
+            true => (Ipv6::LENGTH, Ipv6::TCP),
+        };
+        let total = be16(room, length) + bytes;
+        put16(room, length, total);
+        room[tcp + 12] += (bytes as u8 / 4) << 4;
+        let sum = u64::from(be16(room, tcp + 16)) + u64::from(bytes);
+        put16(room, tcp + 16, fold(sum));
     }
 
     /// A segment went out, and with it all acknowledgement that was owed; removes `also` too.
@@ -126,6 +234,12 @@ impl Connection {
             self.cwnd = initial;
         }
     }
+}
+
+/// Data offset, in words in the high half of its byte, of a TCP header of that many bytes.
+#[inline]
+fn data_offset_field(len: u32) -> u8 {
+    (len << 2) as u8
 }
 
 /// Folds the sum of two 16-bit numbers.

@@ -16,7 +16,7 @@ mod ecn;
 mod fast;
 mod gather;
 mod handshake;
-mod header;
+pub(crate) mod header;
 mod input;
 mod options;
 mod output;

@@ -8,10 +8,11 @@ use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, Slow, State};
 use crate::tcp::ecn;
+use crate::tcp::header::Ipv6;
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
 use crate::wire::control;
-use ix_hal::{Fragment, Instant, Transmit, TxChecksum, TxFrame};
+use ix_hal::{Fragment, Instant, Transmit, TxFrame};
 
 /// What became of new data that was to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
+        if self.connections[index].is_ipv6() && self.send_single::<Ipv6, _, _>(cx, index) {
+            return true;
+        }
         let connection = &mut self.connections[index];
         let is_wanted = connection.flags.contains(Flags::DIRTY)
             && !connection.flags.contains(Flags::AWAITING_NEIGHBOR);
@@ -52,8 +56,14 @@ impl Engine {
     /// Looks the MAC address of the next hop up; without one the connection waits for it.
     #[cold]
     fn resolve(&mut self, now: Instant, index: u32) -> bool {
-        let remote = self.connections[index].key.remote;
-        let lookup = match self.next_hop(remote) {
+        let key = self.connections[index].key;
+        if self.own_address(&key).is_none() {
+            // Its own address is gone; its timer ends it.
+            self.connections[index].flags.insert(Flags::NEIGHBOR_FAILED);
+            self.arm_timer(index, now.0);
+            return false;
+        }
+        let lookup = match self.next_hop(key.remote) {
             Some(next_hop) => self.neighbors.lookup(now, next_hop),
             None => Lookup::Full,
         };
@@ -327,7 +337,7 @@ impl Engine {
         let payload = pieces.iter().map(|piece| piece.len).sum();
         let is_new_data = payload != 0 && seq == connection.snd_nxt;
         let control = control | connection.ecn_control(is_new_data);
-        let mut header_len = connection.fill_header(room, cx.now, seq, control, payload);
+        let mut header_len = connection.fill_any_header(room, cx.now, seq, control, payload);
         if !is_new_data {
             ecn::unmark(room);
         }
@@ -346,7 +356,7 @@ impl Engine {
         cx.tx.send(&TxFrame {
             header_len,
             fragments: pieces,
-            checksum: TxChecksum::Ipv4Tcp,
+            checksum: connection.checksum(),
             segment_size,
             release: None,
         });

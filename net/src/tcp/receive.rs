@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::records::{NONE, RxRecord};
 use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Slow, State};
-use crate::wire::{Segment, put16, put32};
+use crate::wire::{Segment, TCP, put32};
 use ix_abi::DeadReason;
 use ix_hal::{MbufId, Transmit};
 
@@ -280,7 +280,7 @@ impl Engine {
         }
         let duplicate = self.connections[index].take_report();
         let connection = &self.connections[index];
-        let used = header_len - crate::wire::TCP_HEADERS;
+        let used = header_len - connection.tcp_offset() - TCP;
         let most = (OPTIONS_MAX - used - 4) / 8;
         // Payload of a full-sized segment leaves no room in the packet.
         if payload + 4 + 8 > usize::from(connection.mss) {
@@ -316,7 +316,7 @@ impl Engine {
             return header_len;
         }
         put32(room, header_len, 0x0101_0500 | (2 + 8 * count as u32));
-        grow_options(room, 4 + 8 * count as u16);
+        connection.grow_options(room, 4 + 8 * count as u16);
         header_len + 4 + 8 * count
     }
 
@@ -343,16 +343,6 @@ impl Engine {
         }
         (left, right, next)
     }
-}
-
-/// Makes the headers in `room` count `bytes` more of TCP options.
-fn grow_options(room: &mut [u8], bytes: u16) {
-    use crate::wire::{be16, fold};
-    let total = be16(room, 16) + bytes;
-    put16(room, 16, total);
-    room[46] += (bytes as u8 / 4) << 4;
-    let sum = u64::from(be16(room, 50)) + u64::from(bytes);
-    put16(room, 50, fold(sum));
 }
 
 impl Connection {

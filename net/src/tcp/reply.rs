@@ -5,8 +5,8 @@
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::seq::Seq;
-use crate::wire::{Segment, TCP_HEADERS, TcpHeader, control};
-use ix_hal::{Transmit, TxChecksum, TxFrame};
+use crate::wire::{Segment, TcpHeader, control};
+use ix_hal::{Transmit, TxFrame};
 
 /// The numbers of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +24,7 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         segment: &Segment<'_>,
     ) {
-        let is_host = segment
-            .key
-            .remote
-            .ipv4()
-            .is_some_and(|address| self.is_host(address));
+        let is_host = self.is_host(segment.key.remote);
         if segment.has(control::RST) || !is_host {
             return;
         }
@@ -73,8 +69,8 @@ impl Engine {
         let header = TcpHeader {
             source_mac: self.local.mac,
             destination_mac,
-            source: self.local.address,
-            destination: segment.key.remote.ipv4().unwrap_or(0),
+            source: segment.destination(),
+            destination: segment.key.remote,
             source_port: segment.key.local_port(),
             destination_port: segment.key.remote_port(),
             seq: answer.seq,
@@ -82,12 +78,12 @@ impl Engine {
             control: answer.control,
             window: answer.window,
         };
-        header.emit(room, options.len(), 0);
-        room[TCP_HEADERS..TCP_HEADERS + options.len()].copy_from_slice(options);
+        let end = header.emit(room, options.len(), 0);
+        room[end..end + options.len()].copy_from_slice(options);
         cx.tx.send(&TxFrame {
-            header_len: (TCP_HEADERS + options.len()) as u16,
+            header_len: (end + options.len()) as u16,
             fragments: &[],
-            checksum: TxChecksum::Ipv4Tcp,
+            checksum: header.checksum(),
             segment_size: 0,
             release: None,
         });

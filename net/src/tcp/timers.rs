@@ -75,11 +75,16 @@ impl Engine {
         }
     }
 
-    /// Nobody answered the question for the next hop's MAC address.
+    /// Nobody answered the question for the next hop's MAC address, or our own address is gone.
     fn neighbor_failed<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
+        let key = self.connections[index].key;
+        let is_homeless = self.own_address(&key).is_none();
         let connection = &mut self.connections[index];
         connection.flags.remove(Flags::NEIGHBOR_FAILED);
-        if connection.state <= State::SynReceived {
+        if connection.state > State::SynReceived && is_homeless {
+            self.counters.tcp_aborts_on_address += 1;
+            self.finish(cx, index, DeadReason::TimedOut);
+        } else if connection.state <= State::SynReceived {
             self.counters.tcp_aborts_on_neighbor += 1;
             self.fail_handshake(cx, index, Error::Unreachable, DeadReason::TimedOut);
         } else if connection.rto_deadline == NEVER {

@@ -5,7 +5,8 @@
 
 use super::Host;
 use super::host::APP_BUS;
-use crate::wire::{self, Ipv4Packet, Segment, control};
+use crate::packet::Packet;
+use crate::wire::{self, Segment, control};
 use crate::{Config, Endpoint, Event};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -272,7 +273,7 @@ impl<'a> Run<'a> {
     }
 
     fn learn(&mut self, frame: &[u8]) {
-        let Some(packet) = Ipv4Packet::parse(frame) else {
+        let Some(packet) = Packet::in_frame(frame) else {
             return;
         };
         let Some(segment) = Segment::parse(frame, &packet) else {

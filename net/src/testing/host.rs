@@ -1,5 +1,6 @@
 //! One host: an engine with everything that it needs around it.
 
+use crate::packet::{Packet, pseudo_sum};
 use crate::testing::segmenter::segments;
 use crate::wire::{self, ETHERNET, Ipv4Packet};
 use crate::{Assembly, Config, Context, Engine, Event, Events};
@@ -111,59 +112,65 @@ fn insert_checksums(bytes: &mut [u8], checksum: TxChecksum) {
     if checksum == TxChecksum::None {
         return;
     }
-    assert_eq!(wire::be16(bytes, 24), 0, "IPv4 checksum field is not zero");
-    assert_eq!(bytes[14], 0x45, "IPv4 header is not 20 bytes long");
-    let packet = Ipv4Packet::parse(bytes).expect("a well-formed IPv4 packet is sent");
-    assert_eq!(packet.end, bytes.len(), "IPv4 length is not the frame's");
-    let ip = !wire::fold(wire::sum(&bytes[ETHERNET..packet.payload]));
-    wire::put16(bytes, 24, ip);
-    if checksum == TxChecksum::Ipv4Tcp {
-        let len = (packet.end - packet.payload) as u64;
-        let pseudo = u64::from(wire::pseudo_sum(packet.source, packet.destination)) + len;
-        let field = wire::be16(bytes, packet.payload + 16);
-        assert_eq!(field, wire::fold(pseudo), "TCP pseudo-header sum is wrong");
-        let tcp = !wire::fold(wire::sum(&bytes[packet.payload..]));
-        wire::put16(bytes, packet.payload + 16, tcp);
+    let packet = Packet::in_frame(bytes).expect("a well-formed packet is sent");
+    assert_eq!(packet.end, bytes.len(), "IP length is not the frame's");
+    let is_ipv6 = matches!(checksum, TxChecksum::Ipv6Tcp | TxChecksum::Ipv6Udp);
+    assert_eq!(packet.is_ipv6(), is_ipv6, "the other family");
+    if !is_ipv6 {
+        assert_eq!(wire::be16(bytes, 24), 0, "IPv4 checksum field is not zero");
+        assert_eq!(bytes[14], 0x45, "IPv4 header is not 20 bytes long");
+        let ip = !wire::fold(wire::sum(&bytes[ETHERNET..packet.payload]));
+        wire::put16(bytes, 24, ip);
     }
-    if checksum == TxChecksum::Ipv4Udp {
-        let len = (packet.end - packet.payload) as u64;
-        let pseudo = wire::pseudo_sum_of(wire::PROTOCOL_UDP, packet.source, packet.destination);
-        let field = wire::be16(bytes, packet.payload + 6);
-        let expected = wire::fold(u64::from(pseudo) + len);
-        assert_eq!(field, expected, "UDP pseudo-header sum is wrong");
-        let udp = !wire::fold(wire::sum(&bytes[packet.payload..]));
-        // RFC 768: zero would mean that there is no checksum.
-        wire::put16(
-            bytes,
-            packet.payload + 6,
-            if udp == 0 { 0xffff } else { udp },
-        );
+    match checksum {
+        TxChecksum::Ipv4Tcp | TxChecksum::Ipv6Tcp => {
+            insert_transport_checksum(bytes, &packet, wire::PROTOCOL_TCP, 16);
+        }
+        TxChecksum::Ipv4Udp | TxChecksum::Ipv6Udp => {
+            insert_transport_checksum(bytes, &packet, wire::PROTOCOL_UDP, 6);
+        }
+        TxChecksum::None | TxChecksum::Ipv4 => {}
     }
 }
 
-/// Whether a frame's checksums are right, for those that have any.
+fn insert_transport_checksum(bytes: &mut [u8], packet: &Packet, protocol: u8, offset: usize) {
+    let at = packet.payload + offset;
+    let pseudo = pseudo_sum(protocol, packet.source, packet.destination);
+    let expected = wire::fold(u64::from(pseudo) + (packet.end - packet.payload) as u64);
+    assert_eq!(
+        wire::be16(bytes, at),
+        expected,
+        "pseudo-header sum is wrong"
+    );
+    let checksum = !wire::fold(wire::sum(&bytes[packet.payload..]));
+    // RFC 768: zero would mean that there is no checksum.
+    let is_udp_zero = checksum == 0 && protocol == wire::PROTOCOL_UDP;
+    wire::put16(bytes, at, if is_udp_zero { 0xffff } else { checksum });
+}
+
+/// Whether a frame's checksums are right, for those that a NIC checks.
 pub fn checked_frame(bytes: &[u8]) -> bool {
-    match Ipv4Packet::parse(bytes) {
-        Some(packet) if wire::be16(bytes, 12) == wire::ETHERTYPE_IPV4 => {
-            let transport_is_good = match packet.protocol {
-                // No NIC looks into those.
-                _ if packet.is_fragment => true,
-                wire::PROTOCOL_TCP => wire::tcp_checksum_is_good(bytes, &packet),
-                wire::PROTOCOL_UDP => udp_checksum_is_good(bytes, &packet),
-                _ => true,
-            };
-            wire::ipv4_checksum_is_good(bytes, &packet) && transport_is_good
+    if bytes.len() < ETHERNET {
+        return true;
+    }
+    if wire::be16(bytes, 12) == wire::ETHERTYPE_IPV4
+        && let Some(packet) = Ipv4Packet::parse(bytes)
+        && !wire::ipv4_checksum_is_good(bytes, &packet)
+    {
+        return false;
+    }
+    // No NIC looks into fragments.
+    let Some(packet) = Packet::in_frame(bytes) else {
+        return true;
+    };
+    let lacks_checksum = bytes[packet.payload..packet.end].get(6..8) == Some(&[0, 0]);
+    match packet.protocol {
+        wire::PROTOCOL_UDP if lacks_checksum => true,
+        wire::PROTOCOL_TCP | wire::PROTOCOL_UDP => {
+            packet.checksum_is_good(bytes, packet.protocol, packet.end)
         }
         _ => true,
     }
-}
-
-/// Whether the checksum of a datagram over IPv4 is right, or it has none.
-fn udp_checksum_is_good(bytes: &[u8], packet: &Ipv4Packet) -> bool {
-    let datagram = &bytes[packet.payload..packet.end];
-    let pseudo = wire::pseudo_sum_of(wire::PROTOCOL_UDP, packet.source, packet.destination);
-    let sum = wire::sum(datagram) + u64::from(pseudo) + datagram.len() as u64;
-    datagram.get(6..8) == Some(&[0, 0]) || wire::fold(sum) == 0xffff
 }
 
 /// An event queue of bounded size.

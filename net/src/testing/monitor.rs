@@ -2,8 +2,9 @@
 //! wire does: nobody sends beyond the window that it was offered, nobody acknowledges what was not
 //! sent, nobody takes back a window.
 
+use crate::packet::Packet;
 use crate::seq::Seq;
-use crate::wire::{Ipv4Packet, Segment, control};
+use crate::wire::{Segment, control};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -33,7 +34,7 @@ pub struct Monitor {
 impl Monitor {
     /// Takes note of a frame that station `from` (0 or 1) sent; the error says what is wrong with it.
     pub fn watch(&mut self, from: usize, frame: &[u8]) -> Result<(), String> {
-        let Some(packet) = Ipv4Packet::parse(frame) else {
+        let Some(packet) = Packet::in_frame(frame) else {
             return Ok(());
         };
         let Some(segment) = Segment::parse(frame, &packet) else {

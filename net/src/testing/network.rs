@@ -260,15 +260,19 @@ impl<A: Station, B: Station> Network<A, B> {
     }
 }
 
-/// A frame in one readable line; nothing for ARP.
+/// A frame in one readable line; nothing for ARP and neighbour discovery.
 pub fn frame_text(frame: &[u8]) -> String {
-    use crate::wire::{ETHERTYPE_ARP, Ipv4Packet, Segment, be16, control};
+    use crate::packet::Packet;
+    use crate::wire::{ETHERTYPE_ARP, PROTOCOL_ICMPV6, Segment, be16, control};
     if frame.len() >= 14 && be16(frame, 12) == ETHERTYPE_ARP {
         return String::new();
     }
-    let Some(packet) = Ipv4Packet::parse(frame) else {
-        return format!("{} bytes, not IPv4", frame.len());
+    let Some(packet) = Packet::in_frame(frame) else {
+        return format!("{} bytes, not IP", frame.len());
     };
+    if packet.protocol == PROTOCOL_ICMPV6 {
+        return String::new();
+    }
     let Some(segment) = Segment::parse(frame, &packet) else {
         return format!("{} bytes, protocol {}", frame.len(), packet.protocol);
     };

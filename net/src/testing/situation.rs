@@ -2,10 +2,11 @@
 //! Packet scripts are counted by it, so that a case without a script shows.
 
 use crate::Engine;
+use crate::packet::Packet;
 use crate::seq::Seq;
 use crate::tcp::connection::{Connection, State};
 use crate::tcp::time_wait::TIME_WAIT;
-use crate::wire::{Ipv4Packet, Segment, control};
+use crate::wire::{Segment, control};
 use alloc::vec::Vec;
 
 /// States with a receive window.
@@ -78,7 +79,7 @@ impl Engine {
     /// Which cases a frame would be if it came now: none if it is no segment, two if its ACK field
     /// counts too.
     pub fn situations(&self, frame: &[u8]) -> Vec<Situation> {
-        let Some(packet) = Ipv4Packet::parse(frame) else {
+        let Some(packet) = Packet::in_frame(frame) else {
             return Vec::new();
         };
         let Some(segment) = Segment::parse(frame, &packet) else {
