@@ -2,13 +2,13 @@
 
 use std::fmt::Debug;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ix_machine::exit::{Cause, GuestExit};
-use ix_machine::{Artifacts, Machine, MachineConfig};
+use ix_machine::{Artifacts, Machine, MachineConfig, NetworkConfig};
 
 /// How long a boot may take on a loaded two-core machine under emulation.
 pub const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const ECHO_PORT: u16 = 7;
 /// A running machine. Everything here panics with the reason when it fails: it serves tests.
 pub struct Booted {
     machine: Machine,
-    guest: std::net::Ipv4Addr,
+    network: NetworkConfig,
 }
 
 impl Booted {
@@ -30,9 +30,9 @@ impl Booted {
         let mut config = MachineConfig::new(&Artifacts::of_workspace(), app);
         config.app_args = args.iter().map(|&arg| arg.to_owned()).collect();
         change(&mut config);
-        let guest = config.network.guest;
+        let network = config.network.clone();
         let machine = expect(Machine::start(&config), "start the machine");
-        Self { machine, guest }
+        Self { machine, network }
     }
 
     /// Boots `echo` and waits until it serves.
@@ -40,6 +40,11 @@ impl Booted {
         let booted = Self::start("echo", &[], change);
         booted.line("ix: app: echo on port");
         booted
+    }
+
+    /// The dataplane's IPv4 address.
+    pub fn guest(&self) -> Ipv4Addr {
+        self.network.guest
     }
 
     /// The machine itself.
@@ -55,12 +60,32 @@ impl Booted {
 
     /// A connection from the Linux end of the wire.
     pub fn try_connect(&self, port: u16) -> std::io::Result<TcpStream> {
-        let address = SocketAddr::from((self.guest, port));
+        let address = SocketAddr::from((self.guest(), port));
         let stream = self.inside(|| TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT))?;
         stream.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
         stream.set_write_timeout(Some(EXCHANGE_TIMEOUT))?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// A socket at the Linux end whose peer is a UDP port of the dataplane.
+    pub fn datagrams(&self, port: u16) -> UdpSocket {
+        self.datagrams_to(self.guest().into(), port)
+    }
+
+    /// The same for any of the dataplane's addresses.
+    pub fn datagrams_to(&self, guest: IpAddr, port: u16) -> UdpSocket {
+        let any: IpAddr = match guest {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = self.inside(|| {
+            let socket = UdpSocket::bind((any, 0))?;
+            socket.connect((guest, port))?;
+            socket.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
+            Ok::<_, std::io::Error>(socket)
+        });
+        expect(socket, "open a UDP socket")
     }
 
     /// A connection to the echo port.

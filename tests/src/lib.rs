@@ -14,7 +14,9 @@ mod booted;
     reason = "lends memory of this process to driver and application"
 )]
 pub mod in_process;
+mod pcap;
 mod ping;
 
 pub use booted::{BOOT_TIMEOUT, Booted, EXCHANGE_TIMEOUT, pattern};
+pub use pcap::captured_frames;
 pub use ping::Pinger;

@@ -1,52 +1,79 @@
 //! ICMP echo from a raw socket: the `ping` program is not on every machine.
 
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Bytes of an ICMP echo header (RFC 792).
+/// Bytes of an echo header (RFC 792, RFC 4443 4.1).
 const HEADER: usize = 8;
+/// Longest IP packet.
+const PACKET: usize = 65_535;
 
 /// Sends ICMP echo requests and checks the replies.
 pub struct Pinger {
     socket: Socket,
-    guest: SocketAddrV4,
+    guest: SocketAddr,
+    timeout: Duration,
 }
 
 impl Pinger {
     /// Opens the socket; to be called inside the namespace.
-    pub fn open(guest: Ipv4Addr, timeout: Duration) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
+    pub fn open(guest: impl Into<IpAddr>, timeout: Duration) -> io::Result<Self> {
+        let guest = SocketAddr::new(guest.into(), 0);
+        let protocol = match guest {
+            SocketAddr::V4(_) => Protocol::ICMPV4,
+            SocketAddr::V6(_) => Protocol::ICMPV6,
+        };
+        let socket = Socket::new(Domain::for_address(guest), Type::RAW, Some(protocol))?;
         socket.set_read_timeout(Some(timeout))?;
         Ok(Self {
             socket,
-            guest: SocketAddrV4::new(guest, 0),
+            guest,
+            timeout,
         })
     }
 
     /// Sends `payload` as request number `sequence` and waits for the same payload to come back.
     pub fn ping(&self, sequence: u16, payload: &[u8]) -> io::Result<Duration> {
-        let mut request = vec![8, 0, 0, 0, 0x49, 0x58];
+        let (request_type, reply_type) = if self.guest.is_ipv4() {
+            (8, 0)
+        } else {
+            (128, 129)
+        };
+        let mut request = vec![request_type, 0, 0, 0, 0x49, 0x58];
         request.extend(sequence.to_be_bytes());
         request.extend(payload);
-        let checksum = internet_checksum(&request);
-        request[2..4].copy_from_slice(&checksum.to_be_bytes());
+        if self.guest.is_ipv4() {
+            // Over IPv6 Linux computes it itself (RFC 3542 3.1).
+            let checksum = internet_checksum(&request);
+            request[2..4].copy_from_slice(&checksum.to_be_bytes());
+        }
         let start = Instant::now();
         self.socket.send_to(&request, &self.guest.into())?;
-        loop {
-            let mut buffer = [0; 2048];
+        let mut buffer = vec![0; PACKET];
+        // Other messages may keep coming, which the socket's own timeout does not notice.
+        while start.elapsed() < self.timeout {
             let len = (&self.socket).read(&mut buffer)?;
-            let packet = &buffer[..len];
-            let header_len = usize::from(packet[0] & 15) * 4;
-            let reply = &packet[header_len..];
-            if reply[0] == 0 && reply[4..HEADER] == request[4..HEADER] {
-                assert_eq!(internet_checksum(reply), 0, "the reply's checksum is wrong");
+            let reply = self.message(&buffer[..len]);
+            if reply[0] == reply_type && reply[4..HEADER] == request[4..HEADER] {
                 assert_eq!(&reply[HEADER..], payload, "the reply's payload differs");
                 return Ok(start.elapsed());
             }
         }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// The ICMP message in what the socket gives: over IPv4 a packet, whose message is to be
+    /// checked; over IPv6 a message that Linux has checked.
+    fn message<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.guest.is_ipv6() {
+            return bytes;
+        }
+        let message = &bytes[usize::from(bytes[0] & 15) * 4..];
+        assert_eq!(internet_checksum(message), 0, "a checksum is wrong");
+        message
     }
 }
 

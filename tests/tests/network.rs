@@ -1,7 +1,7 @@
 //! Linux's TCP and ICMP at the other end of the wire.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, UdpSocket};
+use std::net::{Shutdown, TcpListener};
 use std::thread;
 
 use ix_machine::exit::GuestExit;
@@ -22,7 +22,7 @@ fn a_port_that_nobody_listens_on_refuses() {
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn ping_is_answered_with_its_payload() {
     let booted = Booted::echo(|_| {});
-    let guest = [10, 9, 0, 2].into();
+    let guest = booted.guest();
     let pinger = booted
         .inside(|| Pinger::open(guest, EXCHANGE_TIMEOUT))
         .expect("a raw socket");
@@ -183,22 +183,11 @@ fn loss_reordering_and_duplication_do_not_show_in_the_stream() {
     booted.stop();
 }
 
-/// A socket at the Linux end whose peer is a UDP port of the guest.
-fn datagrams(booted: &Booted, port: u16) -> UdpSocket {
-    let socket = booted.inside(|| {
-        let socket = UdpSocket::bind("10.9.0.1:0")?;
-        socket.connect(("10.9.0.2", port))?;
-        socket.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
-        Ok::<_, std::io::Error>(socket)
-    });
-    socket.expect("a UDP socket")
-}
-
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn datagrams_come_back_with_their_payload() {
     let booted = Booted::echo(|_| {});
-    let sockets: Vec<_> = (0..8).map(|_| datagrams(&booted, 7)).collect();
+    let sockets: Vec<_> = (0..8).map(|_| booted.datagrams(7)).collect();
     let mut reply = [0; 2048];
     for (seed, len) in [0, 1, 18, 19, 64, 511, 1472].into_iter().enumerate() {
         // All at once, so that each must get its own.
@@ -220,7 +209,7 @@ fn datagrams_come_back_with_their_payload() {
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn a_udp_port_that_nobody_bound_is_refused() {
     let booted = Booted::echo(|_| {});
-    let socket = datagrams(&booted, 8);
+    let socket = booted.datagrams(8);
     socket.send(b"anybody?").expect("send a datagram");
     let error = socket.recv(&mut [0; 16]).expect_err("nobody is there");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
