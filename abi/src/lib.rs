@@ -23,6 +23,9 @@
 //!   failed (then `outcome` is an [`Error`], and `dead` follows).
 //! - `recv(cookie, address, length)`: in-order payload, read-only, valid until `recv_done` has
 //!   given those bytes back or the handle is released. Length 0: the peer sent FIN, no more data.
+//!   Payload that arrived in several frames in one cycle comes in one event where it can: then the
+//!   event names several pieces ([`piece`]), in order. Events of equal cookies are taken for those
+//!   of one connection.
 //! - `sendv` takes user memory by reference and returns how many bytes it accepted; they must stay
 //!   untouched until `sent` events have covered them, or `dead`.
 //! - `sent(cookie, bytes, window)`: that many bytes more are acknowledged; `window` more would be
@@ -58,7 +61,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use error::{DeadReason, Error};
 
 /// Version of this contract; the kernel refuses an application image built for another.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
 ///
@@ -104,8 +107,10 @@ pub mod area {
     pub const CALLS: usize = EVENTS + super::EVENT_CAPACITY * super::event::WORDS;
     /// First word of the scatter-gather array.
     pub const SCATTER_GATHER: usize = CALLS + super::CALL_CAPACITY * super::call::WORDS;
+    /// First word of the array of received pieces.
+    pub const PIECES: usize = SCATTER_GATHER + super::SCATTER_GATHER_CAPACITY * 2;
     /// Words in the area that carry meaning.
-    pub const WORDS: usize = SCATTER_GATHER + super::SCATTER_GATHER_CAPACITY * 2;
+    pub const WORDS: usize = PIECES + super::PIECE_CAPACITY;
     /// Bytes mapped for the area: one 2 MiB page.
     pub const BYTES: usize = 2 << 20;
     /// "IXTHREAD" in ASCII.
@@ -122,6 +127,8 @@ pub const CALL_CAPACITY: usize = 2048;
 pub const EVENT_CAPACITY: usize = 4096;
 /// Entries of the scatter-gather array that `sendv` calls refer to by index.
 pub const SCATTER_GATHER_CAPACITY: usize = 4096;
+/// Entries of the array of received pieces. While it is full, each piece is an event of its own.
+pub const PIECE_CAPACITY: usize = 4096;
 /// Most scatter-gather entries in one `sendv`.
 pub const SENDV_MAX: usize = 64;
 /// Most scatter-gather entries in one `udp_send`.
@@ -130,7 +137,10 @@ pub const UDP_SEND_MAX: usize = 8;
 const _: () = assert!(area::WORDS * 8 <= area::BYTES);
 const _: () = assert!(area::CALLS == 16_896);
 const _: () = assert!(area::SCATTER_GATHER == 25_088);
-const _: () = assert!(area::WORDS == 33_280);
+const _: () = assert!(area::PIECES == 33_280);
+const _: () = assert!(area::WORDS == 37_376);
+// Pieces of one event are counted in 16 bits.
+const _: () = assert!(PIECE_CAPACITY < 1 << 16);
 const _: () = assert!(EVENT_CAPACITY >= CALL_CAPACITY + 64 * 4);
 
 /// A batched call: four words.
@@ -219,19 +229,45 @@ impl CallNumber {
 }
 
 /// An event condition: four words. Bits 48 to 63 of word 0 are 0, but for `udp_recv`: there they are
-/// the length of the datagram.
+/// the length of the datagram; and for a `recv` of several pieces: there they are their number, and
+/// word 2 is the index of the first one in the array of received pieces.
 ///
 /// | event | word 0 low 16 | bits 16..32 | bits 32..48 | word 1 | word 2 | word 3 |
 /// |---|---|---|---|---|---|---|
 /// | knock | kind | peer port | local port | handle | peer address, first 8 bytes | last 8 bytes |
 /// | connected | kind | 0 | 0 | cookie | handle | 0, or the negative of an [`Error`] |
-/// | recv | kind | 0 | 0 | cookie | address in user memory | bytes, 0 = end of stream |
+/// | recv | kind | 0 | 0 | cookie | address in user memory, or first piece | bytes, 0 = end of stream |
 /// | sent | kind | 0 | 0 | cookie | bytes acknowledged | bytes that `sendv` would accept now |
 /// | dead | kind | 0 | 0 | cookie | [`DeadReason`] | handle |
 /// | udp_recv | kind | peer port | local port | address in user memory | peer address, first 8 bytes | last 8 bytes |
 pub mod event {
     /// Words in an event.
     pub const WORDS: usize = 4;
+}
+
+/// A piece of received payload: one word, with the address in user memory in bits 0 to 47 and the
+/// length in bits 48 to 63.
+pub mod piece {
+    /// Bits of an address.
+    const ADDRESS: u64 = (1 << 48) - 1;
+
+    /// The word of a piece.
+    #[inline]
+    pub const fn new(address: u64, len: u16) -> u64 {
+        address & ADDRESS | (len as u64) << 48
+    }
+
+    /// Where a piece begins.
+    #[inline]
+    pub const fn address(piece: u64) -> u64 {
+        piece & ADDRESS
+    }
+
+    /// Bytes of a piece.
+    #[inline]
+    pub const fn len(piece: u64) -> u16 {
+        (piece >> 48) as u16
+    }
 }
 
 /// Which event condition (see [`event`]).

@@ -6,11 +6,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use ix_abi::{CALL_CAPACITY, EVENT_CAPACITY, SCATTER_GATHER_CAPACITY};
+use ix_abi::{CALL_CAPACITY, EVENT_CAPACITY, PIECE_CAPACITY, SCATTER_GATHER_CAPACITY};
 use ix_abi::{area, call, event};
 
 const _: () = assert!(CALL_CAPACITY.is_power_of_two() && EVENT_CAPACITY.is_power_of_two());
 const _: () = assert!(SCATTER_GATHER_CAPACITY.is_power_of_two());
+const _: () = assert!(PIECE_CAPACITY.is_power_of_two());
 
 /// The other side of the border: executes the calls of the area, then fills in its events.
 ///
@@ -131,6 +132,12 @@ impl Area {
             self.load(base + 2),
             self.load(base + 3),
         ]
+    }
+
+    /// A received piece. The index wraps at the capacity.
+    #[inline]
+    pub(crate) fn piece(&self, index: usize) -> u64 {
+        self.load(area::PIECES + (index & (PIECE_CAPACITY - 1)))
     }
 
     /// Writes a call. The index wraps at the capacity.

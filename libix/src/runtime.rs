@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use ix_abi::area::{NOW_NS, WAKE_NS};
-use ix_abi::{DeadReason, Error, EventKind, address_from_words, event};
+use ix_abi::{DeadReason, Error, EventKind, address_from_words, event, piece};
 
 use crate::area::{Area, Kernel};
 use crate::context::{Connection, Context};
@@ -105,7 +105,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
             let [first, cookie, second, third] = self.area.event(index);
             // The two that come with every request first, without a jump table.
             let kind = first as u16;
-            let is_known = if kind == EventKind::Recv as u16 {
+            let is_known = if first == EventKind::Recv as u64 {
                 self.received(cookie, second, third)
             } else if kind == EventKind::Sent as u16 {
                 self.sent(cookie, second, third)
@@ -126,7 +126,8 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
             EventKind::Connected => self.connected(words),
             EventKind::Dead => self.died(words),
             EventKind::UdpRecv => self.datagram_arrived(words),
-            EventKind::Recv | EventKind::Sent => None,
+            EventKind::Recv => self.received_pieces(words),
+            EventKind::Sent => None,
         }
     }
 
@@ -146,6 +147,24 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         if is_heard {
             let (service, mut connection) = self.parts(index)?;
             service.on_data(&mut connection, data);
+        }
+        Some(())
+    }
+
+    /// Payload that came in several frames: one piece after the other, as long as the application
+    /// wants to hear of them.
+    fn received_pieces(&mut self, [kind, cookie, first, _]: [u64; event::WORDS]) -> Option<()> {
+        let index = self.context.table.find(cookie)?;
+        let count = (kind >> 48) as usize;
+        for number in 0..count {
+            let piece = self.area.piece(first as usize + number);
+            let (address, bytes) = (piece::address(piece), piece::len(piece));
+            let table = &mut self.context.table;
+            let data = table.arrived(index, address, u32::from(bytes));
+            if table.slot(index).is_heard() {
+                let (service, mut connection) = self.parts(index)?;
+                service.on_data(&mut connection, data);
+            }
         }
         Some(())
     }

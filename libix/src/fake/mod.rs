@@ -30,13 +30,14 @@
 mod calls;
 mod connection;
 mod datagrams;
+mod events;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::AtomicU64;
 use std::vec::Vec;
 
-use ix_abi::area::{EVENT_COUNT, EVENTS, NOW_NS, WAKE_NS};
+use ix_abi::area::{EVENT_COUNT, NOW_NS, WAKE_NS};
 use ix_abi::{CallNumber, Error, EventKind, address_to_words, event};
 
 use crate::area::{Area, Kernel};
@@ -221,13 +222,7 @@ unsafe impl Kernel for FakeKernel {
             );
         }
         let count = self.events.len().min(self.event_batch);
-        for (index, words) in self.events.drain(..count).enumerate() {
-            for (offset, word) in words.into_iter().enumerate() {
-                self.area
-                    .store(EVENTS + index * event::WORDS + offset, word);
-            }
-        }
-        self.area.store(EVENT_COUNT, count as u64);
+        events::publish(self.area, self.events.drain(..count));
     }
 }
 
