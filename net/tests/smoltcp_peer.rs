@@ -2,7 +2,7 @@
 
 mod support;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use ix_hal::Instant;
 use ix_net::Endpoint;
 use ix_net::testing::{EngineStation, Faults, Network, Random, Role, Script, Station, stream_byte};
@@ -60,7 +60,7 @@ impl Device for Queues {
     }
 }
 
-/// A smoltcp host at 10.0.0.9 with one connection that sends and verifies a stream.
+/// A smoltcp host at 10.0.0.9 and fd00::9 with one connection that sends and verifies a stream.
 struct Peer {
     interface: Interface,
     device: Queues,
@@ -93,6 +93,9 @@ impl Peer {
             let address = Ipv4Addr::new(10, 0, 0, 9);
             addresses
                 .push(IpCidr::new(address.into(), 24))
+                .expect("room for an address");
+            addresses
+                .push(IpCidr::new(support::ipv6(9).into(), 64))
                 .expect("room for an address");
         });
         let mut socket = Socket::new(
@@ -205,11 +208,20 @@ struct Exchange {
     back: u64,
     engine_connects: bool,
     engine_closes_first: bool,
+    is_ipv6: bool,
     buffer: usize,
     mtu: usize,
 }
 
 impl Exchange {
+    /// The address of a host in the family of this exchange.
+    fn address(&self, last: u8) -> IpAddr {
+        match self.is_ipv6 {
+            false => Ipv4Addr::new(10, 0, 0, last).into(),
+            true => support::ipv6(last).into(),
+        }
+    }
+
     fn run(&self) {
         let script = Script {
             send: self.there,
@@ -237,13 +249,16 @@ impl Exchange {
         if self.engine_connects {
             socket.listen(80).unwrap();
             let remote = Endpoint {
-                address: Ipv4Addr::new(10, 0, 0, 9).into(),
+                address: match self.address(9) {
+                    IpAddr::V4(address) => address.into(),
+                    IpAddr::V6(address) => address.into(),
+                },
                 port: 80,
             };
             app.connect(host, remote, script).unwrap();
         } else {
             host.engine.listen(80).unwrap();
-            let remote = (Ipv4Addr::new(10, 0, 0, 1), 80);
+            let remote = (self.address(1), 80);
             socket
                 .connect(peer.interface.context(), remote, 40_000)
                 .unwrap();
@@ -266,7 +281,7 @@ impl Exchange {
 
 #[test]
 fn smoltcp_exchanges_streams_over_a_perfect_wire() {
-    for pick in 0..16 {
+    for pick in 0..32 {
         Exchange {
             seed: pick,
             faults: Faults {
@@ -277,8 +292,13 @@ fn smoltcp_exchanges_streams_over_a_perfect_wire() {
             back: 150_000,
             engine_connects: pick & 1 != 0,
             engine_closes_first: pick & 2 != 0,
+            is_ipv6: pick & 16 != 0,
             buffer: if pick & 4 != 0 { 64 << 10 } else { 3000 },
-            mtu: if pick & 8 != 0 { 1514 } else { 590 },
+            mtu: match (pick & 8, pick & 16) {
+                (0, 0) => 590,
+                (0, _) => 1294,
+                _ => 1514,
+            },
         }
         .run();
     }
@@ -288,6 +308,8 @@ fn smoltcp_exchanges_streams_over_a_perfect_wire() {
 fn smoltcp_exchanges_streams_over_a_faulty_wire() {
     for seed in 0..support::seeds(120) {
         let mut random = Random::new(seed);
+        let is_ipv6 = seed % 3 == 0;
+        let least_mtu = if is_ipv6 { 1294 } else { 590 };
         Exchange {
             seed,
             faults: some_faults(&mut random),
@@ -296,7 +318,8 @@ fn smoltcp_exchanges_streams_over_a_faulty_wire() {
             engine_connects: random.chance(500),
             engine_closes_first: random.chance(500),
             buffer: 500 + random.below(60_000) as usize,
-            mtu: 590 + random.below(925) as usize,
+            is_ipv6,
+            mtu: least_mtu + random.below(1515 - least_mtu as u64) as usize,
         }
         .run();
     }

@@ -1,6 +1,7 @@
 //! A wire between two stations, with seeded faults.
 
 use crate::testing::Random;
+use crate::wire::PROTOCOL_ICMPV6;
 use alloc::vec::Vec;
 use ix_hal::Instant;
 
@@ -48,12 +49,12 @@ impl Link {
         }
     }
 
-    /// Puts a frame on the wire. ARP is spared: three lost requests rightly end a connection
-    /// before it begins, and that has tests of its own.
+    /// Puts a frame on the wire. ARP and ICMPv6 are spared: three lost requests rightly end a
+    /// connection before it begins, and that has tests of its own.
     ///
     /// Returns what became of it, for a trace.
     pub fn send(&mut self, now: Instant, frame: Vec<u8>) -> &'static str {
-        if self.faults.loss < 1000 && frame.get(12..14) == Some(&[0x08, 0x06]) {
+        if self.faults.loss < 1000 && is_discovery(&frame) {
             self.serial += 1;
             self.flying
                 .push((now.0 + self.faults.delay, self.serial, frame));
@@ -103,5 +104,14 @@ impl Link {
             .enumerate()
             .min_by_key(|(_, (at, serial, _))| (*at, *serial))?;
         (*arrival <= now.0).then(|| self.flying.swap_remove(index).2)
+    }
+}
+
+/// Whether a frame asks, or says, who is where.
+fn is_discovery(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x06]) => true,
+        Some([0x86, 0xdd]) => frame.get(20) == Some(&PROTOCOL_ICMPV6),
+        _ => false,
     }
 }

@@ -2,10 +2,10 @@
 //! tables, small windows, a clock that jumps, and sometimes a wire that is cut.
 
 use super::{App, EngineStation, Faults, Host, Link, Network, Random, Role, Script};
-use crate::{Config, CongestionControl, Endpoint};
+use crate::{Config, CongestionControl, Endpoint, Ipv6Config};
 use alloc::format;
 use alloc::string::String;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use ix_hal::{Duration, Instant};
 
 /// When simulations start: not at zero.
@@ -49,6 +49,8 @@ pub struct Scenario {
     pub faults: Faults,
     /// What else happens.
     pub incident: Incident,
+    /// Whether all of it is over IPv6. Then no link is narrower than IPv6 allows.
+    pub is_ipv6: bool,
     /// Connections, all opened by the first station at the start.
     pub connections: u64,
     /// Bytes from the first station to the second on each connection.
@@ -92,8 +94,11 @@ impl Scenario {
         let large = [0, 4_000, 65_408, 65_408];
         let segmentation = pair(0, 3);
         let records = [64, 256, 2048, 2048];
+        let is_ipv6 = Random::new(!seed).chance(500);
+        let least_mtu = if is_ipv6 { 1280 } else { 576 };
         Self {
             seed,
+            is_ipv6,
             faults: some_faults(random),
             incident: some_incident(random),
             connections: 1 + random.below(6),
@@ -102,7 +107,7 @@ impl Scenario {
             roles: ROLES[random.below(4) as usize],
             lazy: random.below(900) as u32,
             write: write.map(|bytes| bytes as u32),
-            mtu: mtu.map(|bytes| bytes as u16),
+            mtu: mtu.map(|bytes| (bytes as u16).max(least_mtu)),
             rx_window: window.map(|index| windows[index as usize]),
             send_records: records[random.below(4) as usize],
             segmentation: segmentation.map(|index| large[index as usize]),
@@ -124,7 +129,10 @@ impl Scenario {
         let listening = network.second.host.engine.listen(PORT);
         listening.map_err(|error| format!("listen: {error:?}"))?;
         let server = Endpoint {
-            address: Ipv4Addr::new(10, 0, 0, 2).into(),
+            address: match self.is_ipv6 {
+                false => Ipv4Addr::new(10, 0, 0, 2).into(),
+                true => ipv6(2).into(),
+            },
             port: PORT,
         };
         for _ in 0..self.connections {
@@ -174,6 +182,11 @@ impl Scenario {
         let config = Config {
             mac: [2, 0, 0, 0, 0, last],
             ipv4: Ipv4Addr::new(10, 0, 0, last),
+            ipv6: self.is_ipv6.then(|| Ipv6Config {
+                address: Some(ipv6(last)),
+                duplicate_probes: 0,
+                ..Ipv6Config::default()
+            }),
             secret: [last ^ self.seed as u8; 16],
             mtu: self.mtu[side],
             rx_window: self.rx_window[side],
@@ -233,6 +246,11 @@ impl Scenario {
             "a handshake failed",
         )
     }
+}
+
+/// The IPv6 address of a station.
+fn ipv6(last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into())
 }
 
 fn ensure(holds: bool, otherwise: &'static str) -> Result<(), &'static str> {

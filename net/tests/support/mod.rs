@@ -1,20 +1,31 @@
 //! What the simulations share.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use ix_hal::Instant;
-use ix_net::Config;
 use ix_net::testing::{App, EngineStation, Faults, Host, Random, Script};
+use ix_net::{Config, Ipv6Config};
 
 /// When simulations start: not at zero.
 pub const START: Instant = Instant(1 << 40);
 /// Send records of each engine.
 pub const RECORDS: u32 = 2048;
 
-/// The configuration of host 10.0.0.`last`: small tables, so that they fill.
+/// The IPv6 address of a host.
+pub fn ipv6(last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into())
+}
+
+/// The configuration of host 10.0.0.`last` and fd00::`last`: small tables, so that they fill.
 pub fn config(last: u8) -> Config {
     Config {
         mac: [2, 0, 0, 0, 0, last],
         ipv4: Ipv4Addr::new(10, 0, 0, last),
+        ipv6: Some(Ipv6Config {
+            address: Some(ipv6(last)),
+            // Nobody waits.
+            duplicate_probes: 0,
+            ..Ipv6Config::default()
+        }),
         secret: [last; 16],
         connections: 64,
         half_open: 32,
