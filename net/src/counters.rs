@@ -259,6 +259,8 @@ counters! {
     tcp_ofo_queued "TcpExtTCPOFOQueue",
     /// Segments out of order dropped for want of room.
     tcp_ofo_dropped "TcpExtTCPOFODrop",
+    /// Segments out of order given up so that the next one in order found a buffer.
+    tcp_ofo_pruned "TcpExtOfoPruned",
     /// Segments out of order that held nothing new.
     tcp_ofo_duplicates "TcpExtTCPOFOMerge",
     /// In-order segments dropped because too many buffers are held.

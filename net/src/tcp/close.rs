@@ -19,12 +19,15 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) {
-        match self.connections[index].state {
+        let connection = &self.connections[index];
+        match connection.state {
             State::SynReceived => {
                 self.fail_handshake(cx, index, Error::Reset, DeadReason::Reset);
             }
-            // Both sides have said all they had to say (RFC 9293 3.10.7.4).
-            State::Closing | State::LastAck => self.finish(cx, index, DeadReason::Closed),
+            // Both sides have said all they had to say (RFC 9293 3.10.7.4), and the peer has heard it.
+            State::Closing | State::LastAck if connection.queued() == 0 => {
+                self.finish(cx, index, DeadReason::Closed)
+            }
             _ => {
                 self.counters.tcp_established_resets += 1;
                 self.finish(cx, index, DeadReason::Reset);

@@ -8,7 +8,7 @@ use crate::flow::FlowKey;
 use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::congestion::Control;
-use crate::tcp::connection::{Connection, Flags, State};
+use crate::tcp::connection::{Connection, Flags, Slow, State};
 use crate::tcp::input::micros;
 use crate::tcp::options::{Options, SynOptions};
 use crate::wheel::NEVER;
@@ -259,6 +259,7 @@ impl Engine {
             true => State::FinWait1,
             false => State::Established,
         };
+        connection.slow.set(Slow::UNMEASURED, connection.srtt8 == 0);
         connection.backoff = 0;
         connection.silence_since = NEVER;
         connection.rto_deadline = NEVER;

@@ -5,9 +5,9 @@ use crate::context::{Context, Event, Events};
 use crate::counters::Counters;
 use crate::engine::{Engine, Local};
 use crate::flow::FlowKey;
-use crate::records::{NONE, RxRecord, RxRecords, SendRecords};
+use crate::records::{NONE, RxRecord, RxRecords, SendFlags, SendRecords};
 use crate::seq::Seq;
-use crate::tcp::connection::{Connection, Flags, Recovery};
+use crate::tcp::connection::{Connection, Flags, Recovery, Slow};
 use crate::tcp::time_wait::TIME_WAIT;
 use crate::wheel::NEVER;
 use crate::wire::Segment;
@@ -61,6 +61,7 @@ impl Engine {
         let records = &mut self.send_records;
         connection.acknowledge(records, &mut self.counters, &self.local, ack, cx.now);
         let left = connection.queued();
+        connection.slow.set(Slow::UNMEASURED, connection.srtt8 == 0);
         // Backoff is over, or the estimate has shrunk: the deadline may have come nearer.
         self.rearm_timer(index);
         let connection = &self.connections[index];
@@ -199,6 +200,10 @@ impl Connection {
                     record.bus += u64::from(covered);
                     record.len -= covered;
                     record.seq = ack;
+                    if flags.contains(SendFlags::LOST) {
+                        // What is left of it was not sent again; no measurement is taken of it.
+                        record.flags.remove(SendFlags::RETRANSMITTED);
+                    }
                     self.forget_marks(flags, covered);
                 }
                 break;

@@ -18,7 +18,7 @@ mod gather;
 mod handshake;
 pub(crate) mod header;
 mod input;
-mod options;
+pub(crate) mod options;
 mod output;
 mod probe;
 mod rack;

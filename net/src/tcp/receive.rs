@@ -57,6 +57,9 @@ impl Engine {
             offset: segment.payload + (start - segment.seq) as u16,
             len: (stop - start) as u16,
         };
+        if start == connection.rcv_nxt && connection.ofo_head != NONE {
+            self.make_room_for_next(cx, index);
+        }
         let connection = &self.connections[index];
         if !self.may_hold_one_more(connection) {
             self.counters.tcp_rcv_dropped += 1;
@@ -72,6 +75,22 @@ impl Engine {
         // At once, each time: the peer counts duplicates (RFC 5681 4.2).
         self.ack_now(cx, index);
         is_kept
+    }
+
+    /// If there is no buffer left for what comes next, what is kept behind the gap has to give way (RFC
+    /// 2018 8 allows it): otherwise segments that wait for this one could keep it out for ever.
+    #[cold]
+    fn make_room_for_next<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) {
+        if !self.may_hold_one_more(&self.connections[index]) {
+            self.counters.tcp_ofo_pruned += u64::from(self.connections[index].ofo_count);
+            self.drop_out_of_order(cx, index);
+            // The peer believes that it arrived.
+            self.connections[index].flags.insert(Flags::ACK_NOW);
+        }
     }
 
     /// After in-order payload: what was kept behind a gap may have become deliverable.

@@ -227,8 +227,16 @@ impl Engine {
         index: u32,
         first: u32,
     ) -> Option<u32> {
-        let SendRecord { bus, seq, .. } = *self.send_records.get(first);
-        let len = u32::from(self.connections[index].mss);
+        let SendRecord {
+            bus, seq, flags, ..
+        } = *self.send_records.get(first);
+        let connection = &self.connections[index];
+        let is_again = flags.contains(SendFlags::RETRANSMITTED);
+        if is_again && !connection.flags.contains(Flags::RETRANSMIT_NOW) {
+            // Once is enough until it is acknowledged, or the timer has gone off.
+            return Some(connection.send_cursor);
+        }
+        let len = u32::from(connection.mss);
         let control = control::ACK | control::PSH;
         if !self.send_segment(cx, index, seq, control, &[Fragment { bus, len }]) {
             return None;
