@@ -230,6 +230,34 @@ fn what_stays_incomplete_is_bounded_in_memory_and_time() {
 }
 
 #[test]
+fn the_sender_of_a_first_fragment_is_told_that_the_others_did_not_come() {
+    let mut host = host();
+    let whole = datagram(100);
+    let first = fragment(1, &whole, 0..64);
+    host.receive(&first);
+    host.receive(&fragment(2, &whole, 64..whole.len()));
+    wait(&mut host, 31);
+    let bytes = host.wire.sent.pop_front().expect("a message");
+    assert!(checked_frame(&bytes));
+    let frame = EthernetFrame::new_checked(&bytes[..]).unwrap();
+    assert_eq!(frame.dst_addr(), PEER_MAC);
+    let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+    assert_eq!((packet.src_addr(), packet.dst_addr()), (LOCAL, PEER));
+    let icmp = Icmpv4Packet::new_checked(packet.payload()).unwrap();
+    assert!(icmp.verify_checksum());
+    // Time exceeded in reassembly, with the header and eight bytes (RFC 792).
+    assert_eq!((icmp.msg_type().into(), icmp.msg_code()), (11, 1));
+    assert_eq!(packet.payload()[8..], first[14..14 + 28]);
+    assert_eq!(
+        host.wire.sent.pop_front(),
+        None,
+        "nothing about a later one"
+    );
+    assert_eq!(count(&host, "IcmpOutTimeExcds"), 1);
+    assert_eq!(host.mbufs_out(), 0);
+}
+
+#[test]
 fn an_echo_request_in_fragments_is_answered_if_the_reply_fits() {
     for (len, is_answered) in [(1000, true), (1472, true), (1473, false)] {
         let mut host = host();
