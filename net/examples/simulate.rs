@@ -5,8 +5,9 @@
 //! cargo run --release -p ix-net --example simulate -- trace SEED
 //! ```
 //!
-//! `run` prints the first failing seed with what is wrong and ends with exit code 1; `trace` prints what
-//! the seed stands for and each frame as it is sent.
+//! `run` prints the first failing seed with what is wrong and ends with exit code 1, and else how many
+//! seeds met each of the conditions that simulations are to meet; of many seeds, each has to be met.
+//! `trace` prints what the seed stands for and each frame as it is sent.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -16,6 +17,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ix_net::testing::{Outcome, Scenario};
+
+/// So many seeds have to meet every condition.
+const ENOUGH_SEEDS: u64 = 10_000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -64,6 +68,10 @@ fn run(first: u64, count: u64) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let sum = total.sum.lock().unwrap_or_else(PoisonError::into_inner);
+    println!("seeds that met");
+    for (name, seeds) in &sum.met {
+        println!("{seeds:>9}  {name}");
+    }
     println!(
         "{count} seeds from {first}: {} frames, {} bytes verified, {} s of virtual time, in {:.1} s",
         sum.frames,
@@ -71,7 +79,37 @@ fn run(first: u64, count: u64) -> ExitCode {
         sum.time / 1_000_000_000,
         start.elapsed().as_secs_f64()
     );
+    let missed: Vec<_> = sum.met.iter().filter(|(_, seeds)| *seeds == 0).collect();
+    if count >= ENOUGH_SEEDS && !missed.is_empty() {
+        println!("no seed met {missed:?}");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
+}
+
+/// What simulations did, all together.
+#[derive(Default)]
+struct Sum {
+    time: u64,
+    frames: u64,
+    verified: u64,
+    /// How many seeds met each condition.
+    met: Vec<(&'static str, u64)>,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.time += outcome.time;
+        self.frames += outcome.frames;
+        self.verified += outcome.verified;
+        let names = outcome.conditions.iter().map(|(name, _)| (*name, 0));
+        if self.met.is_empty() {
+            self.met = names.collect();
+        }
+        for ((_, seeds), (_, is_met)) in self.met.iter_mut().zip(&outcome.conditions) {
+            *seeds += u64::from(*is_met);
+        }
+    }
 }
 
 /// What the workers share.
@@ -83,7 +121,7 @@ struct Total {
     has_failed: AtomicBool,
     /// The failure with the lowest seed.
     failure: Mutex<Option<(u64, String)>>,
-    sum: Mutex<Outcome>,
+    sum: Mutex<Sum>,
 }
 
 impl Total {
@@ -102,9 +140,7 @@ impl Total {
         match result {
             Ok(outcome) => {
                 let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
-                sum.time += outcome.time;
-                sum.frames += outcome.frames;
-                sum.verified += outcome.verified;
+                sum.add(&outcome);
             }
             Err(wrong) => {
                 self.has_failed.store(true, Ordering::Relaxed);

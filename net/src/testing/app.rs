@@ -64,6 +64,8 @@ pub struct App {
     next_cookie: u64,
     expected: u64,
     random: Random,
+    /// Bytes before the wrap within which connections begin to count; anywhere if 0.
+    pub wrap_within: u64,
     /// Connections that ended, by reason.
     pub dead: BTreeMap<u16, u64>,
     /// Connections that completed a handshake.
@@ -87,6 +89,7 @@ impl App {
             next_cookie: 1,
             expected: 0,
             random: Random::new(seed),
+            wrap_within: 0,
             dead: BTreeMap::new(),
             connected: 0,
             failed: 0,
@@ -103,6 +106,7 @@ impl App {
     ) -> Result<(), Error> {
         let cookie = self.new_cookie();
         let handle = host.with(|engine, cx| engine.connect(cx, cookie, remote))?;
+        self.choose_sequence(host, handle);
         self.add(cookie, handle, script);
         Ok(())
     }
@@ -164,6 +168,25 @@ impl App {
         }
     }
 
+    /// Ends every connection at once, with RST.
+    pub fn abort_all(&mut self, host: &mut Host) {
+        for connection in self.connections.values_mut() {
+            if !connection.has_closed {
+                connection.has_closed = true;
+                host.with(|engine, cx| engine.abort(cx, connection.handle))
+                    .expect("abort");
+            }
+        }
+    }
+
+    fn choose_sequence(&mut self, host: &mut Host, handle: Handle) {
+        if self.wrap_within != 0 {
+            let before = 1 + self.random.below(self.wrap_within) as u32;
+            host.engine
+                .set_initial_sequence(handle, before.wrapping_neg());
+        }
+    }
+
     fn new_cookie(&mut self) -> u64 {
         self.next_cookie += 1;
         self.next_cookie
@@ -189,6 +212,7 @@ impl App {
         match event {
             Event::Knock { handle, .. } => {
                 let cookie = self.new_cookie();
+                self.choose_sequence(host, handle);
                 host.with(|engine, cx| engine.accept(cx, handle, cookie))
                     .expect("accept a knock");
                 self.add(cookie, handle, self.script.clone());

@@ -1,12 +1,15 @@
 //! One host: an engine with everything that it needs around it.
 
 use crate::packet::{Packet, pseudo_sum};
+use crate::seq::Seq;
+use crate::tcp::connection::{Flags, State};
 use crate::testing::segmenter::segments;
 use crate::wire::{self, ETHERNET, Ipv4Packet};
 use crate::{Assembly, Config, Context, Engine, Event, Events};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+use ix_abi::Handle;
 use ix_hal::{
     Fragment, HEADER_ROOM, Instant, MAX_FRAGMENTS, MbufGeometry, MbufId, MbufPool, Release,
     RxChecksum, RxFrame, Transmit, TxChecksum, TxFrame,
@@ -327,6 +330,20 @@ impl Host {
 }
 
 impl Engine {
+    /// Has a connection count its bytes from `iss`, as long as its SYN was not sent. Without effect on
+    /// one whose SYN-ACK was a cookie.
+    pub fn set_initial_sequence(&mut self, handle: Handle, iss: u32) {
+        let index = self
+            .connections
+            .find(handle)
+            .expect("a handle that is good");
+        let connection = &mut self.connections[index];
+        if !connection.flags.contains(Flags::PROVEN) {
+            assert!(connection.state <= State::SynSent && connection.snd_nxt == connection.iss);
+            connection.set_iss(Seq(iss));
+        }
+    }
+
     /// Send records that are free.
     pub fn free_send_records(&self) -> u32 {
         self.send_records.available()

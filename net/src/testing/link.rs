@@ -1,7 +1,7 @@
 //! A wire between two stations, with seeded faults.
 
 use crate::testing::Random;
-use crate::wire::PROTOCOL_ICMPV6;
+use crate::wire::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_ICMPV6};
 use alloc::vec::Vec;
 use ix_hal::Instant;
 
@@ -12,6 +12,8 @@ pub struct Faults {
     pub loss: u32,
     /// Chance that a frame arrives twice.
     pub duplication: u32,
+    /// Chance that a frame that is ECN-capable is marked (RFC 3168).
+    pub marking: u32,
     /// Chance that a bit flips.
     pub corruption: u32,
     /// Chance that a frame is held back by up to `reorder_delay`.
@@ -24,6 +26,28 @@ pub struct Faults {
     pub reorder_delay: u64,
 }
 
+impl Faults {
+    /// Whether every frame arrives once, as it was sent, and in order.
+    pub fn is_perfect(&self) -> bool {
+        self.loss + self.duplication + self.marking + self.corruption + self.reordering == 0
+    }
+}
+
+/// Frames that something was done to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Lost.
+    pub lost: u64,
+    /// Sent twice.
+    pub duplicated: u64,
+    /// Marked.
+    pub marked: u64,
+    /// Corrupted.
+    pub corrupted: u64,
+    /// Held back.
+    pub reordered: u64,
+}
+
 /// One direction of a wire.
 pub struct Link {
     faults: Faults,
@@ -32,8 +56,8 @@ pub struct Link {
     flying: Vec<(u64, u64, Vec<u8>)>,
     serial: u64,
     last_arrival: u64,
-    /// Frames that went missing.
-    pub lost: u64,
+    /// What was done to frames so far.
+    pub tally: Tally,
 }
 
 impl Link {
@@ -45,7 +69,7 @@ impl Link {
             flying: Vec::new(),
             serial: 0,
             last_arrival: 0,
-            lost: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -61,10 +85,11 @@ impl Link {
             return "";
         }
         if self.random.chance(self.faults.loss) {
-            self.lost += 1;
+            self.tally.lost += 1;
             return "LOST ";
         }
         if self.random.chance(self.faults.duplication) {
+            self.tally.duplicated += 1;
             self.launch(now, frame.clone());
         }
         self.launch(now, frame)
@@ -72,14 +97,20 @@ impl Link {
 
     fn launch(&mut self, now: Instant, mut frame: Vec<u8>) -> &'static str {
         let mut fate = "";
+        if self.random.chance(self.faults.marking) && mark(&mut frame) {
+            self.tally.marked += 1;
+            fate = "MARKED ";
+        }
         if self.random.chance(self.faults.corruption) {
             let bit = self.random.below(frame.len() as u64 * 8) as usize;
             frame[bit / 8] ^= 1 << (bit % 8);
+            self.tally.corrupted += 1;
             fate = "CORRUPTED ";
         }
         let mut arrival = now.0 + self.faults.delay + self.random.below(self.faults.jitter + 1);
         if self.random.chance(self.faults.reordering) {
             arrival += self.random.below(self.faults.reorder_delay + 1);
+            self.tally.reordered += 1;
             fate = "DELAYED ";
         } else {
             // Jitter alone does not reorder.
@@ -112,6 +143,24 @@ fn is_discovery(frame: &[u8]) -> bool {
     match frame.get(12..14) {
         Some([0x08, 0x06]) => true,
         Some([0x86, 0xdd]) => frame.get(20) == Some(&PROTOCOL_ICMPV6),
+        _ => false,
+    }
+}
+
+/// Marks a packet if it is ECN-capable, as a router does that is congested (RFC 3168 5).
+fn mark(frame: &mut [u8]) -> bool {
+    match wire::be16(frame, 12) {
+        ETHERTYPE_IPV4 if matches!(frame[15] & 3, 1 | 2) => {
+            frame[15] |= 3;
+            wire::put16(frame, 24, 0);
+            let sum = wire::sum(&frame[wire::ETHERNET..wire::ETHERNET + wire::IPV4]);
+            wire::put16(frame, 24, !wire::fold(sum));
+            true
+        }
+        ETHERTYPE_IPV6 if matches!(frame[15] >> 4 & 3, 1 | 2) => {
+            frame[15] |= 0x30;
+            true
+        }
         _ => false,
     }
 }

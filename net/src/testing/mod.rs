@@ -5,6 +5,7 @@
 //! the cases of RFC 9293 that packet scripts have to cover ([`Situation`]); and the body of the fuzz targets ([`fuzz()`]).
 
 mod app;
+mod conditions;
 mod fuzz;
 mod host;
 mod invariants;
@@ -15,13 +16,16 @@ mod random;
 mod scenario;
 mod segmenter;
 mod situation;
+mod trace;
 
 pub use app::{App, Role, STREAM_PERIOD, Script, stream_byte};
+pub use conditions::Condition;
 pub use fuzz::{FuzzMode, fuzz};
 pub use host::{APP_BUS, Host, Queue, Wire, checked_frame};
-pub use link::{Faults, Link};
+pub use link::{Faults, Link, Tally};
 pub use monitor::Monitor;
-pub use network::{EngineStation, Network, Station, frame_text};
+pub use network::{EngineStation, Network, Station};
 pub use random::Random;
-pub use scenario::{Incident, Outcome, Scenario};
+pub use scenario::{Incident, Outcome, Room, Scenario};
 pub use situation::Situation;
+pub use trace::Tracer;

@@ -29,6 +29,8 @@ struct Half {
 pub struct Monitor {
     /// By the ports of the first and the second station.
     connections: BTreeMap<(u16, u16), [Half; 2]>,
+    /// Halves whose sequence numbers went past zero.
+    pub wraps: u64,
 }
 
 impl Monitor {
@@ -55,7 +57,9 @@ impl Monitor {
         if halves.iter().any(|half| half.initial.is_none()) {
             return Ok(());
         }
+        let before = halves[from].end;
         check_sent(halves, from, &segment)?;
+        self.wraps += u64::from(halves[from].end.0 < before.0);
         match segment.has(control::ACK) {
             true => check_acknowledged(halves, from, &segment),
             false => Ok(()),

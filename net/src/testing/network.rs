@@ -1,6 +1,6 @@
 //! Two stations over a wire with faults, in virtual time.
 
-use crate::testing::{App, Faults, Host, Link, Monitor};
+use crate::testing::{App, Faults, Host, Link, Monitor, Tracer};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -103,6 +103,7 @@ pub struct Network<A: Station, B: Station> {
     /// Is told each of them as it is sent.
     pub print: Option<fn(&str)>,
     monitor: Monitor,
+    tracer: Tracer,
     /// What was found wrong first.
     wrong: Option<String>,
     /// Frames sent since either station made progress.
@@ -127,6 +128,7 @@ impl<A: Station, B: Station> Network<A, B> {
             trace: Vec::new(),
             print: None,
             monitor: Monitor::default(),
+            tracer: Tracer::default(),
             wrong: None,
             frames_in_vain: 0,
             progress: 0,
@@ -161,6 +163,16 @@ impl<A: Station, B: Station> Network<A, B> {
         }
     }
 
+    /// Directions of connections whose sequence numbers went past zero.
+    pub fn wraps(&self) -> u64 {
+        self.monitor.wraps
+    }
+
+    /// Takes note of something that happens to the wire, the clock or a station.
+    pub fn remark(&mut self, text: &str) {
+        self.note("*", "", text);
+    }
+
     /// How both stations stand, and the last frames.
     pub fn describe(&self) -> String {
         format!(
@@ -180,7 +192,7 @@ impl<A: Station, B: Station> Network<A, B> {
         self.first.turn(self.now);
         while let Some(frame) = self.first.take_sent() {
             self.watch(0, &frame);
-            let text = frame_text(&frame);
+            let text = self.tracer.text(&frame);
             let fate = self.there.send(self.now, frame);
             self.note(">", fate, &text);
         }
@@ -190,7 +202,7 @@ impl<A: Station, B: Station> Network<A, B> {
         self.second.turn(self.now);
         while let Some(frame) = self.second.take_sent() {
             self.watch(1, &frame);
-            let text = frame_text(&frame);
+            let text = self.tracer.text(&frame);
             let fate = self.back.send(self.now, frame);
             self.note("<", fate, &text);
         }
@@ -258,44 +270,4 @@ impl<A: Station, B: Station> Network<A, B> {
             .unwrap_or(Instant(u64::MAX));
         self.now = Instant(next.0.clamp(self.now.0 + 1000, self.now.0 + 100_000_000));
     }
-}
-
-/// A frame in one readable line; nothing for ARP and neighbour discovery.
-pub fn frame_text(frame: &[u8]) -> String {
-    use crate::packet::Packet;
-    use crate::wire::{ETHERTYPE_ARP, PROTOCOL_ICMPV6, Segment, be16, control};
-    if frame.len() >= 14 && be16(frame, 12) == ETHERTYPE_ARP {
-        return String::new();
-    }
-    let Some(packet) = Packet::in_frame(frame) else {
-        return format!("{} bytes, not IP", frame.len());
-    };
-    if packet.protocol == PROTOCOL_ICMPV6 {
-        return String::new();
-    }
-    let Some(segment) = Segment::parse(frame, &packet) else {
-        return format!("{} bytes, protocol {}", frame.len(), packet.protocol);
-    };
-    let names = [
-        (control::SYN, 'S'),
-        (control::FIN, 'F'),
-        (control::RST, 'R'),
-        (control::PSH, 'P'),
-        (control::ACK, '.'),
-    ];
-    let control: String = names
-        .iter()
-        .filter(|(bit, _)| segment.has(*bit))
-        .map(|(_, name)| *name)
-        .collect();
-    format!(
-        "{} > {} {control} seq {} ack {} len {} win {} options {:02x?}",
-        segment.key.remote_port(),
-        segment.key.local_port(),
-        segment.seq.0,
-        segment.ack.0,
-        segment.len,
-        segment.window,
-        segment.options
-    )
 }

@@ -53,6 +53,7 @@ pub fn some_faults(random: &mut Random) -> Faults {
     Faults {
         loss: random.below(100) as u32,
         duplication: random.below(50) as u32,
+        marking: random.below(50) as u32,
         corruption: random.below(30) as u32,
         reordering: random.below(100) as u32,
         delay: random.below(5_000_000),
