@@ -104,6 +104,9 @@ pub struct Config {
     /// Whether SYNs are answered with cookies (RFC 4987) while `half_open` is exhausted. Such a
     /// SYN-ACK leaves before the application was asked; its knock comes when the peer has answered.
     pub syn_cookies: bool,
+    /// Recoveries from loss that are remembered, one a connection, until it is known whether they were
+    /// called for. When full, the oldest gives way: it is not undone, and its rate not evened out.
+    pub recoveries: u16,
     /// Entries of the TIME-WAIT table. When full, the oldest gives way.
     pub time_wait: u32,
     /// Entries of the neighbour (ARP) cache. When full, the least recently confirmed gives way.
@@ -199,6 +202,7 @@ impl Default for Config {
             connections: 4096,
             half_open: 1024,
             syn_cookies: true,
+            recoveries: 512,
             time_wait: 16_384,
             neighbors: 256,
             listeners: 64,

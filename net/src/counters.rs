@@ -211,6 +211,12 @@ counters! {
     tcp_retransmits "TcpRetransSegs",
     /// Retransmission timeouts.
     tcp_timeouts "TcpExtTCPTimeouts",
+    /// Timeouts that were not called for: what they took for lost was only late.
+    tcp_spurious_timeouts "TcpExtTCPSpuriousRTOs",
+    /// Fast recoveries undone since nothing that was sent again had been lost, by timestamps.
+    tcp_full_undos "TcpExtTCPFullUndo",
+    /// Recoveries undone since the peer reported all that was sent again as duplicates.
+    tcp_dsack_undos "TcpExtTCPDSACKUndo",
     /// Fast recoveries entered.
     tcp_fast_recoveries "IxTcpFastRecoveries",
     /// Segments retransmitted in fast recovery.

@@ -16,6 +16,7 @@ use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
 use crate::tcp::connections::Connections;
+use crate::tcp::episode::Episodes;
 use crate::tcp::header::Ipv4;
 use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
@@ -37,6 +38,7 @@ pub struct Engine {
     pub(crate) local: Local,
     pub(crate) flows: FlowTable,
     pub(crate) connections: Connections,
+    pub(crate) episodes: Episodes,
     pub(crate) time_waits: TimeWaits,
     pub(crate) neighbors: Neighbors,
     pub(crate) ipv6: Ipv6Host,
@@ -143,6 +145,7 @@ impl Engine {
             local: Local::new(&config),
             flows: FlowTable::new(flows, secret.flow_table_key()),
             connections: Connections::new(config.connections),
+            episodes: Episodes::new(config.recoveries),
             time_waits: TimeWaits::new(config.time_wait),
             neighbors,
             ipv6: Ipv6Host::new(&config, now),

@@ -3,7 +3,7 @@
 
 use crate::config::CongestionControl;
 use crate::seq::Seq;
-use crate::tcp::connection::Connection;
+use crate::tcp::connection::{Connection, Recovery};
 use crate::tcp::cubic::Cubic;
 use crate::tcp::dctcp::Dctcp;
 use ix_hal::Instant;
@@ -50,8 +50,13 @@ impl Connection {
         }
         if self.cwnd < self.ssthresh {
             // Slow start counts all bytes acknowledged (RFC 3465 with no limit L, as RFC 9438 does):
-            // a peer that works in batches acknowledges a whole batch at once.
-            self.cwnd = (self.cwnd + acked).min(CWND_MAX);
+            // a peer that works in batches acknowledges a whole batch at once. After a timeout that
+            // may be what had arrived long before (RFC 3465 2.3).
+            let counted = match self.recovery {
+                Recovery::Open => acked,
+                _ => acked.min(self.mss.into()),
+            };
+            self.cwnd = (self.cwnd + counted).min(self.ssthresh).min(CWND_MAX);
             return;
         }
         if flight + u32::from(self.mss) <= self.cwnd {
@@ -72,6 +77,21 @@ impl Connection {
         if self.cwnd_credit >= self.cwnd {
             self.cwnd_credit -= self.cwnd;
             self.cwnd = (self.cwnd + u32::from(self.mss)).min(CWND_MAX);
+        }
+    }
+
+    /// What CUBIC would lose by a reduction.
+    pub(crate) fn w_max(&self) -> u32 {
+        match self.control {
+            Control::Cubic(cubic) => cubic.w_max(),
+            Control::NewReno | Control::Dctcp(_) => 0,
+        }
+    }
+
+    /// A reduction is undone: CUBIC remembers what it did before (RFC 9438 4.9).
+    pub(crate) fn restore_w_max(&mut self, w_max: u32) {
+        if let Control::Cubic(cubic) = &mut self.control {
+            cubic.restore(w_max);
         }
     }
 

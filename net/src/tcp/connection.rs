@@ -296,6 +296,8 @@ pub(crate) struct Connection {
     pub reo_wnd_persist: u8,
     /// Entry of the neighbour cache that it waits for.
     pub awaited_neighbor: u16,
+    /// Its latest recovery, if that is still remembered (see `episode`).
+    pub episode: u16,
 }
 
 /// How a connection deals with loss at the moment.
@@ -308,6 +310,10 @@ pub(crate) enum Recovery {
     Fast,
     /// Recovery after a timeout.
     Timeout,
+    /// The same as long as nothing says whether the timeout was called for (RFC 5682).
+    Doubt,
+    /// Something arrived that should have been lost.
+    Unfounded,
 }
 
 const _: () = assert!(core::mem::offset_of!(Connection, ts_recent_at) <= 5 * 64);
@@ -395,6 +401,7 @@ impl Connection {
             reo_wnd_mult: 1,
             reo_wnd_persist: 0,
             awaited_neighbor: 0,
+            episode: 0,
         }
     }
 

@@ -73,6 +73,17 @@ impl Cubic {
         part(flight, 7, 10)
     }
 
+    /// The window before the last reduction.
+    pub fn w_max(&self) -> u32 {
+        self.w_max
+    }
+
+    /// The last reduction is undone; growth begins anew from where the window was.
+    pub fn restore(&mut self, w_max: u32) {
+        self.w_max = w_max;
+        self.k = NO_EPOCH;
+    }
+
     fn begin_round(&mut self, connection: &Connection, now: u32) {
         let (cwnd, mss) = (connection.cwnd, u32::from(connection.mss));
         let round_trip = connection.srtt8 >> 13;

@@ -1,6 +1,6 @@
 //! TCP (RFC 9293). In the order of a segment's way: `fast` predicts the common case; `input` finds
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
-//! `recovery`, `scoreboard`, `rack`, `probe`, `ecn` and `close` are its parts; `output` and
+//! `recovery`, `scoreboard`, `rack`, `probe`, `prr`, `undo`, `ecn` and `close` are its parts; `output` and
 //! `header` make segments of what `gather` brings together; `timers` acts on silence;
 //! `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
 
@@ -13,6 +13,7 @@ mod cookies;
 mod cubic;
 mod dctcp;
 mod ecn;
+pub(crate) mod episode;
 mod fast;
 mod gather;
 mod handshake;
@@ -21,6 +22,7 @@ mod input;
 pub(crate) mod options;
 mod output;
 mod probe;
+mod prr;
 mod rack;
 mod receive;
 mod recovery;
@@ -31,3 +33,4 @@ mod segment;
 pub(crate) mod starved;
 pub(crate) mod time_wait;
 mod timers;
+mod undo;

@@ -10,9 +10,9 @@
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::records::NONE;
-use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Recovery, Slow, State};
 use crate::tcp::output::Attempt;
+use crate::tcp::undo::News;
 use ix_hal::{Instant, Transmit};
 
 /// What a peer may add to the round trip of a single segment by delaying its acknowledgement, in
@@ -116,7 +116,9 @@ impl Engine {
     /// What an acknowledgement says about a probe (RFC 8985 7.4.2): if it repeated a segment, and the
     /// peer goes on without having reported a duplicate, it has repaired a loss, to which congestion
     /// control must react.
-    pub(crate) fn check_probe(&mut self, index: u32, ack: Seq, is_news: bool, has_duplicate: bool) {
+    pub(crate) fn check_probe(&mut self, index: u32, news: &News) {
+        let (ack, is_news) = (news.ack, news.acked != 0);
+        let has_duplicate = news.duplicate.is_some();
         let connection = &mut self.connections[index];
         if !connection.flags.contains(Flags::PROBED) || ack.lt(connection.tlp_end) {
             return;

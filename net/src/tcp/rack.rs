@@ -95,6 +95,7 @@ impl Engine {
             connection.flags.remove(Flags::REORDER_TIMER);
             self.rack_detect_loss(cx.now, index);
             self.recover_if_lost(index);
+            self.prr_deliver(index, 0, false);
             self.mark_dirty(index);
             return;
         }
@@ -112,6 +113,9 @@ impl Connection {
         // Sooner than a round trip: this acknowledges the first sending, not the second.
         if is_repeated && rtt < self.srtt8 >> 4 {
             return;
+        }
+        if !is_repeated && self.recovery == Recovery::Doubt && record.seq.lt(self.recover) {
+            self.recovery = Recovery::Unfounded;
         }
         if end.gt(self.rack_fack) {
             self.rack_fack = end;

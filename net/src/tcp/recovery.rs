@@ -9,9 +9,10 @@ use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Recovery, Slow};
 use crate::tcp::input::micros;
 use crate::tcp::options::Options;
+use crate::tcp::undo::News;
 use crate::wheel::NEVER;
 use crate::wire::control;
-use ix_hal::{Fragment, MAX_FRAGMENTS, Transmit};
+use ix_hal::{Fragment, Instant, MAX_FRAGMENTS, Transmit};
 
 /// Duplicate acknowledgements that make a loss (RFC 5681 3.2).
 const DUP_THRESH: u8 = 3;
@@ -27,41 +28,75 @@ impl Engine {
         options: &Options,
     ) {
         let has_sack = self.connections[index].flags.contains(Flags::SACK);
+        let sacked_before = self.connections[index].sacked_bytes;
+        let acked = ack - self.connections[index].snd_una;
+        let mut news = News {
+            ack,
+            acked,
+            duplicate: None,
+        };
         let mut newly_sacked = false;
-        let mut has_duplicate = false;
         if has_sack {
-            has_duplicate = reports_duplicate(options.sack(), ack);
-            if has_duplicate {
-                self.counters.tcp_dsack_received += 1;
-                self.connections[index].rack_duplicate_reported(ack);
-            }
+            news.duplicate = self.duplicate_reported(index, options.sack(), ack);
             // In the order of the stream: what lies above is no sign of reordering.
             self.rack_acknowledged(index, ack, micros(cx.now));
             newly_sacked = self.mark_sacked(index, options.sack(), micros(cx.now));
         }
-        let acked = ack - self.connections[index].snd_una;
         if acked != 0 {
             self.new_data_acknowledged(cx, index, ack);
             self.connections[index].after_progress(acked);
         } else if is_duplicate || newly_sacked {
-            self.counters.tcp_duplicate_acks += 1;
-            let connection = &mut self.connections[index];
-            connection.duplicate_acks = connection.duplicate_acks.saturating_add(1);
-            if !has_sack {
-                let most = connection.in_flight() - connection.lost_bytes;
-                let more = connection.sacked_bytes + u32::from(connection.mss);
-                connection.sacked_bytes = more.min(most);
-            }
+            self.duplicate_acknowledged(index);
         }
+        self.undo_if_unfounded(cx.now, index, &news, options);
         self.leave_recovery_if_over(index, ack);
         if has_sack {
-            self.check_probe(index, ack, acked != 0, has_duplicate);
-            self.rack_detect_loss(cx.now, index);
-            self.recover_if_lost(index);
+            self.check_probe(index, &news);
+            self.look_for_loss_by_time(cx.now, index, acked, sacked_before);
             self.schedule_probe(cx.now, index);
         } else {
             self.look_for_loss(index, ack, acked != 0);
         }
+    }
+
+    /// The duplicate that the peer reports, if any.
+    fn duplicate_reported(
+        &mut self,
+        index: u32,
+        blocks: &[(Seq, Seq)],
+        ack: Seq,
+    ) -> Option<(Seq, Seq)> {
+        let duplicate = reported_duplicate(blocks, ack)?;
+        self.counters.tcp_dsack_received += 1;
+        let connection = &mut self.connections[index];
+        // That of a probe is no sign of reordering.
+        if !connection.flags.contains(Flags::PROBE_REPEATS) {
+            connection.rack_duplicate_reported(ack);
+        }
+        Some(duplicate)
+    }
+
+    fn duplicate_acknowledged(&mut self, index: u32) {
+        self.counters.tcp_duplicate_acks += 1;
+        let connection = &mut self.connections[index];
+        connection.duplicate_acks = connection.duplicate_acks.saturating_add(1);
+        if !connection.flags.contains(Flags::SACK) {
+            let most = connection.in_flight() - connection.lost_bytes;
+            let more = connection.sacked_bytes + u32::from(connection.mss);
+            connection.sacked_bytes = more.min(most);
+        }
+    }
+
+    /// With SACK: enters fast recovery if something is lost, and says what it may send for what has
+    /// been delivered, `acked` bytes and what is sacked now and was not before.
+    fn look_for_loss_by_time(&mut self, now: Instant, index: u32, acked: u32, sacked_before: u32) {
+        let lost_before = self.connections[index].lost_bytes;
+        self.rack_detect_loss(now, index);
+        self.recover_if_lost(index);
+        let connection = &self.connections[index];
+        let delivered = (acked + connection.sacked_bytes).saturating_sub(sacked_before);
+        let is_safe = acked != 0 && connection.lost_bytes <= lost_before;
+        self.prr_deliver(index, delivered, is_safe);
     }
 
     fn leave_recovery_if_over(&mut self, index: u32, ack: Seq) {
@@ -102,6 +137,7 @@ impl Engine {
     fn enter_fast_recovery(&mut self, index: u32) {
         self.counters.tcp_fast_recoveries += 1;
         let connection = &mut self.connections[index];
+        self.episodes.begin(index, connection);
         // An echoed mark may have made it smaller in this window already (RFC 3168 6.1.2).
         if !connection.is_reduced_for_ecn() {
             connection.reduce_for_loss(connection.in_flight());
@@ -112,8 +148,12 @@ impl Engine {
         connection.recovery = Recovery::Fast;
         connection.slow.insert(Slow::RECOVERY);
         connection.flags.insert(Flags::RETRANSMIT_NOW);
+        let has_sack = connection.flags.contains(Flags::SACK);
         if connection.lost_bytes == 0 {
             self.mark_first_lost(index);
+        }
+        if has_sack {
+            self.prr_begin(index);
         }
     }
 
@@ -138,6 +178,9 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
+        if self.is_withheld(index) {
+            return true;
+        }
         let mut at = self.connections[index].send_head;
         loop {
             let connection = &self.connections[index];
@@ -204,18 +247,31 @@ impl Engine {
         if !self.send_segment(cx, index, seq, control, &fragments[..count]) {
             return None;
         }
-        self.mark_retransmitted(index, first, at, micros(cx.now));
+        self.mark_retransmitted(first, at, micros(cx.now));
         self.connections[index].lost_bytes -= bytes;
-        self.connections[index].sent_at = cx.now.0;
+        self.sent_again(cx.now, index, bytes);
+        Some(at)
+    }
+
+    /// Takes note that data was sent again.
+    fn sent_again(&mut self, now: Instant, index: u32, bytes: u32) {
         self.counters.tcp_retransmits += 1;
-        if self.connections[index].recovery == Recovery::Fast {
+        let connection = &mut self.connections[index];
+        if connection.recovery == Recovery::Fast {
             self.counters.tcp_fast_retransmits += 1;
         }
-        if self.connections[index].rto_deadline == NEVER {
-            self.arm_rto(cx.now, index);
+        connection.flags.remove(Flags::RETRANSMIT_NOW);
+        connection.sent_at = now.0;
+        if let Some(episode) = self.episodes.get_mut(index, connection) {
+            if episode.retransmitted == 0 {
+                episode.stamp = connection.timestamp(now);
+            }
+            episode.retransmitted = episode.retransmitted.saturating_add(bytes);
         }
-        self.schedule_probe(cx.now, index);
-        Some(at)
+        if connection.rto_deadline == NEVER {
+            self.arm_rto(now, index);
+        }
+        self.schedule_probe(now, index);
     }
 
     /// Sends the first segment of a lost record again that is longer and for the rest of which there
@@ -241,16 +297,12 @@ impl Engine {
         if !self.send_segment(cx, index, seq, control, &[Fragment { bus, len }]) {
             return None;
         }
-        self.counters.tcp_retransmits += 1;
         self.counters.tcp_send_records_exhausted += 1;
         let record = self.send_records.get_mut(first);
         record.flags.insert(SendFlags::RETRANSMITTED);
         record.sent_at = micros(cx.now);
         let next = record.next;
-        self.connections[index].flags.remove(Flags::RETRANSMIT_NOW);
-        if self.connections[index].rto_deadline == NEVER {
-            self.arm_rto(cx.now, index);
-        }
+        self.sent_again(cx.now, index, len);
         Some(next)
     }
 
@@ -275,12 +327,12 @@ impl Engine {
             return false;
         }
         let next = self.send_records.get(record).next;
-        self.mark_retransmitted(index, record, next, micros(cx.now));
+        self.mark_retransmitted(record, next, micros(cx.now));
         self.counters.tcp_retransmits += 1;
         true
     }
 
-    fn mark_retransmitted(&mut self, index: u32, first: u32, behind: u32, now: u32) {
+    fn mark_retransmitted(&mut self, first: u32, behind: u32, now: u32) {
         let mut at = first;
         while at != behind && at != NONE {
             let record = self.send_records.get_mut(at);
@@ -289,20 +341,20 @@ impl Engine {
             record.sent_at = now;
             at = record.next;
         }
-        self.connections[index].flags.remove(Flags::RETRANSMIT_NOW);
     }
 }
 
-/// Whether the first SACK block reports a duplicate: it lies below the acknowledgement, or within
-/// the second block (RFC 2883 4).
-fn reports_duplicate(blocks: &[(Seq, Seq)], ack: Seq) -> bool {
-    match *blocks {
+/// The first SACK block, if it reports a duplicate: it lies below the acknowledgement, or within the
+/// second block (RFC 2883 4).
+fn reported_duplicate(blocks: &[(Seq, Seq)], ack: Seq) -> Option<(Seq, Seq)> {
+    let is_report = match *blocks {
         [(left, right), ..] if right.le(ack) && left.lt(right) => true,
         [(left, right), (outer_left, outer_right), ..] => {
             left.lt(right) && outer_left.le(left) && right.le(outer_right)
         }
         _ => false,
-    }
+    };
+    is_report.then(|| blocks[0])
 }
 
 impl Connection {

@@ -21,8 +21,13 @@ impl Connection {
             let deviation = error.unsigned_abs() as i32 - (self.rttvar4 >> 2) as i32;
             self.rttvar4 = self.rttvar4.wrapping_add_signed(deviation);
         }
-        let rto = u64::from((self.srtt8 >> 3) + self.rttvar4 + GRANULARITY) << 10;
-        self.rto = rto.max(rto_min);
+        self.rto = self.timeout().max(rto_min);
+    }
+
+    /// The timeout that the measurements ask for, in nanoseconds.
+    #[inline(always)]
+    pub(crate) fn timeout(&self) -> u64 {
+        u64::from((self.srtt8 >> 3) + self.rttvar4 + GRANULARITY) << 10
     }
 }
 

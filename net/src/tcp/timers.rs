@@ -138,13 +138,22 @@ impl Engine {
     fn start_timeout_recovery(&mut self, now: Instant, index: u32, is_first: bool) {
         self.counters.tcp_timeouts += 1;
         let connection = &mut self.connections[index];
-        if is_first && connection.recovery != Recovery::Timeout {
+        let before = connection.recovery;
+        match before {
+            Recovery::Open => self.episodes.begin(index, connection),
+            // What was sent again before makes an answer ambiguous.
+            _ => self.episodes.end(index, connection),
+        }
+        if is_first && matches!(before, Recovery::Open | Recovery::Fast) {
             connection.reduce_for_loss(connection.in_flight());
         }
         connection.cwnd = u32::from(connection.mss);
         connection.cwnd_credit = 0;
         connection.recover = connection.snd_nxt;
-        connection.recovery = Recovery::Timeout;
+        connection.recovery = match before {
+            Recovery::Open if connection.flags.contains(Flags::SACK) => Recovery::Doubt,
+            _ => Recovery::Timeout,
+        };
         connection.duplicate_acks = 0;
         connection.rack_deadline = NEVER;
         connection

@@ -67,6 +67,8 @@ pub struct Fields {
     window_scale: Option<u8>,
     sack_permitted: bool,
     timestamps: Option<(Option<u32>, Option<u32>)>,
+    /// How far behind the engine's latest timestamp the echo is, if it is not given as a number.
+    echo_age: u32,
     sack: Vec<(u32, u32)>,
     port: Option<u16>,
     /// The ECN codepoint of the packet.
@@ -95,7 +97,16 @@ impl Fields {
                 "sackok" => fields.sack_permitted = true,
                 "ect" => fields.codepoint = 2,
                 "ce" => fields.codepoint = 3,
-                "ts" => fields.timestamps = Some((wild(next()?)?, wild(next()?)?)),
+                "ts" => {
+                    let value = wild(next()?)?;
+                    let echo = next()?;
+                    if let Some(age) = echo.strip_prefix("*-") {
+                        fields.echo_age = number(age)?;
+                        fields.timestamps = Some((value, None));
+                    } else {
+                        fields.timestamps = Some((value, wild(echo)?));
+                    }
+                }
                 "port" => fields.port = Some(number(next()?)? as u16),
                 "no" => fields.absent.push(next()?.to_string()),
                 "sack" => fields.sack.push(range(next()?)?),
@@ -168,7 +179,8 @@ impl Fields {
         if let Some((value, echo)) = self.timestamps {
             bytes.extend_from_slice(&[1, 1, 8, 10]);
             bytes.extend_from_slice(&value.unwrap_or(0).to_be_bytes());
-            bytes.extend_from_slice(&echo.unwrap_or(numbers.timestamp).to_be_bytes());
+            let latest = numbers.timestamp.wrapping_sub(self.echo_age);
+            bytes.extend_from_slice(&echo.unwrap_or(latest).to_be_bytes());
         }
         if !self.sack.is_empty() {
             bytes.extend_from_slice(&[1, 1, 5, 2 + 8 * self.sack.len() as u8]);
