@@ -33,6 +33,12 @@
 //! - `shutdown(handle)`: FIN after what is queued; receiving goes on.
 //! - `close(handle)`: FIN after what is queued; nothing is delivered any more.
 //! - `abort(handle)`: RST now.
+//! - `migrated(cookie, handle, from, to)`: the connection went from one elastic thread to another,
+//!   with everything that belongs to it. It is the last event on the one and the first on the other,
+//!   in this order in time. Cookie and handle stay, so does what `recv` and `sendv` refer to. Calls
+//!   for it are made on the new thread from now on; those in a call array that was filled before
+//!   the event was read get [`Error::BadHandle`] and had no effect. A knock nobody has answered
+//!   (cookie 0) comes again on the new thread.
 //! - `dead(cookie, reason, handle)`: exactly once for each accepted or connecting connection, its
 //!   last event: nothing of the application's memory is referenced any more. The handle itself,
 //!   and the `recv` memory it still owes, is released when both `dead` has been delivered and
@@ -61,7 +67,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use error::{DeadReason, Error};
 
 /// Version of this contract; the kernel refuses an application image built for another.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
 ///
@@ -239,6 +245,7 @@ impl CallNumber {
 /// | recv | kind | 0 | 0 | cookie | address in user memory, or first piece | bytes, 0 = end of stream |
 /// | sent | kind | 0 | 0 | cookie | bytes acknowledged | bytes that `sendv` would accept now |
 /// | dead | kind | 0 | 0 | cookie | [`DeadReason`] | handle |
+/// | migrated | kind | from thread | to thread | cookie | handle | 0 |
 /// | udp_recv | kind | peer port | local port | address in user memory | peer address, first 8 bytes | last 8 bytes |
 pub mod event {
     /// Words in an event.
@@ -286,6 +293,8 @@ pub enum EventKind {
     Dead = 5,
     /// A datagram arrived.
     UdpRecv = 6,
+    /// A connection went from one thread to another.
+    Migrated = 7,
 }
 
 impl EventKind {
@@ -299,6 +308,7 @@ impl EventKind {
             4 => Self::Sent,
             5 => Self::Dead,
             6 => Self::UdpRecv,
+            7 => Self::Migrated,
             _ => return None,
         })
     }
@@ -350,7 +360,8 @@ pub mod note {
     pub const TYPE: u32 = 1;
 }
 
-/// An opaque name of a connection, made by the kernel and valid on the thread that got it.
+/// An opaque name of a connection, made by the kernel and valid on the thread that the connection is
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Handle(pub u64);

@@ -21,5 +21,5 @@ pub use frame::{
     Fragment, HEADER_ROOM, MAX_FRAGMENTS, Nic, NicStatistics, Release, RxChecksum, RxFrame,
     Transmit, TxChecksum, TxFrame,
 };
-pub use mbuf::{MbufGeometry, MbufId, MbufMemory, MbufPool};
+pub use mbuf::{LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool};
 pub use time::{Duration, Instant};

@@ -3,13 +3,14 @@
 //! ```text
 //! 0x0000_0001_0000 .. 0x0000_4000_0000   image, as linked
 //! 0x0010_0000_0000 + 4 MiB * n           area of thread n, one 2 MiB page (user read-write)
-//! 0x0020_0000_0000 + 1 GiB * n           mbuf pool of thread n (user read-only)
+//! 0x0020_0000_0000                       mbuf pools of all threads, side by side (user read-only)
 //! 0x0030_0000_0000 + 4 MiB * n           guard, nothing mapped below the stack of thread n
 //! 0x0030_0020_0000 + 4 MiB * n           stack of thread n, grows down into the guard
 //! 0x0040_0000_0000                       heaps of all threads, side by side
 //! ```
-//! Each part is one contiguous range of physical memory, and so are the heaps together: a thread
-//! may send from the heap of another. All ends far below the top of the lower half: a `syscall`
+//! Each part is one contiguous range of physical memory, and so are the heaps together and the pools
+//! together: a thread may send from the heap of another, and from buffers that its connections
+//! received on another. All ends far below the top of the lower half: a `syscall`
 //! there leaves no return address that `sysret` could choke on (Intel SDM, SYSRET: #GP in ring 0 on
 //! a non-canonical RCX).
 
@@ -20,8 +21,8 @@ use crate::elf::IMAGE_HIGH;
 
 const AREAS: u64 = 0x10_0000_0000;
 const AREA_STRIDE: u64 = 2 * LARGE_PAGE;
-const MBUFS: u64 = 0x20_0000_0000;
-const MBUFS_STRIDE: u64 = 1 << 30;
+/// User address of the first thread's mbuf pool.
+pub const MBUFS: u64 = 0x20_0000_0000;
 const STACKS: u64 = 0x30_0000_0000;
 const STACK_STRIDE: u64 = LARGE_PAGE + STACK_BYTES;
 /// Bytes of a stack.
@@ -47,9 +48,9 @@ pub const fn mbuf_shift(mtu: u16) -> u32 {
 const MBUF_SHIFT_LEAST: u32 = 11;
 
 const THREADS: u64 = THREADS_MAX as u64;
-const _: () = assert!(area::BYTES as u64 <= AREA_STRIDE && MemoryPlan::MBUFS_MOST <= MBUFS_STRIDE);
+const _: () = assert!(area::BYTES as u64 <= AREA_STRIDE);
 const _: () = assert!(IMAGE_HIGH <= AREAS && AREAS + THREADS * AREA_STRIDE <= MBUFS);
-const _: () = assert!(MBUFS + THREADS * MBUFS_STRIDE <= STACKS);
+const _: () = assert!(MBUFS + THREADS * MemoryPlan::MBUFS_MOST <= STACKS);
 const _: () = assert!(STACKS + THREADS * STACK_STRIDE <= HEAPS);
 const _: () = assert!(HEAPS + THREADS * MemoryPlan::HEAP_MOST <= END && END < 1 << 47);
 
@@ -58,8 +59,6 @@ const _: () = assert!(HEAPS + THREADS * MemoryPlan::HEAP_MOST <= END && END < 1 
 pub struct ThreadPlaces {
     /// The thread area.
     pub area: u64,
-    /// The mbuf pool.
-    pub mbufs: u64,
     /// The lowest byte of the stack, above an unmapped large page.
     pub stack: u64,
 }
@@ -70,7 +69,6 @@ impl ThreadPlaces {
         let n = index as u64;
         Self {
             area: AREAS + n * AREA_STRIDE,
-            mbufs: MBUFS + n * MBUFS_STRIDE,
             stack: STACKS + n * STACK_STRIDE + LARGE_PAGE,
         }
     }
@@ -171,7 +169,6 @@ mod tests {
         for n in 1..THREADS_MAX {
             let (this, other) = (ThreadPlaces::of(n), ThreadPlaces::of(n - 1));
             assert!(other.area + (area::BYTES as u64) < this.area);
-            assert!(other.mbufs + MemoryPlan::MBUFS_MOST < this.mbufs);
             assert_eq!(other.stack_top() + LARGE_PAGE, this.stack);
         }
     }

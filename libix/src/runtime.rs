@@ -127,7 +127,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
             EventKind::Dead => self.died(words),
             EventKind::UdpRecv => self.datagram_arrived(words),
             EventKind::Recv => self.received_pieces(words),
-            EventKind::Sent => None,
+            EventKind::Sent | EventKind::Migrated => None,
         }
     }
 

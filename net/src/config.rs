@@ -1,6 +1,7 @@
 //! Everything about an engine that is decided before it starts.
 
-use crate::neighborhood::{Neighborhood, PortFilter};
+use crate::groups::Sharing;
+use crate::neighborhood::Neighborhood;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ix_hal::Duration;
 
@@ -183,8 +184,9 @@ pub struct Config {
     pub ephemeral_first: u16,
     /// Last port of that range.
     pub ephemeral_last: u16,
-    /// Which ports of it keep a connection at this engine; all unless set.
-    pub ephemeral_filter: Option<PortFilter>,
+    /// Its place among engines of the same address that hand connections to each other, if there
+    /// are others. Connections are opened only from ports whose flow group the engine serves.
+    pub sharing: Option<Sharing>,
     /// How the engine hears of neighbours, if it shares its address with others.
     pub neighborhood: Neighborhood,
 }
@@ -238,7 +240,7 @@ impl Default for Config {
             icmp_errors: 1000,
             ephemeral_first: 32_768,
             ephemeral_last: 60_999,
-            ephemeral_filter: None,
+            sharing: None,
             neighborhood: Neighborhood::Alone,
         }
     }

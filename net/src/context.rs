@@ -84,6 +84,18 @@ pub enum Event {
         /// Bytes that `send` would accept now.
         window: u32,
     },
+    /// The connection went from one thread to another: its last event on the one, its first on the
+    /// other.
+    Migrated {
+        /// The application's name for the connection, 0 before `accept`.
+        cookie: u64,
+        /// The engine's name for it, which stays.
+        handle: Handle,
+        /// The thread that it was on.
+        from: u32,
+        /// The thread that it is on from now on.
+        to: u32,
+    },
     /// The connection is over: its last event.
     Dead {
         /// The application's name for the connection, 0 before `accept`.

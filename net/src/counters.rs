@@ -299,6 +299,12 @@ counters! {
     tcp_time_wait_recycled "TcpExtTWRecycled",
     /// `send` calls that accepted less for want of fragment records.
     tcp_send_records_exhausted "IxTcpSendRecordsExhausted",
+    /// Connections that came from another engine.
+    tcp_moved_in "IxTcpMovedIn",
+    /// Connections that went to another engine.
+    tcp_moved_out "IxTcpMovedOut",
+    /// Connections that came from another engine and were reset for want of room.
+    tcp_moves_refused "IxTcpMovesRefused",
     /// RTT measurements taken.
     tcp_rtt_samples "IxTcpRttSamples",
 }

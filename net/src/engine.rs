@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::context::{Context, Events};
 use crate::counters::Counters;
 use crate::flow::FlowTable;
+use crate::groups::Groups;
 use crate::ipv6_host::Ipv6Host;
 use crate::list::{DELIVER, List};
 use crate::neighbor::Neighbors;
@@ -39,6 +40,8 @@ pub struct Engine {
     pub(crate) flows: FlowTable,
     pub(crate) connections: Connections,
     pub(crate) episodes: Episodes,
+    /// Connections by flow group.
+    pub(crate) groups: Groups,
     pub(crate) time_waits: TimeWaits,
     pub(crate) neighbors: Neighbors,
     pub(crate) ipv6: Ipv6Host,
@@ -144,7 +147,11 @@ impl Engine {
             counters: Counters::default(),
             local: Local::new(&config),
             flows: FlowTable::new(flows, secret.flow_table_key()),
-            connections: Connections::new(config.connections),
+            connections: match &config.sharing {
+                Some(sharing) => Connections::shared(config.connections, sharing.thread),
+                None => Connections::new(config.connections),
+            },
+            groups: Groups::new(config.connections, config.sharing.as_ref()),
             episodes: Episodes::new(config.recoveries),
             time_waits: TimeWaits::new(config.time_wait),
             neighbors,
@@ -153,7 +160,7 @@ impl Engine {
             reassembly: Reassembly::new(config.reassemblies, config.reassembly_timeout.0),
             wheel: Wheel::new(config.connections, now),
             send_records: SendRecords::new(config.send_fragments),
-            rx: RxRecords::new(config.mbufs),
+            rx: RxRecords::new(config.mbufs + config.sharing.map_or(0, |sharing| sharing.loans)),
             dirty: OutputQueue::new(config.connections),
             delivering: List::new(),
             half_open: 0,

@@ -210,6 +210,14 @@ impl Neighbors {
         self.epoch = self.epoch.wrapping_add(1).max(1);
     }
 
+    /// Whether there is an answer for a neighbour.
+    pub fn knows(&self, address: IpAddress) -> bool {
+        self.find(address).is_some_and(|index| {
+            let state = self.entries[usize::from(index)].state;
+            matches!(state, State::Reachable | State::Probing)
+        })
+    }
+
     /// The list of connections that wait for an entry.
     pub fn waiting(&mut self, index: u16) -> &mut List<WAITING> {
         &mut self.entries[usize::from(index)].waiting

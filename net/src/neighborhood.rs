@@ -8,7 +8,7 @@
 //! once in [`LOOK_INTERVAL`] for neighbours that moved: in between, no engine reads what another one
 //! writes.
 
-use crate::address::{Endpoint, IpAddress};
+use crate::address::IpAddress;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ix_hal::Duration;
@@ -236,18 +236,6 @@ impl fmt::Debug for Mailbox {
             .field("written", &self.written.0)
             .field("read", &self.read.0)
             .finish_non_exhaustive()
-    }
-}
-
-/// Which local ports a connection to a peer may be opened from, beside those that are free: those
-/// whose segments come back to the queue of this engine. Called with the peer, our address, which
-/// is of the same family, and the local port.
-#[derive(Clone, Copy)]
-pub struct PortFilter(pub &'static (dyn Fn(Endpoint, IpAddress, u16) -> bool + Sync));
-
-impl fmt::Debug for PortFilter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PortFilter")
     }
 }
 

@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Connections that waited for a neighbour's address may send now.
-    fn wake_waiting(&mut self, mut waiting: List<WAITING>) {
+    pub(crate) fn wake_waiting(&mut self, mut waiting: List<WAITING>) {
         while let Some(index) = waiting.front() {
             waiting.remove(&mut self.connections, index);
             self.connections[index]

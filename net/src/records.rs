@@ -101,6 +101,20 @@ impl SendRecords {
         Some(index)
     }
 
+    /// Takes a record over from another pool. May use the reserve, since what it stands for was
+    /// accepted.
+    pub fn put(&mut self, record: SendRecord) -> Option<u32> {
+        let index = self.free;
+        let slot = self.records.get_mut(index as usize)?;
+        self.free = slot.next;
+        self.available -= 1;
+        *slot = SendRecord {
+            next: NONE,
+            ..record
+        };
+        Some(index)
+    }
+
     /// Whether newly queued data would get a record.
     #[inline]
     pub fn has_room(&self) -> bool {
@@ -146,8 +160,7 @@ impl SendRecords {
         self.records.len() as u32
     }
 
-    /// Records that are free.
-    #[cfg(any(test, feature = "testing"))]
+    /// Records that are free, the reserve included.
     pub fn available(&self) -> u32 {
         self.available
     }

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error};
 use ix_hal::Instant;
 use ix_net::testing::{Host, checked_frame};
-use ix_net::{Config, Endpoint, Event, Mailbox, Neighborhood, PortFilter};
+use ix_net::{Config, Endpoint, Event, FlowGroups, Mailbox, Neighborhood, Sharing};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
@@ -431,12 +431,19 @@ fn ports_that_lead_elsewhere_are_not_chosen_and_run_out() {
     let mut host = host(Config {
         ephemeral_first: 40_000,
         ephemeral_last: 40_015,
-        ephemeral_filter: Some(PortFilter(&|remote, own, port| {
-            remote.address == PEER.into()
-                && remote.port == 80
-                && own == LOCAL.into()
-                && port % 8 == 3
-        })),
+        sharing: Some(Sharing {
+            thread: 5,
+            groups: FlowGroups(&|remote, own, port| {
+                let is_known = remote.address == PEER.into() && own == LOCAL.into();
+                match is_known && remote.port == 80 {
+                    true => (port % 8) as u8,
+                    false => 127,
+                }
+            }),
+            owned: 1 << 3,
+            loans: 0,
+            luggage: 0,
+        }),
         ..config()
     });
     host.receive(&arp(ArpOperation::Request, PEER_MAC, PEER, LOCAL));

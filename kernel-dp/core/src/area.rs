@@ -297,6 +297,15 @@ impl Events for EventWriter {
                 let code = outcome.map_or_else(|error| error.to_result(), |()| 0);
                 self.write(EventKind::Connected as u64, cookie, handle.0, code as u64);
             }
+            Event::Migrated {
+                cookie,
+                handle,
+                from,
+                to,
+            } => {
+                let threads = u64::from(from as u16) << 16 | u64::from(to as u16) << 32;
+                self.write(EventKind::Migrated as u64 | threads, cookie, handle.0, 0);
+            }
             Event::Dead {
                 cookie,
                 reason,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use ix_abi::{CALL_CAPACITY, CallNumber, Error, SCATTER_GATHER_CAPACITY, area, call};
 use ix_core::{ElasticThread, Step, ThreadConfig, ThreadParts, UserRange};
 use ix_hal::{
-    HEADER_ROOM, Instant, MbufGeometry, MbufId, MbufMemory, MbufPool, Nic, NicStatistics, RxFrame,
-    Transmit, TxFrame,
+    HEADER_ROOM, Instant, LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool, Nic, NicStatistics,
+    RxFrame, Transmit, TxFrame,
 };
 use proptest::prelude::*;
 
@@ -53,6 +53,7 @@ impl MbufMemory for NoFrames {
         &[]
     }
     fn copy(&mut self, _: (MbufId, usize), _: (MbufId, usize), _: usize) {}
+    fn fetch(&mut self, _: LentMbuf, _: MbufId, _: usize) {}
 }
 
 struct Machine {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use ix_abi::{area, boot};
 use ix_core::UserRange;
-use ix_hal::{MbufGeometry, MbufId, MbufMemory};
+use ix_hal::{LentMbuf, MbufGeometry, MbufId, MbufMemory};
 use kernel_dp::LARGE_PAGE;
 use kernel_dp::application::{self, MemoryPlan, ThreadPlaces};
 use kernel_dp::boot_info::Range;
@@ -71,11 +71,17 @@ pub fn load(
 ) -> Result<Application, LoadError> {
     let file = only_module(memory)?;
     let image = Image::parse(file)?;
-    // The largest piece first.
+    // The largest pieces first.
     let heaps = memory.allocate(plan.heap * threads as u64, "the application's heaps")?;
     map_whole(memory, application::HEAPS, &heaps, Access::UserData)?;
+    let mbufs = memory.allocate(plan.mbufs * threads as u64, "mbufs")?;
+    map_whole(memory, application::MBUFS, &mbufs, Access::UserRead)?;
     let (image_address, loaded) = load_image(memory, &image, file)?;
-    let shared = [part(image_address, loaded), part(application::HEAPS, heaps)];
+    let shared = [
+        part(image_address, loaded),
+        part(application::HEAPS, heaps),
+        part(application::MBUFS, mbufs),
+    ];
     let threads = (0..threads).map(|index| load_thread(memory, plan, index, mbuf_shift, shared));
     Ok(Application {
         entry: image.entry,
@@ -83,37 +89,32 @@ pub fn load(
     })
 }
 
-/// What a thread has beside image and heaps.
+/// What a thread has beside image, heaps and mbufs.
 fn load_thread(
     memory: &mut Memory,
     plan: &MemoryPlan,
     index: usize,
     mbuf_shift: u32,
-    [image, heaps]: [Part; 2],
+    [image, heaps, mbufs]: [Part; 3],
 ) -> Result<Thread, MemoryError> {
     let places = ThreadPlaces::of(index);
     let area = memory.allocate(area::BYTES as u64, "a thread area")?;
     map_whole(memory, places.area, &area, Access::UserData)?;
-    let mbufs = memory.allocate(plan.mbufs, "mbufs")?;
-    map_whole(memory, places.mbufs, &mbufs, Access::UserRead)?;
     let stack = memory.allocate(application::STACK_BYTES, "the application's stack")?;
     map_whole(memory, places.stack, &stack, Access::UserData)?;
+    let start = index as u64 * plan.mbufs;
     let geometry = MbufGeometry {
-        count: (mbufs.bytes() >> mbuf_shift) as u32,
+        count: (plan.mbufs >> mbuf_shift) as u32,
         size_shift: mbuf_shift,
-        bus: mbufs.bus(),
-        user: places.mbufs,
+        bus: mbufs.0.bus + start,
+        user: mbufs.0.user + start,
     };
-    let mbufs = part(places.mbufs, mbufs);
     Ok(Thread {
         index,
         places,
         area: area.into_words(),
         mbufs: geometry,
-        frames: Frames {
-            words: mbufs.1,
-            mbuf_shift,
-        },
+        frames: Frames::new(mbufs.1, index, plan, mbuf_shift),
         memory: UserMemory {
             parts: [image, heaps, mbufs, part(places.stack, stack)],
         },
@@ -175,7 +176,7 @@ fn part(user: u64, region: Region) -> Part {
 }
 
 impl Thread {
-    /// What it may send from: its own mbufs, all heaps, image.
+    /// What it may send from: all mbufs, all heaps, image.
     pub fn sendable(&self) -> [UserRange; 3] {
         let [image, heaps, mbufs, _] = self.memory.parts.map(|(range, _)| range);
         [mbufs, heaps, image]
@@ -223,7 +224,7 @@ impl Thread {
     }
 }
 
-/// The kernel's view of what a thread may read: image, heaps, its mbufs and its stack.
+/// The kernel's view of what a thread may read: image, heaps, mbufs and its stack.
 #[derive(Clone, Copy)]
 pub struct UserMemory {
     parts: [Part; 4],
@@ -252,11 +253,24 @@ impl UserMemory {
     }
 }
 
-/// The kernel's view of the mbuf pool.
+/// The kernel's view of a thread's mbuf pool, and of those of the others.
 #[derive(Clone, Copy)]
 pub struct Frames {
     words: &'static [AtomicU64],
+    /// All pools, side by side.
+    pools: &'static [AtomicU64],
     mbuf_shift: u32,
+}
+
+impl Frames {
+    fn new(pools: &'static [AtomicU64], index: usize, plan: &MemoryPlan, mbuf_shift: u32) -> Self {
+        let words = plan.mbufs as usize / 8;
+        Self {
+            words: &pools[index * words..(index + 1) * words],
+            pools,
+            mbuf_shift,
+        }
+    }
 }
 
 impl MbufMemory for Frames {
@@ -284,6 +298,16 @@ impl MbufMemory for Frames {
             let shift = to % 8 * 8;
             let rest = self.words[to / 8].load(Ordering::Relaxed) & !(0xff << shift);
             self.words[to / 8].store(rest | byte << shift, Ordering::Relaxed);
+        }
+    }
+
+    fn fetch(&mut self, from: LentMbuf, to: MbufId, len: usize) {
+        let words = 1 << (self.mbuf_shift - 3);
+        let first = from.owner as usize * self.words.len() + from.mbuf.0 as usize * words;
+        let from = &self.pools[first..first + words];
+        let to = &self.words[to.0 as usize * words..][..words];
+        for (from, to) in from.iter().zip(to).take(len.div_ceil(8)) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 }

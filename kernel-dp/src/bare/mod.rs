@@ -33,7 +33,7 @@ use alloc::vec::Vec;
 
 use ix_core::{ElasticThread, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic};
-use ix_net::{Endpoint, Mailbox, Neighborhood, PortFilter};
+use ix_net::{Endpoint, FlowGroups, Mailbox, Neighborhood, Sharing};
 use ixgbe::{Rss, Steering};
 use kernel_dp::acpi;
 use kernel_dp::application::{self, MemoryPlan, ThreadPlaces};
@@ -293,18 +293,22 @@ impl Machine<'_> {
             udp_port_mbufs: (mbufs / 32).min(u32::from(u16::MAX)) as u16,
             rto_min_us: options.rto_min_us.unwrap_or(default.rto_min_us),
             congestion: options.congestion,
-            ephemeral_filter: self.port_filter(part.index, shared),
+            sharing: self.sharing(part.index, shared),
             neighborhood: self.neighborhood(part.index, shared),
             ..default
         }
     }
 
-    /// Ports from which connections come back to the queue of that thread, where there are more.
-    fn port_filter(&self, index: usize, shared: &Shared<'_>) -> Option<PortFilter> {
+    /// The flow groups of that thread, where there are more threads.
+    fn sharing(&self, index: usize, shared: &Shared<'_>) -> Option<Sharing> {
         let rss = shared.rss.filter(|_| self.threads > 1)?;
-        let steering = Steering::new(rss);
-        let comes_here = move |remote: Endpoint, own: ix_net::IpAddress, port| {
-            let queue = match (remote.address.into(), own.into()) {
+        // Where each entry of the redirection table names itself, the "queue" is the flow group.
+        let steering = Steering::new(&Rss {
+            key: rss.key,
+            reta: core::array::from_fn(|group| group as u8),
+        });
+        let group_of = move |remote: Endpoint, own: ix_net::IpAddress, port| {
+            match (remote.address.into(), own.into()) {
                 (IpAddr::V4(source), IpAddr::V4(own)) => {
                     let (source, own) = (source.to_bits(), own.to_bits());
                     steering.queue_of_tcp((source, remote.port), (own, port))
@@ -314,11 +318,18 @@ impl Machine<'_> {
                     steering.queue_of_tcp_ipv6((source, remote.port), (own, port))
                 }
                 // The families differ: there is no such segment.
-                _ => return false,
-            };
-            usize::from(queue) == index
+                _ => 0,
+            }
         };
-        Some(PortFilter(Box::leak(Box::new(comes_here))))
+        let owners = rss.reta.iter().enumerate();
+        let owned = owners.filter(|(_, queue)| usize::from(**queue) == index);
+        Some(Sharing {
+            thread: index as u32,
+            groups: FlowGroups(Box::leak(Box::new(group_of))),
+            owned: owned.fold(0, |mask, (group, _)| mask | 1 << group),
+            loans: 0,
+            luggage: 0,
+        })
     }
 
     /// Queue 0 gets whatever has no ports, so its thread hears of neighbours for all.

@@ -71,7 +71,7 @@ impl Engine {
             };
             let port = first + offset as u16;
             let key = FlowKey::new(remote.address, remote.port, number, port);
-            if self.may_open_from(own, port, remote)
+            if self.may_open(&key, own)
                 && !self.is_listening(key.local_port())
                 && self.lookup(&key).is_none()
             {
@@ -81,10 +81,10 @@ impl Engine {
         None
     }
 
-    /// Whether segments from `remote` to that port of ours come to this engine.
-    fn may_open_from(&self, own: IpAddress, port: u16, remote: Endpoint) -> bool {
-        let filter = self.config.ephemeral_filter;
-        filter.is_none_or(|filter| (filter.0)(remote, own, port))
+    /// Whether the segments of a connection come to this engine.
+    fn may_open(&self, key: &FlowKey, own: IpAddress) -> bool {
+        let group = self.flow_group(key, own);
+        group.is_none_or(|group| self.groups.owned >> group & 1 != 0)
     }
 
     /// Takes a knocking connection and names it `cookie`; sends SYN-ACK. If a SYN cookie has

@@ -115,7 +115,8 @@ impl Engine {
         let hash = self.flows.hash(&connection.key);
         let expires = cx.now.0 + self.config.time_wait_length.0;
         self.flows.remove(hash, index);
-        if let Some(entry) = self.time_waits.add(connection, expires) {
+        let group = self.groups.of(index);
+        if let Some(entry) = self.time_waits.add(connection, group, expires) {
             self.flows.insert(hash, entry | TIME_WAIT);
         }
         self.connections[index].flags.insert(Flags::UNLISTED);
@@ -167,6 +168,7 @@ impl Engine {
     fn detach<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
         self.leave_half_open(index);
         self.leave_starved(index);
+        self.groups.leave(index);
         self.drop_out_of_order(cx, index);
         self.wheel.disarm(index);
         let connection = &mut self.connections[index];

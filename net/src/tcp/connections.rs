@@ -1,13 +1,20 @@
 //! The table of connections, and the handles that name them.
 
+use crate::names::Names;
 use crate::tcp::connection::{Connection, Flags, State};
 use alloc::vec::Vec;
 use ix_abi::Handle;
+
+/// Bits of a generation that count; those above are the number of the engine's thread. The topmost
+/// bit stays clear, so that a handle is no error.
+const COUNT_BITS: u32 = 25;
 
 /// All connections, and a stack of the free slots.
 pub(crate) struct Connections {
     slots: Vec<Connection>,
     free: Vec<u32>,
+    /// Handles of those that came from another engine.
+    names: Names,
 }
 
 impl Connections {
@@ -16,7 +23,18 @@ impl Connections {
         Self {
             slots: (0..count).map(|_| Connection::unused()).collect(),
             free: (0..count).rev().collect(),
+            names: Names::new(0),
         }
+    }
+
+    /// `count` free slots of one among several engines: that of thread `thread`.
+    pub fn shared(count: u32, thread: u32) -> Self {
+        let mut connections = Self::new(count);
+        for slot in &mut connections.slots {
+            slot.generation |= (thread & 63) << COUNT_BITS;
+        }
+        connections.names = Names::new(count);
+        connections
     }
 
     /// Bytes allocated.
@@ -51,8 +69,34 @@ impl Connections {
     pub fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.state = State::Free;
-        slot.generation = slot.generation.wrapping_add(1);
+        let counted = (1 << COUNT_BITS) - 1;
+        let next = slot.generation.wrapping_add(1) & counted;
+        slot.generation = slot.generation & !counted | next;
+        self.names.remove(index);
         self.free.push(index);
+    }
+
+    /// Takes a connection out of its slot, which is free then.
+    pub fn take_out(&mut self, index: u32) -> Connection {
+        let slot = &mut self.slots[index as usize];
+        let left = Connection {
+            generation: slot.generation,
+            flags: slot.flags & Flags::LISTED,
+            ..Connection::unused()
+        };
+        let connection = core::mem::replace(slot, left);
+        self.release(index);
+        connection
+    }
+
+    /// Gives a connection that came from another engine the handle that it had there.
+    pub fn name(&mut self, index: u32, handle: Handle) {
+        self.names.insert(index, handle);
+    }
+
+    /// Slots that are free.
+    pub fn free(&self) -> usize {
+        self.free.len()
     }
 
     /// The connection in a slot, if there is such a slot.
@@ -65,15 +109,21 @@ impl Connections {
     #[inline]
     pub fn handle(&self, index: u32) -> Handle {
         let generation = self.slots[index as usize].generation;
-        Handle(u64::from(generation) << 32 | u64::from(index))
+        let own = Handle(u64::from(generation) << 32 | u64::from(index));
+        self.names.of(index).unwrap_or(own)
     }
 
     /// The connection that a handle names.
     #[inline]
     pub fn find(&self, handle: Handle) -> Option<u32> {
         let index = handle.0 as u32;
-        let slot = self.slots.get(index as usize)?;
-        (slot.generation == (handle.0 >> 32) as u32 && slot.state != State::Free).then_some(index)
+        if let Some(slot) = self.slots.get(index as usize)
+            && slot.generation == (handle.0 >> 32) as u32
+            && slot.state != State::Free
+        {
+            return Some(index);
+        }
+        self.names.find(handle)
     }
 }
 

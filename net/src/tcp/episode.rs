@@ -63,9 +63,7 @@ impl Episodes {
 
     /// Begins an episode of a connection, whose window has not been touched yet.
     pub fn begin(&mut self, index: u32, connection: &mut Connection) {
-        connection.episode = self.next;
-        let episode = &mut self.episodes[usize::from(self.next)];
-        *episode = Episode {
+        let episode = Episode {
             owner: (index, connection.generation),
             cwnd: connection.cwnd,
             ssthresh: connection.ssthresh,
@@ -77,6 +75,16 @@ impl Episodes {
             reported: 0,
             delivered: 0,
             rate_16: 0,
+        };
+        self.adopt(index, connection, episode);
+    }
+
+    /// Goes on with the episode that a connection has had in another engine.
+    pub fn adopt(&mut self, index: u32, connection: &mut Connection, episode: Episode) {
+        connection.episode = self.next;
+        self.episodes[usize::from(self.next)] = Episode {
+            owner: (index, connection.generation),
+            ..episode
         };
         self.next += 1;
         if usize::from(self.next) == self.episodes.len() {

@@ -70,6 +70,9 @@ impl Engine {
         let index = self.connections.take()?;
         let hash = self.flows.hash(&key);
         self.flows.insert(hash, index);
+        if let Some(group) = self.flow_group(&key, own) {
+            self.groups.join(index, group);
+        }
         let (iss, ts_offset) = self.secret.initial_sequence(&key, now);
         let mss = self.path_mss(now, key.remote);
         let connection = &mut self.connections[index];

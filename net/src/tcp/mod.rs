@@ -2,7 +2,7 @@
 //! the connection of any other segment and holds the steps that both share; `segment` is the full processing of RFC 9293 3.10.7; `handshake`, `receive`,
 //! `recovery`, `scoreboard`, `rack`, `probe`, `prr`, `undo`, `ecn` and `close` are its parts; `output` and
 //! `header` make segments of what `gather` brings together; `timers` acts on silence;
-//! `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
+//! `moving` hands connections to another engine; `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
 
 mod calls;
 mod close;
@@ -19,6 +19,7 @@ mod gather;
 mod handshake;
 pub(crate) mod header;
 mod input;
+pub(crate) mod moving;
 pub(crate) mod options;
 mod output;
 mod probe;

@@ -94,7 +94,7 @@ impl Engine {
     }
 
     /// After in-order payload: what was kept behind a gap may have become deliverable.
-    fn gap_may_be_filled(&mut self, index: u32) {
+    pub(crate) fn gap_may_be_filled(&mut self, index: u32) {
         let connection = &mut self.connections[index];
         if connection.ofo_head == NONE {
             return;
@@ -380,7 +380,7 @@ impl Connection {
     }
 
     /// The fast path is open only while nothing waits behind a gap.
-    fn update_out_of_order(&mut self) {
+    pub(crate) fn update_out_of_order(&mut self) {
         let waits = self.ofo_head != NONE || self.flags.contains(Flags::FIN_WAITS);
         self.slow.set(Slow::OUT_OF_ORDER, waits);
     }

@@ -24,6 +24,11 @@ impl Engine {
     #[cold]
     pub(crate) fn lacks_record(&mut self, index: u32) {
         self.counters.tcp_send_records_exhausted += 1;
+        self.starve(index);
+    }
+
+    /// A connection without queued data is to be told when there are records again.
+    pub(crate) fn starve(&mut self, index: u32) {
         let connection = &mut self.connections[index];
         if connection.send_head == NONE && !connection.flags.contains(Flags::STARVED) {
             connection.flags.insert(Flags::STARVED);

@@ -20,13 +20,15 @@ pub(crate) const TIME_WAIT: u32 = 1 << 31;
 
 /// What is left of a connection.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    key: FlowKey,
+pub(crate) struct Entry {
+    pub key: FlowKey,
     snd_nxt: Seq,
     rcv_nxt: Seq,
     ts_recent: u32,
     ts_offset: u32,
     has_timestamps: bool,
+    /// Its flow group.
+    group: u8,
     expires: u64,
     prev: u32,
     next: u32,
@@ -55,6 +57,7 @@ impl TimeWaits {
             ts_recent: 0,
             ts_offset: 0,
             has_timestamps: false,
+            group: 0,
             expires: NEVER,
             prev: NONE,
             next: if index + 1 == capacity {
@@ -90,34 +93,78 @@ impl TimeWaits {
     }
 
     /// Adds what is left of a connection.
-    pub fn add(&mut self, connection: &Connection, expires: u64) -> Option<u32> {
-        let index = self.free;
-        let entry = self.entries.get_mut(index as usize)?;
-        self.free = entry.next;
-        *entry = Entry {
+    pub fn add(&mut self, connection: &Connection, group: u8, expires: u64) -> Option<u32> {
+        let entry = Entry {
             key: connection.key,
             snd_nxt: connection.snd_nxt,
             rcv_nxt: connection.rcv_nxt,
             ts_recent: connection.ts_recent,
             ts_offset: connection.ts_offset,
             has_timestamps: connection.flags.contains(Flags::TIMESTAMPS),
+            group,
             expires,
             prev: NONE,
             next: NONE,
         };
-        self.append(index);
+        let index = self.take(entry)?;
+        self.link(index, self.newest, NONE);
         Some(index)
     }
 
-    fn append(&mut self, index: u32) {
-        let newest = self.newest;
-        self.entries[index as usize].prev = newest;
-        self.entries[index as usize].next = NONE;
-        match newest {
-            NONE => self.oldest = index,
-            newest => self.entries[newest as usize].next = index,
+    /// Adds an entry of another table in the order of expiry; it does not expire before `behind`, if
+    /// that is given.
+    pub fn insert(&mut self, entry: Entry, behind: Option<u32>) -> Option<u32> {
+        let index = self.take(entry)?;
+        let mut prev = behind.unwrap_or(NONE);
+        let mut next = match behind {
+            Some(behind) => self.entries[behind as usize].next,
+            None => self.oldest,
+        };
+        while next != NONE && self.entries[next as usize].expires <= entry.expires {
+            prev = next;
+            next = self.entries[next as usize].next;
         }
-        self.newest = index;
+        self.link(index, prev, next);
+        Some(index)
+    }
+
+    /// The one that expires first.
+    pub fn first(&self) -> Option<u32> {
+        (self.oldest != NONE).then_some(self.oldest)
+    }
+
+    /// The one that expires after another one.
+    pub fn next(&self, index: u32) -> Option<u32> {
+        let next = self.entries[index as usize].next;
+        (next != NONE).then_some(next)
+    }
+
+    /// The flow group of an entry.
+    pub fn group(&self, index: u32) -> u8 {
+        self.entries[index as usize].group
+    }
+
+    /// Writes an entry into a free slot.
+    fn take(&mut self, entry: Entry) -> Option<u32> {
+        let index = self.free;
+        let slot = self.entries.get_mut(index as usize)?;
+        self.free = slot.next;
+        *slot = entry;
+        Some(index)
+    }
+
+    /// Links an entry between two others, or at an end.
+    fn link(&mut self, index: u32, prev: u32, next: u32) {
+        self.entries[index as usize].prev = prev;
+        self.entries[index as usize].next = next;
+        match prev {
+            NONE => self.oldest = index,
+            prev => self.entries[prev as usize].next = index,
+        }
+        match next {
+            NONE => self.newest = index,
+            next => self.entries[next as usize].prev = index,
+        }
         self.update_deadline();
     }
 
@@ -189,7 +236,8 @@ impl Engine {
             let entry = &mut self.time_waits.entries[index as usize];
             entry.expires = cx.now.0 + self.config.time_wait_length.0;
             self.time_waits.unlink(index);
-            self.time_waits.append(index);
+            let newest = self.time_waits.newest;
+            self.time_waits.link(index, newest, NONE);
         }
         self.acknowledge_from_time_wait(cx, &entry, segment);
     }
@@ -232,6 +280,13 @@ impl Engine {
         if oldest != NONE {
             self.drop_time_wait(oldest);
         }
+    }
+
+    /// Takes an entry out of the table.
+    pub(crate) fn take_time_wait(&mut self, index: u32) -> Entry {
+        let entry = self.time_waits.entries[index as usize];
+        self.drop_time_wait(index);
+        entry
     }
 
     fn drop_time_wait(&mut self, index: u32) {

@@ -256,6 +256,7 @@ impl App {
                     "acknowledged what was not sent"
                 );
             }
+            Event::Migrated { .. } => panic!("migrated, although there is one engine"),
             Event::Dead { cookie, reason, .. } => self.bury(host, cookie, reason),
             Event::Datagram { .. } => panic!("a datagram, although no port is bound"),
         }

@@ -221,9 +221,13 @@ impl Host {
             bus: MBUF_BUS,
             user: 0,
         };
+        let pool = match config.sharing {
+            Some(sharing) => MbufPool::with_loans(geometry, sharing.thread, sharing.loans),
+            None => MbufPool::new(geometry),
+        };
         Self {
             engine: Engine::new(config, now),
-            pool: MbufPool::new(geometry),
+            pool,
             wire: Wire {
                 app: vec![0; app_bytes],
                 mbufs: vec![0; (mbufs as usize) << MBUF_SHIFT],

@@ -308,6 +308,7 @@ impl Run {
                 other => format!("dead {other:?}").to_lowercase(),
             },
             Event::Datagram { .. } => "datagram".into(),
+            Event::Migrated { .. } => "migrated".into(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use ix_core::{ElasticThread, Statistics, Step, ThreadConfig, ThreadParts, UserRange};
-use ix_hal::{DmaSlice, HEADER_ROOM, Instant, MbufGeometry, MbufId, MbufMemory, MbufPool, Mmio};
+use ix_hal::{DmaSlice, HEADER_ROOM, Instant, LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool, Mmio};
 use ix82599::memory::SharedMemory;
 use ix82599::model::{InterruptCounts, Model, ModelConfig};
 use ix82599::wire::{Cable, Impaired, Impairment};
@@ -246,5 +246,9 @@ impl MbufMemory for Buffers {
         // SAFETY: the range lies within a buffer of the pool, which is never freed; the caller owns
         // the buffer, so nobody else looks at it, and the source is a copy.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address(to) as *mut u8, len) };
+    }
+
+    fn fetch(&mut self, from: LentMbuf, _: MbufId, _: usize) {
+        panic!("thread {} lent a buffer to the only one", from.owner);
     }
 }

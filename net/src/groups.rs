@@ -1,0 +1,181 @@
+//! Flow groups: which of them this engine serves, and which connections belong to each. A group is an
+//! entry of the NIC's redirection table, so that all frames of a connection come to one queue; when
+//! the entry changes, the connections of the group have to follow.
+
+use crate::address::{Endpoint, IpAddress};
+use crate::records::NONE;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Flow groups that there are.
+pub(crate) const GROUPS: usize = ix_abi::control::GROUPS_MAX;
+
+/// Which flow group the segments of a connection come by. Called with the peer, our address, which
+/// is of the same family, and the local port.
+#[derive(Clone, Copy)]
+pub struct FlowGroups(pub &'static (dyn Fn(Endpoint, IpAddress, u16) -> u8 + Sync));
+
+impl fmt::Debug for FlowGroups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FlowGroups")
+    }
+}
+
+/// An engine's place among those that share its address and hand connections to each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Sharing {
+    /// Number of its thread, below 64: part of the handles that it makes.
+    pub thread: u32,
+    /// Which connection belongs to which group.
+    pub groups: FlowGroups,
+    /// The groups that it serves at first, a bit each.
+    pub owned: u128,
+    /// Most buffers of other threads that its connections may hold.
+    pub loans: u32,
+    /// Most connections that leave at a time.
+    pub luggage: u32,
+}
+
+/// A connection's place in the list of its group.
+#[derive(Clone, Copy)]
+struct Member {
+    prev: u32,
+    next: u32,
+    /// [`GROUPS`] if it is in no list.
+    group: u8,
+}
+
+const OUTSIDE: Member = Member {
+    prev: NONE,
+    next: NONE,
+    group: GROUPS as u8,
+};
+
+/// The connections of each group. Empty if the engine shares its address with nobody.
+pub(crate) struct Groups {
+    members: Vec<Member>,
+    heads: [u32; GROUPS],
+    /// Groups that this engine serves, a bit each.
+    pub owned: u128,
+}
+
+impl Groups {
+    /// Lists for connections `0..connections`.
+    pub fn new(connections: u32, sharing: Option<&Sharing>) -> Self {
+        Self {
+            members: match sharing {
+                Some(_) => vec![OUTSIDE; connections as usize],
+                None => Vec::new(),
+            },
+            heads: [NONE; GROUPS],
+            owned: sharing.map_or(u128::MAX, |sharing| sharing.owned),
+        }
+    }
+
+    /// The first connection of a group.
+    pub fn first(&self, group: u8) -> Option<u32> {
+        let head = self.heads[usize::from(group)];
+        (head != NONE).then_some(head)
+    }
+
+    /// The connection behind another one of its group.
+    pub fn next(&self, index: u32) -> Option<u32> {
+        let next = self.members[index as usize].next;
+        (next != NONE).then_some(next)
+    }
+
+    /// The group of a connection that is in a list; any if there are none.
+    pub fn of(&self, index: u32) -> u8 {
+        let member = self.members.get(index as usize);
+        member.map_or(0, |member| member.group)
+    }
+
+    /// Lists a connection.
+    pub fn join(&mut self, index: u32, group: u8) {
+        let group = group & (GROUPS - 1) as u8;
+        let head = core::mem::replace(&mut self.heads[usize::from(group)], index);
+        self.members[index as usize] = Member {
+            prev: NONE,
+            next: head,
+            group,
+        };
+        if head != NONE {
+            self.members[head as usize].prev = index;
+        }
+    }
+
+    /// Takes a connection off its list, if it is on one.
+    pub fn leave(&mut self, index: u32) {
+        let Some(member) = self.members.get_mut(index as usize) else {
+            return;
+        };
+        let Member { prev, next, group } = core::mem::replace(member, OUTSIDE);
+        let Some(head) = self.heads.get_mut(usize::from(group)) else {
+            return;
+        };
+        match prev {
+            NONE => *head = next,
+            prev => self.members[prev as usize].next = next,
+        }
+        if next != NONE {
+            self.members[next as usize].prev = prev;
+        }
+    }
+}
+
+/// The numbers of the groups in a mask.
+pub(crate) fn numbers(mut mask: u128) -> impl Iterator<Item = u8> {
+    core::iter::from_fn(move || {
+        let number = mask.trailing_zeros() as u8;
+        mask &= mask.wrapping_sub(1);
+        (usize::from(number) < GROUPS).then_some(number)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(groups: &Groups, group: u8) -> Vec<u32> {
+        core::iter::successors(groups.first(group), |index| groups.next(*index)).collect()
+    }
+
+    fn sharing() -> Sharing {
+        Sharing {
+            thread: 0,
+            groups: FlowGroups(&|_, _, _| 0),
+            owned: 0,
+            loans: 0,
+            luggage: 0,
+        }
+    }
+
+    #[test]
+    fn members_leave_from_head_middle_and_tail() {
+        let mut groups = Groups::new(4, Some(&sharing()));
+        for leaver in 0..3 {
+            for index in 0..3 {
+                groups.join(index, 127);
+            }
+            groups.join(3, 1);
+            groups.leave(leaver);
+            groups.leave(leaver);
+            let mut rest: Vec<u32> = (0..3).filter(|index| *index != leaver).collect();
+            rest.reverse();
+            assert_eq!(contents(&groups, 127), rest);
+            assert_eq!(contents(&groups, 1), [3]);
+            for index in 0..4 {
+                groups.leave(index);
+            }
+            assert_eq!((groups.first(127), groups.first(1)), (None, None));
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_bits() {
+        assert!(numbers(0).next().is_none());
+        assert!(numbers(1 | 1 << 64 | 1 << 127).eq([0, 64, 127]));
+        assert_eq!(numbers(u128::MAX).count(), GROUPS);
+    }
+}
