@@ -15,6 +15,7 @@ use crate::flow::FlowKey;
 use crate::secret::Secret;
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, State};
+use crate::tcp::handshake::DEFAULT_MSS6;
 use crate::tcp::options::{Options, SynOptions};
 use crate::tcp::reply::Answer;
 use crate::wire::{Segment, control};
@@ -43,12 +44,16 @@ impl Engine {
         segment: &Segment<'_>,
     ) {
         let options = Options::parse(segment.options);
+        let unsaid = match segment.key.remote.ipv4() {
+            Some(_) => 0,
+            None => DEFAULT_MSS6,
+        };
         let cookie = make(
             &self.secret,
             &segment.key,
             segment.seq,
             cx.now,
-            options.mss.unwrap_or(0),
+            options.mss.unwrap_or(unsaid),
         );
         let may_use_ecn =
             self.config.ecn != Ecn::Off || self.config.congestion == CongestionControl::Dctcp;

@@ -18,8 +18,9 @@ use ix_hal::{Instant, Transmit, TxFrame};
 
 /// Bytes of the timestamps option with its padding.
 const TIMESTAMPS_LEN: u16 = 12;
-/// Segment size to assume if the peer does not say (RFC 9293 3.7.1).
+/// Segment sizes to assume if the peer does not say, by family (RFC 9293 3.7.1).
 const DEFAULT_MSS: u16 = 536;
+pub(crate) const DEFAULT_MSS6: u16 = 1220;
 /// Smallest segment size that is believed: less would only serve to make us work.
 const MIN_MSS: u16 = 88;
 
@@ -337,10 +338,11 @@ impl Connection {
         self.max_snd_wnd = self.snd_wnd;
         self.snd_wl1 = segment.seq;
         self.snd_wl2 = segment.ack;
-        self.mss = self
-            .mss
-            .min(options.mss.unwrap_or(DEFAULT_MSS))
-            .max(MIN_MSS);
+        let default = match self.is_ipv6() {
+            false => DEFAULT_MSS,
+            true => DEFAULT_MSS6,
+        };
+        self.mss = self.mss.min(options.mss.unwrap_or(default)).max(MIN_MSS);
         match options.window_scale {
             Some(scale) => self.snd_scale = scale,
             None => {

@@ -16,7 +16,7 @@ mod ecn;
 pub(crate) mod episode;
 mod fast;
 mod gather;
-mod handshake;
+pub(crate) mod handshake;
 pub(crate) mod header;
 mod input;
 pub(crate) mod moving;

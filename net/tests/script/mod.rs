@@ -2,12 +2,12 @@
 
 mod segment;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Duration, Fragment, Instant};
 use ix_net::testing::{Host, Situation};
-use ix_net::{Config, CongestionControl, Ecn, Endpoint, Event};
-use segment::{Expected, Fields, Numbers};
+use ix_net::{Config, CongestionControl, Ecn, Endpoint, Event, Ipv6Config};
+use segment::{Expected, Family, Fields, Numbers};
 use std::collections::BTreeSet;
 
 const START: Instant = Instant(1 << 40);
@@ -30,15 +30,44 @@ struct Run {
 
 /// Carries a script out and returns the cases that it covers; the error names the line and what was
 /// wrong. Unless it says how much payload the NIC cuts into segments, it has to hold both with a NIC
-/// that cuts and with one that does not.
+/// that cuts and with one that does not; unless it names its family, over IPv4 and over IPv6.
 pub fn run(text: &str) -> Result<BTreeSet<Situation>, String> {
-    run_on(text, 0)?;
-    run_on(text, LARGEST).map_err(|error| format!("{error}\n  (the NIC makes the segments)"))
+    let named = text.lines().find_map(|line| line.strip_prefix("family "));
+    let families = match named {
+        None => &[Family::Ipv4, Family::Ipv6][..],
+        Some("ipv4") => &[Family::Ipv4],
+        Some("ipv6") => &[Family::Ipv6],
+        Some(other) => return Err(format!("{other} is no family")),
+    };
+    let mut met = BTreeSet::new();
+    for family in families {
+        let over = |error| format!("{error}\n  (over {family:?})");
+        // So that segments are as long as over IPv4, where the script does not choose.
+        let longer_mtu = match (named, family) {
+            (None, Family::Ipv6) => 20,
+            _ => 0,
+        };
+        run_on(text, *family, longer_mtu, 0).map_err(over)?;
+        met = run_on(text, *family, longer_mtu, LARGEST)
+            .map_err(over)
+            .map_err(|error| format!("{error}\n  (the NIC makes the segments)"))?;
+    }
+    Ok(met)
 }
 
-/// The same on a NIC that cuts up to `segmentation` bytes into segments.
-fn run_on(text: &str, mut segmentation: u32) -> Result<BTreeSet<Situation>, String> {
+/// The same over one family, on a NIC that cuts up to `segmentation` bytes into segments.
+fn run_on(
+    text: &str,
+    family: Family,
+    longer_mtu: u16,
+    mut segmentation: u32,
+) -> Result<BTreeSet<Situation>, String> {
     let mut config = Config {
+        ipv6: Some(Ipv6Config {
+            address: Some(segment::LOCAL6),
+            duplicate_probes: 0,
+            ..Ipv6Config::default()
+        }),
         mac: [2, 0, 0, 0, 0, 1],
         ipv4: Ipv4Addr::new(10, 0, 0, 1),
         secret: [7; 16],
@@ -57,14 +86,15 @@ fn run_on(text: &str, mut segmentation: u32) -> Result<BTreeSet<Situation>, Stri
         match line.strip_prefix("config ") {
             Some(setting) => configure(&mut config, &mut segmentation, setting)
                 .map_err(|error| format!("{}: {line}: {error}", number + 1))?,
-            None if is_blank(line) => {}
+            None if is_blank(line) || line.starts_with("family ") => {}
             None => break,
         }
         lines.next();
     }
+    config.mtu += longer_mtu;
     let mut run = Run {
         host: Host::new(config, START, 1 << 17),
-        numbers: Numbers::default(),
+        numbers: Numbers::of(family),
         handle: None,
         received: 0,
         queued: 0,
@@ -74,7 +104,7 @@ fn run_on(text: &str, mut segmentation: u32) -> Result<BTreeSet<Situation>, Stri
     for (position, byte) in run.host.wire.app.iter_mut().enumerate() {
         *byte = position as u8;
     }
-    run.host.receive(&segment::introduction());
+    run.host.receive(&segment::introduction(family));
     run.host.wire.sent.clear();
     for (number, line) in lines {
         if !is_blank(line) {
@@ -193,10 +223,14 @@ impl Run {
     fn turn(&mut self) {
         self.host.turn();
         let before = self.host.wire.sent.len();
-        self.host.wire.sent.retain(|frame| !segment::is_arp(frame));
+        self.host
+            .wire
+            .sent
+            .retain(|frame| !segment::is_discovery(frame));
         if self.host.wire.sent.len() != before {
             let frames = std::mem::take(&mut self.host.wire.sent);
-            self.host.receive(&segment::introduction());
+            self.host
+                .receive(&segment::introduction(self.numbers.family));
             self.host.wire.sent = frames;
             self.host.turn();
         }
@@ -371,7 +405,10 @@ impl Run {
 
     fn connect(&mut self) -> Result<u64, Error> {
         let remote = Endpoint {
-            address: segment::PEER.into(),
+            address: match self.numbers.family.peer() {
+                IpAddr::V4(address) => address.into(),
+                IpAddr::V6(address) => address.into(),
+            },
             port: segment::PEER_PORT,
         };
         let handle = self.host.with(|engine, cx| engine.connect(cx, 1, remote))?;

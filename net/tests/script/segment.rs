@@ -1,22 +1,58 @@
 //! Segments of a script: building them, and comparing what was sent, through `smoltcp::wire`, so
 //! that the engine's own reading and writing of headers is checked by another implementation.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpOption, TcpPacket,
-    TcpSeqNumber,
+    EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv6Packet, IpProtocol, Ipv4Packet,
+    Ipv6Packet, TcpOption, TcpPacket, TcpSeqNumber,
 };
 
-/// The scripted peer.
-pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+/// The scripted peer, and the engine.
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+/// The same over IPv6.
+pub const LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const LOCAL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Its port.
 pub const PEER_PORT: u16 = 40_000;
 /// The peer's initial sequence number: close to the wrap, so that streams cross it.
 const PEER_ISS: u32 = 0xffff_fc18;
-const HEADERS: usize = 34;
+const ETHERNET: usize = 14;
+
+/// What a script runs over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    #[default]
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    /// The peer's address.
+    pub fn peer(self) -> IpAddr {
+        match self {
+            Self::Ipv4 => PEER.into(),
+            Self::Ipv6 => PEER6.into(),
+        }
+    }
+
+    fn local(self) -> IpAddr {
+        match self {
+            Self::Ipv4 => LOCAL.into(),
+            Self::Ipv6 => LOCAL6.into(),
+        }
+    }
+
+    /// Where the TCP header starts in a frame.
+    fn headers(self) -> usize {
+        match self {
+            Self::Ipv4 => 34,
+            Self::Ipv6 => 54,
+        }
+    }
+}
 
 /// The byte at a position of the peer's stream.
 pub fn peer_byte(position: u64) -> u8 {
@@ -26,6 +62,8 @@ pub fn peer_byte(position: u64) -> u8 {
 /// What has been learnt of the engine's side.
 #[derive(Default)]
 pub struct Numbers {
+    /// The family of all segments.
+    pub family: Family,
     iss: Option<u32>,
     port: Option<u16>,
     /// The engine opens the connection: its port is to be learnt too.
@@ -34,13 +72,42 @@ pub struct Numbers {
 }
 
 impl Numbers {
+    /// Nothing is learnt yet.
+    pub fn of(family: Family) -> Self {
+        Self {
+            family,
+            ..Self::default()
+        }
+    }
+
     fn port(&self) -> u16 {
         self.port.unwrap_or(super::PORT)
     }
 }
 
-/// An ARP request by which the engine learns the peer's MAC address.
-pub fn introduction() -> Vec<u8> {
+/// A question by which the engine learns the peer's MAC address.
+pub fn introduction(family: Family) -> Vec<u8> {
+    match family {
+        Family::Ipv4 => arp_request(),
+        Family::Ipv6 => neighbor_solicitation(),
+    }
+}
+
+fn neighbor_solicitation() -> Vec<u8> {
+    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(LOCAL6.octets());
+    message.extend([1, 1]);
+    message.extend(PEER_MAC);
+    Icmpv6Packet::new_unchecked(&mut message).fill_checksum(&PEER6, &LOCAL6);
+    let mut frame = [LOCAL_MAC, PEER_MAC].concat();
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
+    frame.extend(PEER6.octets());
+    frame.extend(LOCAL6.octets());
+    frame.extend(message);
+    frame
+}
+
+fn arp_request() -> Vec<u8> {
     let mut frame = [LOCAL_MAC, PEER_MAC].concat();
     frame.extend_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     frame.extend_from_slice(&PEER_MAC);
@@ -50,9 +117,65 @@ pub fn introduction() -> Vec<u8> {
     frame
 }
 
-/// Whether a frame is an ARP packet.
-pub fn is_arp(frame: &[u8]) -> bool {
-    frame.get(12..14) == Some(&[8, 6])
+/// Whether a frame is about who is where: ARP, or ICMPv6, which scripts speak of in no other way.
+pub fn is_discovery(frame: &[u8]) -> bool {
+    let is_icmpv6 = frame.get(20) == Some(&58);
+    frame.get(12..14) == Some(&[8, 6]) || frame.get(12..14) == Some(&[0x86, 0xdd]) && is_icmpv6
+}
+
+/// Writes Ethernet and IP header of the peer into a frame.
+fn emit_headers(frame: &mut [u8], family: Family, codepoint: u8) {
+    let total = frame.len();
+    let mut ethernet = EthernetFrame::new_unchecked(&mut *frame);
+    ethernet.set_dst_addr(EthernetAddress(LOCAL_MAC));
+    ethernet.set_src_addr(EthernetAddress(PEER_MAC));
+    if family == Family::Ipv6 {
+        ethernet.set_ethertype(EthernetProtocol::Ipv6);
+        let mut ip = Ipv6Packet::new_unchecked(&mut frame[ETHERNET..]);
+        ip.set_version(6);
+        ip.set_traffic_class(codepoint);
+        ip.set_payload_len((total - family.headers()) as u16);
+        ip.set_hop_limit(64);
+        ip.set_next_header(IpProtocol::Tcp);
+        ip.set_src_addr(PEER6);
+        ip.set_dst_addr(LOCAL6);
+        return;
+    }
+    ethernet.set_ethertype(EthernetProtocol::Ipv4);
+    let mut ip = Ipv4Packet::new_unchecked(&mut frame[ETHERNET..]);
+    ip.set_version(4);
+    ip.set_header_len(20);
+    ip.set_total_len((total - ETHERNET) as u16);
+    ip.set_hop_limit(64);
+    ip.set_next_header(IpProtocol::Tcp);
+    ip.set_ecn(codepoint);
+    ip.set_src_addr(PEER);
+    ip.set_dst_addr(LOCAL);
+    ip.fill_checksum();
+}
+
+/// The TCP segment in a frame of the engine, and its ECN codepoint.
+fn tcp_of(frame: &[u8], family: Family) -> Result<(&[u8], u8), String> {
+    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| "a short frame")?;
+    let packet = &frame[ETHERNET..];
+    match (family, ethernet.ethertype()) {
+        (Family::Ipv4, EthernetProtocol::Ipv4) => {
+            let ip = Ipv4Packet::new_checked(packet).map_err(|_| "a bad IPv4 header")?;
+            let is_right = ip.verify_checksum() && (ip.src_addr(), ip.dst_addr()) == (LOCAL, PEER);
+            let whole = usize::from(ip.total_len()) == packet.len();
+            (is_right && whole)
+                .then_some((&packet[20..], ip.ecn()))
+                .ok_or("a wrong IPv4 header".into())
+        }
+        (Family::Ipv6, EthernetProtocol::Ipv6) => {
+            let ip = Ipv6Packet::new_checked(packet).map_err(|_| "a bad IPv6 header")?;
+            let is_right = (ip.src_addr(), ip.dst_addr()) == (LOCAL6, PEER6);
+            (is_right && ip.total_len() == packet.len() && ip.next_header() == IpProtocol::Tcp)
+                .then_some((&packet[40..], ip.traffic_class() & 3))
+                .ok_or("a wrong IPv6 header".into())
+        }
+        (_, other) => Err(format!("sent a frame of {other}")),
+    }
 }
 
 /// What a script says of a segment; numbers are relative to the initial ones.
@@ -121,23 +244,11 @@ impl Fields {
         let mut options = Vec::new();
         self.emit_options(&mut options, numbers);
         let len = self.len.unwrap_or(0) as usize;
-        let mut frame = vec![0; HEADERS + 20 + options.len() + len];
-        let total = frame.len();
-        let mut ethernet = EthernetFrame::new_unchecked(&mut frame[..]);
-        ethernet.set_dst_addr(EthernetAddress(LOCAL_MAC));
-        ethernet.set_src_addr(EthernetAddress(PEER_MAC));
-        ethernet.set_ethertype(EthernetProtocol::Ipv4);
-        let mut ip = Ipv4Packet::new_unchecked(&mut frame[14..]);
-        ip.set_version(4);
-        ip.set_header_len(20);
-        ip.set_total_len((total - 14) as u16);
-        ip.set_hop_limit(64);
-        ip.set_next_header(IpProtocol::Tcp);
-        ip.set_ecn(self.codepoint);
-        ip.set_src_addr(PEER);
-        ip.set_dst_addr(LOCAL);
-        ip.fill_checksum();
-        let mut tcp = TcpPacket::new_unchecked(&mut frame[HEADERS..]);
+        let family = numbers.family;
+        let headers = family.headers();
+        let mut frame = vec![0; headers + 20 + options.len() + len];
+        emit_headers(&mut frame, family, self.codepoint);
+        let mut tcp = TcpPacket::new_unchecked(&mut frame[headers..]);
         let seq = self.seq.unwrap_or(0);
         tcp.set_src_port(self.port.unwrap_or(PEER_PORT));
         tcp.set_dst_port(numbers.port());
@@ -155,13 +266,14 @@ impl Fields {
         tcp.set_ece(self.control.contains('E'));
         tcp.set_cwr(self.control.contains('W'));
         tcp.set_window_len(self.window.unwrap_or(60_000));
-        let payload = HEADERS + 20 + options.len();
-        frame[HEADERS + 20..payload].copy_from_slice(&options);
+        let payload = headers + 20 + options.len();
+        frame[headers + 20..payload].copy_from_slice(&options);
         for (at, byte) in frame[payload..].iter_mut().enumerate() {
             // The stream begins behind the SYN.
             *byte = peer_byte(u64::from(seq.wrapping_sub(1)) + at as u64);
         }
-        TcpPacket::new_unchecked(&mut frame[HEADERS..]).fill_checksum(&PEER.into(), &LOCAL.into());
+        let (peer, local) = (family.peer().into(), family.local().into());
+        TcpPacket::new_unchecked(&mut frame[headers..]).fill_checksum(&peer, &local);
         frame
     }
 
@@ -238,16 +350,10 @@ impl Expected {
 
 /// Reads a frame that the engine sent, and learns its numbers from a SYN.
 fn read(frame: &[u8], numbers: &mut Numbers) -> Result<Fields, String> {
-    let ethernet = EthernetFrame::new_checked(frame).map_err(|_| "a short frame")?;
-    if ethernet.ethertype() != EthernetProtocol::Ipv4 {
-        return Err(format!("sent a frame of {}", ethernet.ethertype()));
-    }
-    let ip = Ipv4Packet::new_checked(ethernet.payload()).map_err(|_| "a bad IPv4 header")?;
-    if !ip.verify_checksum() || ip.src_addr() != LOCAL {
-        return Err("a wrong IPv4 header".into());
-    }
-    let tcp = TcpPacket::new_checked(ip.payload()).map_err(|_| "a bad TCP header")?;
-    if !tcp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()) {
+    let (segment, codepoint) = tcp_of(frame, numbers.family)?;
+    let tcp = TcpPacket::new_checked(segment).map_err(|_| "a bad TCP header")?;
+    let (peer, local) = (numbers.family.peer().into(), numbers.family.local().into());
+    if !tcp.verify_checksum(&local, &peer) {
         return Err("a wrong TCP checksum".into());
     }
     let raw_seq = tcp.seq_number().0 as u32;
@@ -278,7 +384,7 @@ fn read(frame: &[u8], numbers: &mut Numbers) -> Result<Fields, String> {
         ack: Some((tcp.ack_number().0 as u32).wrapping_sub(if is_reset { 0 } else { PEER_ISS })),
         len: Some(tcp.payload().len() as u32),
         window: Some(tcp.window_len()),
-        codepoint: ip.ecn(),
+        codepoint,
         ..Fields::default()
     };
     read_options(tcp.options(), &mut fields, numbers)?;
@@ -326,6 +432,7 @@ fn check_payload(payload: &[u8], seq: u32) -> Result<(), String> {
 pub fn text(frame: &[u8], numbers: &Numbers) -> String {
     let mut numbers = Numbers {
         iss: numbers.iss,
+        family: numbers.family,
         ..Numbers::default()
     };
     match read(frame, &mut numbers) {
