@@ -17,8 +17,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use ix_hal::{Instant, MbufId};
 
-/// Most fragments of a datagram: enough for a full buffer over a path of 576 bytes.
-pub(crate) const MOST_FRAGMENTS: usize = 8;
+/// Most fragments of a datagram: enough for the full buffer of a jumbo frame, 16 KiB, over a path of
+/// 576 bytes.
+pub(crate) const MOST_FRAGMENTS: usize = 32;
 /// Bytes before the payload that room is left for as long as the first fragment is not there: the
 /// longest IPv4 header.
 const LONGEST_HEADER: usize = 60;

@@ -19,7 +19,12 @@ const PEER_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 9]);
 const MOST: usize = 2048 - 14 - 60;
 
 fn host() -> Host {
+    host_of_mtu(1500)
+}
+
+fn host_of_mtu(mtu: u16) -> Host {
     let config = Config {
+        mtu,
         mac: LOCAL_MAC.0,
         ipv4: LOCAL,
         connections: 16,
@@ -150,6 +155,24 @@ fn a_datagram_as_long_as_a_buffer_is_delivered_and_a_longer_one_is_not() {
     }
 }
 
+/// A jumbo datagram over a path of 1500 bytes, and over the narrowest one.
+#[test]
+fn jumbo_datagrams_are_put_together_from_many_fragments() {
+    // In a buffer of 16 KiB.
+    for (len, step) in [(8972, 1480), (16_000, 1480), (16_000, 552), (16_000, 8976)] {
+        let mut host = host_of_mtu(9000);
+        let whole = datagram(len);
+        let starts: Vec<usize> = (0..whole.len()).step_by(step).collect();
+        for &start in starts.iter().rev() {
+            assert!(host.queue.events.is_empty());
+            let end = whole.len().min(start + step);
+            host.receive(&fragment(3, &whole, start..end));
+        }
+        assert_eq!(delivered(&mut host).as_deref(), Some(&whole[8..]));
+        assert_eq!(host.mbufs_out(), 0);
+    }
+}
+
 #[test]
 fn datagrams_of_different_names_do_not_mix() {
     let mut host = host();
@@ -218,7 +241,7 @@ fn what_stays_incomplete_is_bounded_in_memory_and_time() {
         (2, 48)
     );
     // Crumbs: more of them than a datagram may have.
-    for at in 0..9 {
+    for at in 0..33 {
         host.receive(&fragment(99, &whole, at * 8..at * 8 + 8));
     }
     assert_eq!(host.mbufs_out(), 1);

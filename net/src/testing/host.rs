@@ -19,7 +19,8 @@ use ix_hal::{
 pub const APP_BUS: u64 = 0x1_0000_0000;
 /// Bus address of the mbuf pool.
 const MBUF_BUS: u64 = 0x2_0000_0000;
-const MBUF_SHIFT: u32 = 11;
+/// Size of a buffer unless frames are longer.
+const MBUF_BYTES: usize = 2048;
 /// As much payload as a large frame may have.
 const LARGEST: u32 = 65_408;
 
@@ -215,9 +216,11 @@ impl Host {
     /// A host with `app_bytes` of application memory.
     pub fn new(config: Config, now: Instant, app_bytes: usize) -> Self {
         let mbufs = config.mbufs;
+        // A frame is one buffer, jumbo frames included.
+        let frame_bytes = usize::from(config.mtu) + ETHERNET;
         let geometry = MbufGeometry {
             count: mbufs,
-            size_shift: MBUF_SHIFT,
+            size_shift: frame_bytes.next_power_of_two().max(MBUF_BYTES).ilog2(),
             bus: MBUF_BUS,
             user: 0,
         };
@@ -230,7 +233,7 @@ impl Host {
             pool,
             wire: Wire {
                 app: vec![0; app_bytes],
-                mbufs: vec![0; (mbufs as usize) << MBUF_SHIFT],
+                mbufs: vec![0; geometry.bytes() as usize],
                 sent: VecDeque::new(),
                 capacity: 256,
                 keeps: true,
@@ -272,7 +275,7 @@ impl Host {
     /// Receives a frame as a NIC does that reports its checksums, every fourth time as one that
     /// does not. Dropped if the pool is empty.
     pub fn receive(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[..bytes.len().min(1 << MBUF_SHIFT)];
+        let bytes = &bytes[..bytes.len().min(self.pool.geometry().size())];
         self.received += 1;
         let checksum = match (self.received % 4, checked_frame(bytes)) {
             (0, _) => RxChecksum::Unchecked,
@@ -287,8 +290,8 @@ impl Host {
         let Some(mbuf) = self.pool.take() else {
             return;
         };
-        let at = (mbuf.0 as usize) << MBUF_SHIFT;
-        let bytes = &bytes[..bytes.len().min(1 << MBUF_SHIFT)];
+        let at = self.start_of(mbuf);
+        let bytes = &bytes[..bytes.len().min(self.pool.geometry().size())];
         self.wire.mbufs[at..at + bytes.len()].copy_from_slice(bytes);
         let frame = RxFrame {
             mbuf,
@@ -303,9 +306,9 @@ impl Host {
     }
 
     fn assemble(&mut self, assembly: &Assembly) {
-        let start = (assembly.mbuf().0 as usize) << MBUF_SHIFT;
+        let start = self.start_of(assembly.mbuf());
         for (piece, at) in assembly.copies() {
-            let from = ((piece.mbuf.0 as usize) << MBUF_SHIFT) + usize::from(piece.offset);
+            let from = self.start_of(piece.mbuf) + usize::from(piece.offset);
             let from = from..from + usize::from(piece.len);
             self.wire.mbufs.copy_within(from, start + at);
         }
@@ -323,8 +326,13 @@ impl Host {
 
     /// Bytes of an mbuf.
     pub fn mbuf_bytes(&self, mbuf: MbufId, offset: u16, len: u16) -> &[u8] {
-        let at = ((mbuf.0 as usize) << MBUF_SHIFT) + usize::from(offset);
+        let at = self.start_of(mbuf) + usize::from(offset);
         &self.wire.mbufs[at..at + usize::from(len)]
+    }
+
+    /// Where an mbuf begins in their memory.
+    fn start_of(&self, mbuf: MbufId) -> usize {
+        (mbuf.0 as usize) << self.pool.geometry().size_shift
     }
 
     /// Mbufs that are not in the pool.

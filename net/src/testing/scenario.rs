@@ -132,9 +132,15 @@ impl Scenario {
         let windows = [200, 1000, 4000, 16 << 10, 64 << 10, 256 << 10];
         let (there, back) = (some_length(random), some_length(random));
         let mut pair = |low: u64, high: u64| [(); 2].map(|()| low + random.below(high - low + 1));
-        let [write, mtu, window] = [pair(1, 10_000), pair(576, 1500), pair(0, 5)];
+        let [write, mtu, window] = [pair(1, 40_000), pair(576, 1500), pair(0, 5)];
         let large = [0, 4_000, 65_408, 65_408];
         let segmentation = pair(0, 3);
+        let [link, jumbo] = [pair(0, 3), pair(1501, 9000)];
+        let mtu = [0, 1].map(|side| match link[side] {
+            0 => 9000,
+            1 => jumbo[side],
+            _ => mtu[side],
+        });
         let is_ipv6 = Random::new(!seed).chance(500);
         let least_mtu = if is_ipv6 { 1280 } else { 576 };
         Self {
