@@ -69,7 +69,9 @@ impl Engine {
         // What is acknowledged with an echo lets nothing grow.
         connection.cwnd_credit = 0;
         // Once per window, and loss has its own reduction (RFC 3168 6.1.2).
-        if connection.recovery != Recovery::Open || ack.lt(connection.ecn_round) {
+        // The echo goes on until the peer has heard of the reduction.
+        let is_known = connection.flags.contains(Flags::ECN_REDUCED);
+        if connection.recovery != Recovery::Open || is_known || ack.lt(connection.ecn_round) {
             return;
         }
         connection.ecn_round = connection.snd_nxt;
@@ -118,6 +120,8 @@ impl Connection {
         };
         if is_new_data && self.flags.contains(Flags::ECN_REDUCED) {
             self.flags.remove(Flags::ECN_REDUCED);
+            // Only what is echoed behind this segment is news.
+            self.ecn_round = self.snd_nxt + 1;
             self.update_ecn();
             bits |= control::CWR;
         }

@@ -11,6 +11,8 @@ pub struct SynOptions {
     pub sack_permitted: bool,
     /// Whether there were timestamps.
     pub timestamps: bool,
+    /// ECE, and CWR: what is said about ECN.
+    pub ecn: (bool, bool),
 }
 
 /// Counts of TCP segments in one direction.
@@ -32,6 +34,16 @@ pub struct Tally {
     pub resets: u64,
     /// Segments with FIN.
     pub fins: u64,
+    /// Segments that may be marked, and those that are (RFC 3168).
+    pub ecn_capable: u64,
+    /// See there.
+    pub ecn_marked: u64,
+    /// Segments without payload among them, which may not be.
+    pub ecn_capable_empty: u64,
+    /// Segments after the handshake that echo a mark.
+    pub ecn_echoes: u64,
+    /// Segments after the handshake that say that the window was reduced.
+    pub ecn_reductions: u64,
     /// Bytes of the longest IP packet.
     pub longest: usize,
 }
@@ -59,9 +71,20 @@ impl Tally {
         let (options, has_sack) = read_options(&tcp[20..options_end]);
         self.with_timestamps += u64::from(options.timestamps);
         self.with_sack += u64::from(has_sack);
+        let (echo, reduced) = (control & 0x40 != 0, control & 0x80 != 0);
         if control & 2 != 0 {
-            self.syn = Some(options);
+            self.syn = Some(SynOptions {
+                ecn: (echo, reduced),
+                ..options
+            });
+        } else {
+            self.ecn_echoes += u64::from(echo);
+            self.ecn_reductions += u64::from(reduced);
         }
+        let codepoint = packet[1] & 3;
+        self.ecn_capable += u64::from(codepoint != 0);
+        self.ecn_marked += u64::from(codepoint == 3);
+        self.ecn_capable_empty += u64::from(codepoint != 0 && payload == 0);
     }
 }
 
@@ -112,6 +135,7 @@ mod tests {
             window_scale: Some(7),
             sack_permitted: true,
             timestamps: true,
+            ecn: (false, false),
         };
         assert_eq!(read_options(&bytes), (expected, false));
         assert!(read_options(&[1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2]).1);
