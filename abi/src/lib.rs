@@ -9,8 +9,9 @@
 //! One cycle: the application fills calls and their scatter-gather entries, stores the count in
 //! [`area::CALL_COUNT`], and executes `syscall` with [`syscall::RUN_IO`]. The kernel executes the
 //! calls in order and overwrites [`call::RESULT`] of each; then it runs timers, transmits, polls
-//! the NIC, and returns when there are events ([`area::EVENT_COUNT`]) or when the time in
-//! [`area::WAKE_NS`] has come.
+//! the NIC, and returns when there are events ([`area::EVENT_COUNT`]), when the time in
+//! [`area::WAKE_NS`] has come, or at once when it refused a `listen`, `connect`, `accept` or `udp_bind`,
+//! since no event will ever tell of it.
 //!
 //! # Life of a connection
 //! - `knock(handle)`: a peer asks. The application answers `accept(handle, cookie)` or

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -58,9 +58,21 @@ impl Booted {
         expect(line, "find a console line")
     }
 
+    /// The dataplane's configured IPv6 address.
+    pub fn guest6(&self) -> Ipv6Addr {
+        let ipv6 = self.network.ipv6.as_ref();
+        let guest = ipv6.and_then(|ipv6| ipv6.guest);
+        guest.expect("the machine has an IPv6 address")
+    }
+
     /// A connection from the Linux end of the wire.
     pub fn try_connect(&self, port: u16) -> std::io::Result<TcpStream> {
-        let address = SocketAddr::from((self.guest(), port));
+        self.try_connect_to(self.guest().into(), port)
+    }
+
+    /// The same to any of the dataplane's addresses.
+    pub fn try_connect_to(&self, guest: IpAddr, port: u16) -> std::io::Result<TcpStream> {
+        let address = SocketAddr::new(guest, port);
         let stream = self.inside(|| TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT))?;
         stream.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
         stream.set_write_timeout(Some(EXCHANGE_TIMEOUT))?;
@@ -88,6 +100,39 @@ impl Booted {
         expect(socket, "open a UDP socket")
     }
 
+    /// A listening socket at the Linux end.
+    pub fn listen(&self, host: impl Into<IpAddr>, port: u16) -> TcpListener {
+        let host = host.into();
+        let listener = self.inside(|| TcpListener::bind((host, port)));
+        expect(listener, "listen")
+    }
+
+    /// The next connection that the application opens.
+    pub fn accept(&self, listener: &TcpListener) -> (TcpStream, SocketAddr) {
+        expect(listener.set_nonblocking(true), "wait with a bound");
+        let deadline = Instant::now() + EXCHANGE_TIMEOUT;
+        loop {
+            match listener.accept() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(
+                        Instant::now() < deadline,
+                        "the application does not connect"
+                    );
+                    thread::sleep(Duration::from_millis(5));
+                }
+                result => {
+                    let (stream, peer) = expect(result, "accept a connection");
+                    expect(stream.set_nonblocking(false), "block again");
+                    expect(
+                        stream.set_read_timeout(Some(EXCHANGE_TIMEOUT)),
+                        "set a bound",
+                    );
+                    return (stream, peer);
+                }
+            }
+        }
+    }
+
     /// A connection to the echo port.
     pub fn connect(&self) -> TcpStream {
         expect(self.try_connect(ECHO_PORT), "connect to the echo port")
@@ -95,10 +140,17 @@ impl Booted {
 
     /// A connection to a port that the application may not listen on yet.
     pub fn connect_when_up(&self, port: u16) -> TcpStream {
+        self.connect_when_up_to(self.guest().into(), port)
+    }
+
+    /// The same to any of the dataplane's addresses, which it may not use yet: for the first second
+    /// it asks whether somebody else has an IPv6 address (RFC 4862 5.4).
+    pub fn connect_when_up_to(&self, guest: IpAddr, port: u16) -> TcpStream {
+        use ErrorKind::{ConnectionRefused, HostUnreachable};
         let deadline = Instant::now() + BOOT_TIMEOUT;
         loop {
-            match self.try_connect(port) {
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            match self.try_connect_to(guest, port) {
+                Err(error) if matches!(error.kind(), ConnectionRefused | HostUnreachable) => {
                     assert!(Instant::now() < deadline, "nobody listens on port {port}");
                     thread::sleep(Duration::from_millis(20));
                 }
@@ -157,7 +209,7 @@ impl Booted {
 }
 
 /// Sends a message and expects it back.
-pub(crate) fn exchange(stream: &mut TcpStream, message: &[u8]) {
+pub fn exchange(stream: &mut TcpStream, message: &[u8]) {
     expect(stream.write_all(message), "send a message");
     let mut reply = vec![0; message.len()];
     expect(stream.read_exact(&mut reply), "receive its echo");

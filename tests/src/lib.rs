@@ -16,7 +16,9 @@ mod booted;
 pub mod in_process;
 mod pcap;
 mod ping;
+mod router;
 
-pub use booted::{BOOT_TIMEOUT, Booted, EXCHANGE_TIMEOUT, pattern};
+pub use booted::{BOOT_TIMEOUT, Booted, EXCHANGE_TIMEOUT, exchange, pattern};
 pub use pcap::captured_frames;
 pub use ping::Pinger;
+pub use router::{RouterAdvertiser, interface_index};

@@ -21,7 +21,11 @@ pub struct Pinger {
 impl Pinger {
     /// Opens the socket; to be called inside the namespace.
     pub fn open(guest: impl Into<IpAddr>, timeout: Duration) -> io::Result<Self> {
-        let guest = SocketAddr::new(guest.into(), 0);
+        Self::open_at(SocketAddr::new(guest.into(), 0), timeout)
+    }
+
+    /// The same for an address that needs an interface to be one.
+    pub fn open_at(guest: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let protocol = match guest {
             SocketAddr::V4(_) => Protocol::ICMPV4,
             SocketAddr::V6(_) => Protocol::ICMPV6,

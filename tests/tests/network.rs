@@ -1,7 +1,7 @@
 //! Linux's TCP and ICMP at the other end of the wire.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::thread;
 
 use ix_machine::exit::GuestExit;
@@ -141,10 +141,8 @@ fn a_server_that_half_closes_still_receives_everything() {
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn an_application_opens_a_connection_to_a_linux_server() {
     let booted = Booted::start("probe", &["connect", "10.9.0.1", "4000", "hello"], |_| {});
-    let server = booted
-        .inside(|| TcpListener::bind("10.9.0.1:4000"))
-        .expect("a listening socket");
-    let (mut stream, peer) = server.accept().expect("the application connects");
+    let server = booted.listen([10, 9, 0, 1], 4000);
+    let (mut stream, peer) = booted.accept(&server);
     assert_eq!(peer.ip().to_string(), "10.9.0.2");
     let mut message = [0; 5];
     stream.read_exact(&mut message).expect("its message");

@@ -1,7 +1,7 @@
 //! Several processors, an elastic thread on each.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::IpAddr;
 use std::thread;
 
 use ix_machine::exit::GuestExit;
@@ -24,9 +24,9 @@ fn crowd(cpus: u32, change: impl FnOnce(&mut ix_machine::MachineConfig)) -> Boot
 
 /// Echoes on `connections` that are all open at once, ends the application, and expects every
 /// thread to have taken part.
-fn is_served_by_all(booted: &Booted, cpus: u32, connections: usize) {
+fn is_served_by_all(booted: &Booted, guest: IpAddr, cpus: u32, connections: usize) {
     let mut streams: Vec<_> = (0..connections)
-        .map(|_| booted.connect_when_up(PORT))
+        .map(|_| booted.connect_when_up_to(guest, PORT))
         .collect();
     for round in 0..3 {
         for (index, stream) in streams.iter_mut().enumerate() {
@@ -61,7 +61,14 @@ fn frames_of(line: &str, thread: u32) -> Option<u64> {
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn four_threads_serve_two_hundred_connections() {
     let booted = crowd(4, |_| {});
-    is_served_by_all(&booted, 4, 200);
+    is_served_by_all(&booted, booted.guest().into(), 4, 200);
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn four_threads_serve_two_hundred_connections_over_ipv6() {
+    let booted = crowd(4, |_| {});
+    is_served_by_all(&booted, booted.guest6().into(), 4, 200);
 }
 
 #[test]
@@ -71,7 +78,7 @@ fn two_threads_serve_on_256_mib_and_a_cpu_without_x2apic() {
         config.memory = MemorySize::from_mib(256);
         config.cpu_model = CpuModel::Named("qemu64".to_owned());
     });
-    is_served_by_all(&booted, 2, 40);
+    is_served_by_all(&booted, booted.guest().into(), 2, 40);
 }
 
 #[test]
@@ -88,17 +95,27 @@ fn processors_without_memory_are_refused_with_the_figure() {
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn each_of_four_threads_opens_connections_that_come_back_to_it() {
+    is_called_by_all("10.9.0.1");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn each_of_four_threads_opens_connections_over_ipv6_that_come_back_to_it() {
+    is_called_by_all("fd69:7882:599::1");
+}
+
+/// Expects every thread to open its connections to the Linux end.
+fn is_called_by_all(host: &str) {
     const CALLS: usize = 4 * 8;
     // It listens from the start, so that the first SYN finds it.
-    let booted = Booted::start("probe", &["call", "10.9.0.1", "4000", "hello"], |config| {
+    let booted = Booted::start("probe", &["call", host, "4000", "hello"], |config| {
         config.cpus = 4;
     });
-    let server = booted
-        .inside(|| TcpListener::bind("10.9.0.1:4000"))
-        .expect("a listening socket");
+    let host: IpAddr = host.parse().expect("an address");
+    let server = booted.listen(host, 4000);
     let echoes: Vec<_> = (0..CALLS)
         .map(|_| {
-            let (mut stream, _) = server.accept().expect("a thread connects");
+            let (mut stream, _) = booted.accept(&server);
             thread::spawn(move || {
                 let mut message = [0; 5];
                 stream.read_exact(&mut message).expect("its message");

@@ -4,10 +4,14 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
 
-use libix::{CloseReason, Connection, ConnectionId, Context, Knock, Received, Service, println};
+use libix::{
+    CloseReason, Connection, ConnectionId, Context, Error, Knock, Received, Service, println,
+};
 
 use crate::misdeeds;
+use crate::talk::{NETWORK_PATIENCE, RETRY_INTERVAL};
 
 /// Connections that each thread opens.
 const CALLS: usize = 8;
@@ -51,6 +55,9 @@ pub struct Callers {
     server: SocketAddr,
     message: Vec<u8>,
     done: usize,
+    /// Connections to try again.
+    unreachable: usize,
+    unreachable_since: Option<Duration>,
 }
 
 impl Callers {
@@ -60,6 +67,8 @@ impl Callers {
             server,
             message: message.into(),
             done: 0,
+            unreachable: 0,
+            unreachable_since: None,
         }
     }
 }
@@ -70,6 +79,12 @@ impl Service for Callers {
 
     fn on_start(&mut self, cx: &mut Context<Vec<u8>>) {
         for _ in 0..CALLS {
+            cx.connect(self.server, Vec::new());
+        }
+    }
+
+    fn on_wake(&mut self, cx: &mut Context<Vec<u8>>) {
+        for _ in 0..core::mem::take(&mut self.unreachable) {
             cx.connect(self.server, Vec::new());
         }
     }
@@ -94,6 +109,14 @@ impl Service for Callers {
         echoed: Vec<u8>,
         reason: CloseReason,
     ) {
+        let now = cx.now();
+        if reason == CloseReason::Failed(Error::Unreachable)
+            && now - *self.unreachable_since.get_or_insert(now) < NETWORK_PATIENCE
+        {
+            self.unreachable += 1;
+            cx.wake_at(now + RETRY_INTERVAL);
+            return;
+        }
         if echoed != self.message || !reason.is_orderly() {
             println!("probe: {reason:?} after {} bytes", echoed.len());
             cx.stop(1);

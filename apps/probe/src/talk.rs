@@ -1,5 +1,5 @@
 //! `connect`: opens a connection to an echo server, sends a message, awaits it back, and closes. A
-//! server that is not up yet is tried again for a while.
+//! server that is not up yet is tried again for a while, and so is the network.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -8,10 +8,14 @@ use core::time::Duration;
 use libix::{CloseReason, Connection, ConnectionId, Context, Error, Received, Service, println};
 
 /// Time between two attempts.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Attempts before the server is given up: ten seconds.
 const ATTEMPTS: u32 = 100;
+
+/// How long nothing may be reachable after the first attempt. An own IPv6 address is asked for before
+/// it is used, which takes a second (RFC 4862 5.4).
+pub const NETWORK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Talks to the server at that address; returns the exit code.
 pub fn run(address: IpAddr, port: u16, message: &str) -> i32 {
@@ -24,6 +28,7 @@ pub struct Talk {
     message: Vec<u8>,
     echoed: Vec<u8>,
     attempts: u32,
+    unreachable_since: Option<Duration>,
 }
 
 impl Talk {
@@ -34,6 +39,7 @@ impl Talk {
             message: message.as_bytes().to_vec(),
             echoed: Vec::new(),
             attempts: 0,
+            unreachable_since: None,
         }
     }
 }
@@ -66,7 +72,15 @@ impl Service for Talk {
     }
 
     fn on_close(&mut self, cx: &mut Context<()>, _: ConnectionId, (): (), reason: CloseReason) {
-        if reason == CloseReason::Failed(Error::Refused) && self.attempts < ATTEMPTS {
+        let now = cx.now();
+        let may_come_up = match reason {
+            CloseReason::Failed(Error::Refused) => self.attempts < ATTEMPTS,
+            CloseReason::Failed(Error::Unreachable) => {
+                now - *self.unreachable_since.get_or_insert(now) < NETWORK_PATIENCE
+            }
+            _ => false,
+        };
+        if may_come_up {
             cx.wake_at(cx.now() + RETRY_INTERVAL);
             return;
         }

@@ -7,7 +7,7 @@ use libix::{Error, Runtime};
 
 use crate::crowd::Crowd;
 use crate::half_close::HalfClose;
-use crate::talk::Talk;
+use crate::talk::{NETWORK_PATIENCE, Talk};
 
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1)), 7);
 
@@ -60,6 +60,20 @@ fn a_talk_waits_for_its_server() {
     }
     let peer = runtime.kernel().last_peer();
     assert_eq!(runtime.kernel().peer(peer).received(), b"hello");
+}
+
+#[test]
+fn a_talk_waits_for_the_network_but_not_for_ever() {
+    let mut kernel = FakeKernel::new();
+    kernel.connect_outcome = Err(Error::Unreachable);
+    kernel.round_ns = 60_000_000;
+    let mut runtime = Runtime::new(Talk::new(SERVER, "hello"), kernel);
+    for _ in 0..20 {
+        runtime.round();
+    }
+    assert!(runtime.context().connections() <= 1);
+    assert_eq!(runtime.run(), 1);
+    assert!(runtime.context().now() < 2 * NETWORK_PATIENCE);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::statistics::ThreadCounters;
 use crate::user::Sendable;
 
 /// Executes the calls of the application's last round, in order, and overwrites each with its
-/// result.
+/// result. Returns whether one was refused that would have caused an event.
 #[inline]
 pub(crate) fn execute<N: Nic>(
     area: Area,
@@ -19,7 +19,8 @@ pub(crate) fn execute<N: Nic>(
     sendable: &Sendable,
     cx: &mut Context<'_, N, EventWriter>,
     counters: &mut ThreadCounters,
-) {
+) -> bool {
+    let mut nothing_follows = false;
     let claimed = area.take_call_count();
     let count = claimed.min(CALL_CAPACITY as u64) as usize;
     counters.calls += count as u64;
@@ -30,11 +31,23 @@ pub(crate) fn execute<N: Nic>(
             Ok(value) => value,
             Err(error) => {
                 counters.calls_refused += 1;
+                nothing_follows |= begins_something(call.number);
                 error.to_result()
             }
         };
         area.set_result(index, result);
     }
+    nothing_follows
+}
+
+/// Whether the application waits for an event, such as `connected` or a knock, that comes only if
+/// the call succeeds.
+#[cold]
+fn begins_something(number: u32) -> bool {
+    matches!(
+        CallNumber::from_raw(number),
+        Some(CallNumber::Listen | CallNumber::Connect | CallNumber::Accept | CallNumber::UdpBind)
+    )
 }
 
 /// What seldom runs gets what it needs word by word, so that the copy of the call stays in

@@ -60,8 +60,8 @@ pub struct ThreadParts<N, M> {
 /// What the caller of a half-cycle does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Enter user mode: events wait, the time the application asked for has come, or it has not run
-    /// yet.
+    /// Enter user mode: events wait, the time the application asked for has come, a call was refused
+    /// that would have caused an event, or the application has not run yet.
     User,
     /// Nothing to do before the deadline unless a frame comes. A deadline that is not later than
     /// the cycle's own time means: call again at once.
@@ -106,12 +106,12 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         self.area.set_now(now.0);
         self.events.restart();
 
-        self.transmit_half(now);
+        let nothing_follows = self.transmit_half(now);
         let frames = self.receive_half(now);
 
         let wake_ns = self.area.wake_ns();
         let wake_due = wake_ns != 0 && wake_ns <= now.0;
-        if self.events.count() > 0 || wake_due || !self.started {
+        if self.events.count() > 0 || wake_due || nothing_follows || !self.started {
             self.started = true;
             self.counters.rounds += 1;
             self.counters.events += self.events.count() as u64;
@@ -129,9 +129,10 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         }
     }
 
-    /// Calls, timers, output, doorbell.
+    /// Calls, timers, output, doorbell. Returns whether a call was refused that would have caused an
+    /// event.
     #[inline]
-    fn transmit_half(&mut self, now: Instant) {
+    fn transmit_half(&mut self, now: Instant) -> bool {
         let datagrams = self.nic.reclaim(&mut self.pool);
         if datagrams != 0 {
             self.udp_sent += u64::from(datagrams);
@@ -143,7 +144,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             events: &mut self.events,
             pool: &mut self.pool,
         };
-        calls::execute(
+        let nothing_follows = calls::execute(
             self.area,
             &mut self.engine,
             &self.sendable,
@@ -153,6 +154,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         self.engine.timers(cx);
         self.engine.output(cx);
         self.nic.flush();
+        nothing_follows
     }
 
     /// Takes a batch of frames as far as there is room for their events, without waiting.

@@ -266,6 +266,27 @@ fn the_application_is_woken_at_the_time_it_asked_for_and_not_before() {
 }
 
 #[test]
+fn a_refusal_that_no_event_follows_is_told_at_once() {
+    let mut machine = Machine::new();
+    let mut step_after = |number, small| {
+        machine.set_call(0, [numbered(number, small), 0, 0, 0]);
+        (machine.round(1), machine.result(0) < 0)
+    };
+    let idle = Step::Idle { deadline: None };
+    assert_eq!(step_after(CallNumber::Listen, 80), (idle, false));
+    for number in [
+        CallNumber::Listen,
+        CallNumber::Connect,
+        CallNumber::Accept,
+        CallNumber::UdpBind,
+    ] {
+        assert_eq!(step_after(number, 0), (Step::User, true), "{number:?}");
+    }
+    // What is refused here would have had no consequence that the application waits for.
+    assert_eq!(step_after(CallNumber::Close, 0), (idle, true));
+}
+
+#[test]
 fn calls_are_executed_once() {
     let mut machine = Machine::new();
     machine.set_call(0, [numbered(CallNumber::Listen, 80), 0, 0, 0]);
