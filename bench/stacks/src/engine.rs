@@ -2,13 +2,13 @@
 //! frames in, calls, timers, output.
 
 use crate::play::Stack;
-use crate::record::{ADDRESS, MAC, PORT, introductions};
+use crate::record::{ADDRESS, ADDRESS6, MAC, PORT, introductions, introductions6};
 use crate::trace::{Kind, Trace};
 use ix_abi::Handle;
 use ix_hal::{
     Fragment, HEADER_ROOM, Instant, MbufGeometry, MbufPool, RxChecksum, RxFrame, Transmit, TxFrame,
 };
-use ix_net::{Config, Context, Engine, Event, Events};
+use ix_net::{Config, Context, Engine, Event, Events, Ipv6Config};
 use std::hint::black_box;
 
 /// Frames in one step at most, and what each may cause.
@@ -63,7 +63,10 @@ impl Events for Tasks {
             Event::Recv { cookie, len, .. } => (cookie, Task::Answer { len }),
             Event::EndOfStream { cookie } => (cookie, Task::Close),
             Event::Dead { handle, .. } => (handle.0, Task::Release),
-            Event::Sent { .. } | Event::Connected { .. } | Event::Datagram { .. } => {
+            Event::Sent { .. }
+            | Event::Connected { .. }
+            | Event::Datagram { .. }
+            | Event::Migrated { .. } => {
                 black_box(&event);
                 return;
             }
@@ -97,6 +100,11 @@ impl Player {
             mac: MAC,
             ipv4: ADDRESS.into(),
             ipv4_prefix: 8,
+            ipv6: trace.is_ipv6().then(|| Ipv6Config {
+                address: Some(ADDRESS6.into()),
+                duplicate_probes: 0,
+                ..Ipv6Config::default()
+            }),
             secret: *b"0123456789abcdef",
             connections,
             half_open: connections,
@@ -126,7 +134,11 @@ impl Player {
             frames: Vec::new(),
         };
         player.engine.listen(PORT).expect("a port");
-        for frame in introductions(trace.connections) {
+        let introductions: Vec<_> = match trace.is_ipv6() {
+            false => introductions(trace.connections).collect(),
+            true => introductions6(trace.connections).collect(),
+        };
+        for frame in introductions {
             player.receive(vec![(0, frame)]);
             player.run();
         }

@@ -19,6 +19,8 @@ pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// IPv4 address of the stack, in a prefix of 8 bits.
 pub const ADDRESS: [u8; 4] = [10, 0, 0, 2];
+/// IPv6 address of the stack, in a prefix of 64 bits.
+pub const ADDRESS6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 /// First IPv4 address of the peer; it has as many as its ports need.
 pub const PEER_ADDRESS: u32 = 0x0a01_0000;
 /// Connections of one address of the peer.
@@ -49,11 +51,15 @@ pub struct Plan {
     /// Use timestamps, as Linux does (RFC 7323).
     #[arg(long)]
     pub timestamps: bool,
+    /// Over IPv6; only the engine is played that.
+    #[arg(long)]
+    pub ipv6: bool,
 }
 
 struct Recorder {
     bytes: Vec<u8>,
     has_timestamps: bool,
+    is_ipv6: bool,
     clock: u32,
 }
 
@@ -72,6 +78,7 @@ pub fn record(plan: &Plan) -> Vec<u8> {
     let mut recorder = Recorder {
         bytes: MAGIC.to_vec(),
         has_timestamps: plan.timestamps,
+        is_ipv6: plan.ipv6,
         clock: 1,
     };
     for number in [
@@ -157,16 +164,16 @@ impl Recorder {
         let address = PEER_ADDRESS + number / PORTS;
         let port = FIRST_PORT + (number % PORTS) as u16;
         self.bytes.extend_from_slice(&number.to_le_bytes());
-        let len = (34 + tcp_len) as u16;
+        let ip = match self.is_ipv6 {
+            false => ipv4_header(address, tcp_len as u16),
+            true => ipv6_header(&ipv6_address(address), tcp_len as u16, 6, 64),
+        };
+        let len = (12 + ip.len() + tcp_len) as u16;
         self.bytes.extend_from_slice(&len.to_le_bytes());
-        let parts: [&[u8]; 15] = [
+        let parts: [&[u8]; 11] = [
             &MAC,
             &PEER_MAC,
-            &[8, 0, 0x45, 0],
-            &(20 + tcp_len as u16).to_be_bytes(),
-            &[0, 0, 0x40, 0, 64, 6, 0, 0],
-            &address.to_be_bytes(),
-            &ADDRESS,
+            &ip,
             &port.to_be_bytes(),
             &PORT.to_be_bytes(),
             &peer.seq.to_be_bytes(),
@@ -194,6 +201,54 @@ impl Recorder {
         }
         options
     }
+}
+
+/// EtherType and IPv4 header of a segment from an address of the peer.
+fn ipv4_header(address: u32, tcp_len: u16) -> Vec<u8> {
+    let [high, low] = (20 + tcp_len).to_be_bytes();
+    let mut header = vec![8, 0, 0x45, 0, high, low, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    header.extend_from_slice(&address.to_be_bytes());
+    header.extend_from_slice(&ADDRESS);
+    header
+}
+
+/// EtherType and IPv6 header of a packet from an address of the peer.
+fn ipv6_header(address: &[u8; 16], len: u16, next_header: u8, hop_limit: u8) -> Vec<u8> {
+    let [high, low] = len.to_be_bytes();
+    let mut header = vec![0x86, 0xdd, 0x60, 0, 0, 0, high, low, next_header, hop_limit];
+    header.extend_from_slice(address);
+    header.extend_from_slice(&ADDRESS6);
+    header
+}
+
+/// The IPv6 address that stands for an IPv4 address of the peer.
+fn ipv6_address(address: u32) -> [u8; 16] {
+    let mut bytes = ADDRESS6;
+    bytes[12..].copy_from_slice(&address.to_be_bytes());
+    bytes
+}
+
+/// Requests of the peer's MAC addresses, one for each of its IPv6 addresses.
+pub fn introductions6(connections: usize) -> impl Iterator<Item = Vec<u8>> {
+    let addresses = (connections as u32).div_ceil(PORTS);
+    (0..addresses).map(|number| {
+        let source = ipv6_address(PEER_ADDRESS + number);
+        // A neighbour solicitation with the source's MAC address (RFC 4861 4.3).
+        let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+        message.extend_from_slice(&ADDRESS6);
+        message.extend_from_slice(&[1, 1]);
+        message.extend_from_slice(&PEER_MAC);
+        let pseudo = [&source[..], &ADDRESS6, &[0, 32, 0, 58], &message].concat();
+        let words = pseudo.chunks_exact(2);
+        let sum: u32 = words
+            .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+            .sum();
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        message[2..4].copy_from_slice(&(!sum as u16).to_be_bytes());
+        let header = ipv6_header(&source, 32, 58, 255);
+        [&MAC[..], &PEER_MAC, &header, &message].concat()
+    })
 }
 
 /// Requests of the peer's MAC addresses, one for each of its IPv4 addresses, so that a stack learns

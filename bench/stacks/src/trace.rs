@@ -13,8 +13,15 @@ use anyhow::{Context, Result, bail};
 /// First bytes of a trace.
 pub const MAGIC: &[u8; 8] = b"IXTRACE1";
 
-/// Bytes in front of the TCP header: Ethernet and IPv4.
-pub const TCP_AT: usize = 34;
+/// Bytes in front of the TCP header: Ethernet, and IPv4 or IPv6.
+fn tcp_at(frame: &[u8]) -> usize {
+    if is_ipv6(frame) { 54 } else { 34 }
+}
+
+/// Whether a frame is of IPv6.
+fn is_ipv6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd]
+}
 
 /// What a step is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +79,7 @@ impl<'a> Trace<'a> {
                 let connection = reader.u32()?;
                 let len = reader.u16()?;
                 let bytes = reader.take(len)?;
-                if connection >= connections || len < TCP_AT + 20 {
+                if connection >= connections || len < 34 + 20 || len < tcp_at(bytes) + 20 {
                     bail!("a frame of the trace is out of range");
                 }
                 frames.push(Frame { connection, bytes });
@@ -85,12 +92,18 @@ impl<'a> Trace<'a> {
             steps,
         })
     }
+
+    /// Whether it is over IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        let mut frames = self.steps.iter().flat_map(|step| &step.frames);
+        frames.next().is_some_and(|frame| is_ipv6(frame.bytes))
+    }
 }
 
 impl Frame<'_> {
     /// The control bits.
     pub fn control(&self) -> u8 {
-        self.bytes[TCP_AT + 13]
+        self.bytes[tcp_at(self.bytes) + 13]
     }
 }
 
@@ -134,7 +147,7 @@ impl Base {
     /// Reads it from a SYN-ACK.
     pub fn of(frame: &[u8]) -> Self {
         Self {
-            seq: word(frame, TCP_AT + 4),
+            seq: word(frame, tcp_at(frame) + 4),
             timestamp: timestamp_at(frame).map_or(0, |at| word(frame, at)),
         }
     }
@@ -142,8 +155,9 @@ impl Base {
     /// The frame that a peer of this connection would send.
     pub fn rebase(self, bytes: &[u8]) -> Vec<u8> {
         let mut frame = bytes.to_vec();
-        if frame[TCP_AT + 13] & crate::record::ACK != 0 {
-            add(&mut frame, TCP_AT + 8, self.seq);
+        let tcp = tcp_at(bytes);
+        if frame[tcp + 13] & crate::record::ACK != 0 {
+            add(&mut frame, tcp + 8, self.seq);
             if let Some(at) = timestamp_at(bytes) {
                 add(&mut frame, at + 4, self.timestamp);
             }
@@ -154,8 +168,9 @@ impl Base {
 
 /// Where the value of the timestamps option is.
 fn timestamp_at(frame: &[u8]) -> Option<usize> {
-    let end = TCP_AT + usize::from(frame[TCP_AT + 12] >> 4) * 4;
-    let mut at = TCP_AT + 20;
+    let tcp = tcp_at(frame);
+    let end = tcp + usize::from(frame[tcp + 12] >> 4) * 4;
+    let mut at = tcp + 20;
     while at + 1 < end {
         match frame[at] {
             0 => return None,
@@ -189,6 +204,7 @@ mod tests {
             batch: 2,
             churn: false,
             timestamps: true,
+            ipv6: false,
         });
         let trace = Trace::parse(&bytes).unwrap();
         assert_eq!((trace.connections, trace.open), (3, 3));
@@ -207,6 +223,7 @@ mod tests {
             batch: 1,
             churn: false,
             timestamps: true,
+            ipv6: false,
         });
         let trace = Trace::parse(&bytes).unwrap();
         let ack = trace.steps[1].frames[0].bytes;
