@@ -232,8 +232,9 @@ mod tests {
             timestamp: 7,
         };
         let frame = base.rebase(ack);
-        assert_eq!(word(&frame, TCP_AT + 8), 0);
-        assert_eq!(word(&frame, TCP_AT + 28), word(ack, TCP_AT + 28) + 7);
+        let tcp = tcp_at(ack);
+        assert_eq!(word(&frame, tcp + 8), 0);
+        assert_eq!(word(&frame, tcp + 28), word(ack, tcp + 28) + 7);
         let syn = trace.steps[0].frames[0].bytes;
         assert_eq!(base.rebase(syn), syn);
     }
