@@ -6,9 +6,12 @@
 //! [`Engine::ingress`] for each received frame, the application's calls ([`Engine::send`] and its
 //! neighbours), then [`Engine::timers`] and [`Engine::output`].
 //!
-//! Inside, from the wire up: `wire` reads and writes headers; `ip` sorts frames and speaks ARP,
-//! `icmp` and `icmp_error` ICMP; `reassembly` holds fragments; `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds what is queued in
-//! either direction; `wheel` keeps the timers.
+//! Inside, from the wire up: `wire` and `ipv6` read and write headers, `packet` is what they have in
+//! common; `ip` and `ip6` sort frames; `arp` and `ndp` say who is where, `neighbor` remembers it,
+//! `next_hop` asks; `ipv6_host` is what the host is in IPv6, with `own_addresses` and `routers`;
+//! `icmp`, `icmp6` and `icmp_error` are ICMP; `fragments` and `reassembly` put datagrams together;
+//! `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds
+//! what is queued in either direction; `wheel` keeps the timers.
 
 #![no_std]
 #![forbid(unsafe_code)]
