@@ -16,11 +16,12 @@ mod path;
 mod station;
 pub mod stream;
 mod tally;
+mod too_big;
 pub mod transfer;
 mod wire;
 
 pub use patch::patch;
 pub use path::{Distant, Path};
-pub use station::{Application, ENGINE, LINUX, Station};
+pub use station::{Application, ENGINE, ENGINE6, LINUX, LINUX6, Station};
 pub use tally::{SynOptions, Tally};
 pub use wire::{LinuxHost, Wire};

@@ -1,6 +1,7 @@
 //! What lies between Linux and the other end of its wire, beside the harm that [`Impairment`] does: a
 //! distance, a switch that marks instead of dropping, a link that silently eats what is too long.
 
+use super::too_big;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Path {
     pub marks: u32,
     /// The longest IP packet that passes; any length if 0.
     pub longest: usize,
+    /// Whether the sender of a longer one over IPv6 is told (RFC 4443 3.2).
+    pub says_too_big: bool,
 }
 
 impl Path {
@@ -72,14 +75,15 @@ impl Distant {
 
     /// What the network does to a frame; `false` if it is not heard of again.
     fn travels(&mut self, frame: &mut [u8]) -> bool {
-        if frame.get(12..14) != Some(&[8, 0]) {
+        let is_ipv6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
+        if !is_ipv6 && frame.get(12..14) != Some(&[8, 0]) {
             return true;
         }
         if self.path.longest != 0 && frame.len() > ETHERNET + self.path.longest {
             self.eaten += 1;
             return false;
         }
-        let is_capable = matches!(frame[15] & MARKED, 1 | 2);
+        let is_capable = !is_ipv6 && matches!(frame[15] & MARKED, 1 | 2);
         if is_capable && self.path.marks != 0 && self.dice.chance(self.path.marks) {
             self.marked += 1;
             mark(&mut frame[ETHERNET..]);
@@ -115,9 +119,12 @@ impl Wire for Distant {
             return self.tap.send(frame);
         }
         let mut frame = frame.to_vec();
+        let at = self.now_ns + self.path.delay.as_nanos() as u64;
         if self.travels(&mut frame) {
-            let at = self.now_ns + self.path.delay.as_nanos() as u64;
             self.there.push_back((at, frame));
+        } else if self.path.says_too_big {
+            let answer = too_big::answer(&frame, self.path.longest);
+            self.back.extend(answer.map(|frame| (at, frame)));
         }
         Ok(())
     }
@@ -129,9 +136,12 @@ impl Wire for Distant {
         let mut scratch = std::mem::take(&mut self.scratch);
         while let Some(len) = self.tap.receive(&mut scratch)? {
             let mut frame = scratch[..len].to_vec();
+            let at = self.now_ns + self.path.delay.as_nanos() as u64;
             if self.travels(&mut frame) {
-                let at = self.now_ns + self.path.delay.as_nanos() as u64;
                 self.back.push_back((at, frame));
+            } else if self.path.says_too_big {
+                let answer = too_big::answer(&frame, self.path.longest);
+                self.there.extend(answer.map(|frame| (at, frame)));
             }
         }
         self.scratch = scratch;

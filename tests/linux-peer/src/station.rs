@@ -1,8 +1,9 @@
 //! An engine on a wire, in real time.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use ix_machine::Ipv6Network;
 use ix_net::testing::{App, Host};
 use ix82599::wire::{MAX_FRAME_BYTES, Wire as _};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +15,11 @@ use super::{Path, Tally, Wire};
 pub const LINUX: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// The engine's address.
 pub const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+
+/// Linux's address over IPv6.
+pub const LINUX6: Ipv6Addr = Ipv6Addr::new(0xfd69, 0x7882, 0x0599, 0, 0, 0, 0, 1);
+/// The engine's address over IPv6.
+pub const ENGINE6: Ipv6Addr = Ipv6Addr::new(0xfd69, 0x7882, 0x0599, 0, 0, 0, 0, 2);
 
 /// Frames taken in one round, as the dataplane does.
 const BATCH: usize = 64;
@@ -44,6 +50,8 @@ pub struct Station {
     pub from_linux: Tally,
     /// What the engine sent.
     pub from_engine: Tally,
+    /// Linux's address and the engine's.
+    ends: [IpAddr; 2],
     start: Instant,
     frame: Vec<u8>,
 }
@@ -54,21 +62,57 @@ impl Station {
         Self::with_config(path, ix_net::Config::default())
     }
 
-    /// The same with another configuration; address and secret are the station's.
+    /// An engine that speaks to Linux over IPv6.
+    pub fn over_ipv6(path: Path) -> Self {
+        let ipv6 = ix_net::Ipv6Config {
+            address: Some(ENGINE6),
+            // The two ends know each other's addresses.
+            duplicate_probes: 0,
+            ..ix_net::Ipv6Config::default()
+        };
+        Self::with_config(
+            path,
+            ix_net::Config {
+                ipv6: Some(ipv6),
+                ..ix_net::Config::default()
+            },
+        )
+    }
+
+    /// The same with another configuration; IPv4 address and secret are the station's. With IPv6,
+    /// the two speak over that.
     pub fn with_config(path: Path, config: ix_net::Config) -> Self {
         let config = ix_net::Config {
             ipv4: ENGINE,
             secret: *b"not so secret...",
             ..config
         };
+        let ipv6 = config.ipv6.map(|_| Ipv6Network {
+            host: LINUX6,
+            ..Ipv6Network::default()
+        });
         Self {
+            ends: match ipv6 {
+                None => [LINUX.into(), ENGINE.into()],
+                Some(_) => [LINUX6.into(), ENGINE6.into()],
+            },
+            wire: Wire::with_ipv6(LINUX, ipv6, path),
             host: Host::new(config, ix_hal::Instant(1 << 40), APP_BYTES),
-            wire: Wire::new(LINUX, path),
             from_linux: Tally::default(),
             from_engine: Tally::default(),
             start: Instant::now(),
             frame: vec![0; MAX_FRAME_BYTES],
         }
+    }
+
+    /// Linux's address.
+    pub fn linux(&self) -> IpAddr {
+        self.ends[0]
+    }
+
+    /// The engine's address.
+    pub fn engine(&self) -> IpAddr {
+        self.ends[1]
     }
 
     /// Runs until `done`, for at most `limit`; sleeps while there is nothing to do.

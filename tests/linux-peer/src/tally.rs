@@ -49,14 +49,14 @@ pub struct Tally {
 }
 
 const ETHERNET: usize = 14;
+const IPV6_HEADER: usize = 40;
 
 impl Tally {
     /// Looks at a frame.
     pub fn read(&mut self, frame: &[u8]) {
-        let Some(packet) = ipv4_tcp(frame) else {
+        let Some((packet, header_len)) = tcp_packet(frame) else {
             return;
         };
-        let header_len = usize::from(packet[0] & 15) * 4;
         let tcp = &packet[header_len..];
         let options_end = usize::from(tcp[12] >> 4) * 4;
         let control = tcp[13];
@@ -81,21 +81,32 @@ impl Tally {
             self.ecn_echoes += u64::from(echo);
             self.ecn_reductions += u64::from(reduced);
         }
-        let codepoint = packet[1] & 3;
+        let codepoint = match packet[0] >> 4 {
+            4 => packet[1] & 3,
+            // The traffic class begins amid the first byte (RFC 8200 3).
+            _ => packet[1] >> 4 & 3,
+        };
         self.ecn_capable += u64::from(codepoint != 0);
         self.ecn_marked += u64::from(codepoint == 3);
         self.ecn_capable_empty += u64::from(codepoint != 0 && payload == 0);
     }
 }
 
-/// The IPv4 packet of a frame, without padding, if it carries TCP.
-fn ipv4_tcp(frame: &[u8]) -> Option<&[u8]> {
-    if frame.get(12..14)? != [8, 0] {
-        return None;
-    }
-    let len = usize::from(u16::from_be_bytes([*frame.get(16)?, *frame.get(17)?]));
+/// The IP packet of a frame, without padding, if it carries TCP, and where its header ends.
+fn tcp_packet(frame: &[u8]) -> Option<(&[u8], usize)> {
+    let word = |at: usize| {
+        Some(usize::from(u16::from_be_bytes([
+            *frame.get(at)?,
+            *frame.get(at + 1)?,
+        ])))
+    };
+    let (len, protocol, header_len) = match frame.get(12..14)? {
+        [0x08, 0x00] => (word(16)?, *frame.get(23)?, usize::from(frame[14] & 15) * 4),
+        [0x86, 0xdd] => (IPV6_HEADER + word(18)?, *frame.get(20)?, IPV6_HEADER),
+        _ => return None,
+    };
     let packet = frame.get(ETHERNET..ETHERNET + len)?;
-    (packet[9] == 6).then_some(packet)
+    (protocol == 6).then_some((packet, header_len))
 }
 
 fn read_options(mut bytes: &[u8]) -> (SynOptions, bool) {

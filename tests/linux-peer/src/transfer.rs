@@ -1,6 +1,6 @@
 //! Whole transfers of known streams: between Linux and an engine, and between two Linux hosts.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,17 +49,25 @@ pub fn exchange(station: &mut Station, opens: Opens, script: &Script, ends: Ends
     let mut app = App::new(&mut station.host, script.clone(), 1);
     app.expect_connections(1);
     let linux = station.wire.linux();
-    let listener = linux.inside(|| linux_listens(LINUX));
+    let [own, peer] = [station.linux(), station.engine()];
+    let listener = linux.inside(|| linux_listens(own));
     let start = Instant::now();
     match opens {
         Opens::Linux => station.host.engine.listen(PORT),
-        Opens::Engine => app.connect(&mut station.host, LINUX_ENDPOINT, script.clone()),
+        Opens::Engine => {
+            let (first, last) = ix_abi::address_to_words(own);
+            let remote = Endpoint {
+                address: IpAddress::from_words(first, last),
+                port: PORT,
+            };
+            app.connect(&mut station.host, remote, script.clone())
+        }
     }
     .expect("open");
     thread::scope(|scope| {
         let linux = scope.spawn(move || {
             let stream = match opens {
-                Opens::Linux => linux.inside(linux_connects),
+                Opens::Linux => linux.inside(|| linux_connects_to(peer)),
                 Opens::Engine => listener.accept().expect("Linux accepts").0,
             };
             set_options(&stream);
@@ -96,7 +104,7 @@ pub fn linux_to_linux(path: Path, bytes: u64) -> Duration {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| patch([&mut near.tap, &mut far.tap], &stop));
-        let listener = far_linux.inside(|| linux_listens(ENGINE));
+        let listener = far_linux.inside(|| linux_listens(ENGINE.into()));
         let start = Instant::now();
         let receiver = scope.spawn(move || {
             let (stream, _) = listener.accept().expect("Linux accepts");
@@ -113,8 +121,13 @@ pub fn linux_to_linux(path: Path, bytes: u64) -> Duration {
 
 /// A socket of Linux that is connected to the engine.
 pub fn linux_connects() -> TcpStream {
-    let socket = linux_socket();
-    let address = SocketAddr::from((ENGINE, PORT));
+    linux_connects_to(ENGINE.into())
+}
+
+/// The same at that address of the engine.
+pub fn linux_connects_to(engine: IpAddr) -> TcpStream {
+    let address = SocketAddr::new(engine, PORT);
+    let socket = linux_socket(address);
     let connected = socket.connect_timeout(&address.into(), LIMIT);
     connected.expect("Linux connects");
     let stream = socket.into();
@@ -138,18 +151,19 @@ pub fn goodput(bytes: u64, time: Duration) -> f64 {
 /// A socket with CUBIC, whatever the machine's default is: figures of different machines shall
 /// compare. It is chosen before there is a connection, since what another algorithm has switched on, as
 /// BBR does pacing, stays on.
-fn linux_socket() -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("make a socket");
+fn linux_socket(address: SocketAddr) -> Socket {
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, None).expect("make a socket");
     let chosen = socket.set_tcp_congestion(b"cubic");
     chosen.expect("choose CUBIC");
     socket
 }
 
-fn linux_listens(address: Ipv4Addr) -> TcpListener {
-    let socket = linux_socket();
+fn linux_listens(address: IpAddr) -> TcpListener {
+    let address = SocketAddr::new(address, PORT);
+    let socket = linux_socket(address);
     let reuse = socket.set_reuse_address(true);
     reuse.expect("set SO_REUSEADDR");
-    let address = SocketAddr::from((address, PORT));
     socket.bind(&address.into()).expect("Linux binds");
     socket.listen(1).expect("Linux listens");
     socket.into()

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ix_machine::netns::OwnedNetns;
-use ix_machine::{Netns, NetworkConfig};
+use ix_machine::{Ipv6Network, Netns, NetworkConfig};
 use ix82599::wire::{Tap, TapConfig};
 
 use super::{Distant, Path};
@@ -63,12 +63,17 @@ pub struct Wire {
 impl Wire {
     /// Makes a Linux host with that address, at the end of `path`.
     pub fn new(address: Ipv4Addr, path: Path) -> Self {
+        Self::with_ipv6(address, None, path)
+    }
+
+    /// The same with IPv6 beside it, unless it is to be silent.
+    pub fn with_ipv6(address: Ipv4Addr, ipv6: Option<Ipv6Network>, path: Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ixpeer{}-{count}", std::process::id());
         let network = NetworkConfig {
             host: address,
-            ipv6: None,
+            ipv6,
             ..NetworkConfig::default()
         };
         let namespace = OwnedNetns::create(&name, TAP, &network)

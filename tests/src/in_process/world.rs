@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use ix_core::{ElasticThread, Statistics, Step, ThreadConfig, ThreadParts, UserRange};
-use ix_hal::{DmaSlice, HEADER_ROOM, Instant, LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool, Mmio};
+use ix_hal::{
+    DmaSlice, HEADER_ROOM, Instant, LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool, Mmio,
+};
 use ix82599::memory::SharedMemory;
 use ix82599::model::{InterruptCounts, Model, ModelConfig};
 use ix82599::wire::{Cable, Impaired, Impairment};
