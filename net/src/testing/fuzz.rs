@@ -3,14 +3,14 @@
 //!
 //! The host around the engine checks what it is asked to send; see [`Host`].
 
-use super::Host;
 use super::host::APP_BUS;
+use super::{Host, fuzz6};
 use crate::packet::Packet;
 use crate::wire::{self, Segment, control};
-use crate::{Config, Endpoint, Event};
+use crate::{Config, Endpoint, Event, Ipv6Config};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use ix_abi::Handle;
 use ix_hal::{Duration, Fragment, Instant, MbufId, RxChecksum};
 
@@ -31,6 +31,8 @@ const MBUFS: u32 = 64;
 const SEND_RECORDS: u32 = 64;
 const PEERS: usize = 4;
 const FIRST_PEER_PORT: u16 = 40_000;
+/// Ports of the peer from this index on speak IPv6.
+const FIRST_IPV6_PEER: usize = 2;
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
@@ -74,6 +76,12 @@ impl<'a> Run<'a> {
         let config = Config {
             ipv4: ENGINE,
             gateway: Some(PEER),
+            ipv6: Some(Ipv6Config {
+                address: Some(Ipv6Addr::from_bits(fuzz6::ENGINE6.bits())),
+                router_advertisements: true,
+                duplicate_probes: 0,
+                ..Ipv6Config::default()
+            }),
             connections: 8,
             half_open: 4,
             time_wait: 4,
@@ -110,6 +118,8 @@ impl<'a> Run<'a> {
         frame.extend([0; 6]);
         frame.extend(ENGINE.octets());
         self.host.receive_as(&frame, RxChecksum::Unchecked);
+        let frame = fuzz6::introduction();
+        self.host.receive_as(&frame, RxChecksum::Unchecked);
         self.settle();
     }
 
@@ -135,9 +145,17 @@ impl<'a> Run<'a> {
     }
 
     /// A frame to the engine: an Ethernet header that is right, and any bytes. The NIC vouches for the
-    /// checksums of every other one, since few have them right by chance.
+    /// checksums of every other one, since few have them right by chance. Every third one is IPv6 with
+    /// a header that is right too.
     fn frame(&mut self) {
         let choice = self.next();
+        if choice % 3 == 2 {
+            let kind = self.next();
+            let len = usize::from(self.next16() % 1500);
+            let frame = fuzz6::packet(kind, self.bytes(len));
+            self.host.receive_as(&frame, RxChecksum::Unchecked);
+            return;
+        }
         let ethertype = [0x0800_u16, 0x0806, 0x86dd, 0x8100][usize::from(choice & 3)];
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9];
         frame.extend(ethertype.to_be_bytes());
@@ -172,7 +190,10 @@ impl<'a> Run<'a> {
         let options = self.options(choice & 12, peer);
         let payload = usize::from(self.next16() % 1500);
         let port = FIRST_PEER_PORT + index as u16;
-        let frame = segment_frame(port, (seq, ack), (control, window), &options, payload);
+        let mut frame = segment_frame(port, (seq, ack), (control, window), &options, payload);
+        if index >= FIRST_IPV6_PEER {
+            frame = fuzz6::segment(&frame[34..]);
+        }
         self.host.receive_as(&frame, RxChecksum::Good);
         if control & control::ACK == 0 && control & control::SYN != 0 {
             self.peers[index].seq = seq.wrapping_add(1);
@@ -241,9 +262,13 @@ impl<'a> Run<'a> {
     }
 
     fn connect(&mut self, number: u16) {
+        let index = usize::from(number) % PEERS;
         let remote = Endpoint {
-            address: PEER.into(),
-            port: FIRST_PEER_PORT + number % PEERS as u16,
+            address: match index < FIRST_IPV6_PEER {
+                true => PEER.into(),
+                false => fuzz6::PEER6,
+            },
+            port: FIRST_PEER_PORT + index as u16,
         };
         let opened = self.host.with(|engine, cx| engine.connect(cx, 2, remote));
         self.handles.extend(opened.ok());

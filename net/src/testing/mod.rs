@@ -7,6 +7,7 @@
 mod app;
 mod conditions;
 mod fuzz;
+mod fuzz6;
 mod host;
 mod invariants;
 mod link;
