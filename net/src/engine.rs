@@ -78,6 +78,8 @@ pub(crate) struct Local {
     /// Start of a frame to us, see [`wire::mac_word`].
     pub mac_word: u64,
     pub address: u32,
+    /// The same as a header has it, read as a little-endian number.
+    pub address_word: u32,
     /// Bits that on-link addresses share with ours.
     pub mask: u32,
     pub gateway: Option<u32>,
@@ -115,6 +117,7 @@ impl Local {
             mac: config.mac,
             mac_word: wire::mac_word(config.mac),
             address: config.ipv4.to_bits(),
+            address_word: u32::from_le_bytes(config.ipv4.octets()),
             mask: u32::MAX.checked_shl(32 - prefix).unwrap_or(0),
             gateway: config.gateway.map(|address| address.to_bits()),
             mtu,
@@ -188,11 +191,6 @@ impl Engine {
         bytes: &[u8],
     ) {
         self.counters.rx_frames += 1;
-        if frame.mbuf.0 as usize >= self.rx.len() {
-            self.counters.rx_foreign_mbuf += 1;
-            cx.pool.give(frame.mbuf);
-            return;
-        }
         if !self.predicted_frame(cx, &frame, bytes) {
             self.frame_arrives(cx, frame, bytes);
         }

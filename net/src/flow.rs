@@ -14,8 +14,9 @@ pub(crate) const OWN_IPV4: u32 = 0;
 pub(crate) struct FlowKey {
     /// The peer.
     pub remote: IpAddress,
-    /// The number of our address in the high half; remote port, and local port last. In one word,
-    /// so that our address costs nothing to compare.
+    /// The number of our address in the high half; in the low one remote port and local port as the
+    /// header of a segment has them, read as a little-endian number. In one word, so that our
+    /// address costs nothing to compare.
     tail: u64,
 }
 
@@ -23,13 +24,15 @@ impl FlowKey {
     /// The key of a flow between `remote` and a port at the address of ours of that number.
     #[inline]
     pub fn new(remote: IpAddress, remote_port: u16, own: u32, local_port: u16) -> Self {
-        let ports = u32::from(remote_port) << 16 | u32::from(local_port);
-        Self::from_ports(remote, own, ports)
+        let [a, b] = remote_port.to_be_bytes();
+        let [c, d] = local_port.to_be_bytes();
+        Self::from_wire(remote, own, u32::from_le_bytes([a, b, c, d]))
     }
 
-    /// The same, with both ports as they stand in a header that came in.
+    /// The same, with both ports as they stand in a header that came in, read as a little-endian
+    /// number.
     #[inline]
-    pub fn from_ports(remote: IpAddress, own: u32, ports: u32) -> Self {
+    pub fn from_wire(remote: IpAddress, own: u32, ports: u32) -> Self {
         let tail = u64::from(own) << 32 | u64::from(ports);
         Self { remote, tail }
     }
@@ -43,19 +46,26 @@ impl FlowKey {
     /// Remote port in the high half, local port in the low half.
     #[inline]
     pub fn ports(&self) -> u32 {
-        self.tail as u32
+        (self.tail as u32).swap_bytes()
+    }
+
+    /// Whether a segment over IPv4 with that source address and these ports, read as a
+    /// little-endian number, is of this flow, which is known to run over IPv4.
+    #[inline(always)]
+    pub fn is_ipv4(&self, source: u32, ports: u32) -> bool {
+        self.remote.low as u32 == source && self.tail == u64::from(ports)
     }
 
     /// The peer's port.
     #[inline]
     pub fn remote_port(&self) -> u16 {
-        (self.tail >> 16) as u16
+        (self.ports() >> 16) as u16
     }
 
     /// Our port.
     #[inline]
     pub fn local_port(&self) -> u16 {
-        self.tail as u16
+        self.ports() as u16
     }
 }
 
@@ -73,6 +83,8 @@ pub(crate) struct FlowTable {
     slots: Vec<Slot>,
     mask: u32,
     secret: [u64; 2],
+    /// The first word of it, with what all IPv4 addresses begin with.
+    secret_ipv4: u64,
 }
 
 impl FlowTable {
@@ -89,6 +101,7 @@ impl FlowTable {
             ],
             mask: (slots - 1) as u32,
             secret,
+            secret_ipv4: secret[0] ^ IpAddress::from_ipv4(0).low,
         }
     }
 
@@ -103,10 +116,18 @@ impl FlowTable {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u32 {
         let a = key.remote.low ^ self.secret[0];
-        let b = (key.tail ^ key.tail << 32) ^ key.remote.high.rotate_left(23) ^ self.secret[1];
-        let product = u128::from(a) * u128::from(b);
-        let folded = (product >> 64) as u64 ^ product as u64;
-        (folded >> 32) as u32 ^ folded as u32
+        let b = key.tail ^ key.remote.high.rotate_left(23) ^ self.secret[1];
+        fold(a, b)
+    }
+
+    /// The same number, for a segment over IPv4 from that source address with these ports, read as a
+    /// little-endian number.
+    #[inline(always)]
+    pub fn hash_ipv4(&self, source: u32, ports: u32) -> u32 {
+        fold(
+            u64::from(source) ^ self.secret_ipv4,
+            u64::from(ports) ^ self.secret[1],
+        )
     }
 
     /// The value of the first entry of that hash for which `is_key` holds.
@@ -125,21 +146,18 @@ impl FlowTable {
         }
     }
 
-    /// The value of the first entry of that hash; nearly always the only one.
-    #[inline]
-    pub fn first(&self, hash: u32) -> Option<u32> {
-        let home = self.slots[(hash & self.mask) as usize];
-        if home.hash == hash && home.value != EMPTY {
-            return Some(home.value);
+    /// The value of the first entry of that hash, nearly always the only one; a number that no entry
+    /// has if there is none.
+    #[inline(always)]
+    pub fn first(&self, hash: u32) -> u32 {
+        let mut at = hash & self.mask;
+        loop {
+            let slot = self.slots[at as usize];
+            if slot.hash == hash || slot.value == EMPTY {
+                return slot.value;
+            }
+            at = (at + 1) & self.mask;
         }
-        self.first_displaced(hash)
-    }
-
-    /// The same for an entry that is not in its home slot.
-    #[cold]
-    #[inline(never)]
-    fn first_displaced(&self, hash: u32) -> Option<u32> {
-        self.find(hash, |_| true)
     }
 
     /// Adds an entry. The caller keeps to the capacity and adds no key twice.
@@ -189,6 +207,13 @@ impl FlowTable {
     }
 }
 
+/// Both halves of a product, so that every bit of both factors counts.
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u32 {
+    let product = u128::from(a) * u128::from(b);
+    (product >> 64) as u32 ^ product as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +261,11 @@ mod tests {
             let tail = key.tail ^ 1 << bit;
             assert_ne!(hash, table.hash(&FlowKey { tail, ..key }));
         }
+        let ports = u32::from_le_bytes([0x9c, 0x40, 0, 80]);
+        assert_eq!(hash, table.hash_ipv4(0x0a00_0001, ports));
+        assert!(key.is_ipv4(0x0a00_0001, ports));
+        assert!(!key.is_ipv4(0x0a00_0002, ports) && !key.is_ipv4(0x0a00_0001, ports + 1));
+        assert_eq!((key.remote_port(), key.local_port()), (40_000, 80));
         let mut v6 = key;
         v6.remote.high = 1;
         assert_ne!(hash, table.hash(&v6));

@@ -21,6 +21,11 @@ impl Engine {
         frame: RxFrame,
         bytes: &[u8],
     ) {
+        if frame.mbuf.0 as usize >= self.rx.len() {
+            self.counters.rx_foreign_mbuf += 1;
+            cx.pool.give(frame.mbuf);
+            return;
+        }
         if self.predicted_frame6(cx, &frame, bytes) {
             return;
         }

@@ -1,24 +1,26 @@
-//! The queue of connections that may have something to send: a ring of numbers. A connection has at
-//! most one entry (`Flags::LISTED`), so that the ring cannot overflow; one that no longer wants to
+//! The queue of connections that may have something to send: a list of numbers. A connection has at
+//! most one entry (`Flags::LISTED`), so that the list cannot overflow; one that no longer wants to
 //! send (`Flags::DIRTY`) keeps its entry until its turn, and is passed over then.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// A ring of connection numbers.
+/// A queue of connection numbers. It is emptied again and again; so it begins at the front each time,
+/// and does not go round.
 pub(crate) struct OutputQueue {
     entries: Vec<u32>,
-    head: u32,
-    len: u32,
+    head: usize,
+    tail: usize,
 }
 
 impl OutputQueue {
     /// A queue for connections `0..capacity`.
     pub fn new(capacity: u32) -> Self {
         Self {
-            entries: vec![0; capacity.max(1).next_power_of_two() as usize],
+            // One more, for one that was taken and is put back.
+            entries: vec![0; capacity as usize + 1],
             head: 0,
-            len: 0,
+            tail: 0,
         }
     }
 
@@ -31,40 +33,50 @@ impl OutputQueue {
     /// Whether no connection is listed.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.head == self.tail
     }
 
     /// Appends a connection that is not listed.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, index: u32) {
-        let at = self.slot(self.head.wrapping_add(self.len));
-        self.entries[at] = index;
-        self.len += 1;
+        if self.tail >= self.entries.len() {
+            self.move_to_front();
+        }
+        self.entries[self.tail] = index;
+        self.tail += 1;
     }
 
     /// Takes the first one.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self) -> Option<u32> {
-        if self.len == 0 {
+        if self.head == self.tail {
+            self.head = 0;
+            self.tail = 0;
             return None;
         }
-        let index = self.entries[self.slot(self.head)];
-        self.head = self.head.wrapping_add(1);
-        self.len -= 1;
+        let index = self.entries[self.head];
+        self.head += 1;
         Some(index)
     }
 
     /// Puts one back that was just taken.
     pub fn push_front(&mut self, index: u32) {
-        self.head = self.head.wrapping_sub(1);
-        let at = self.slot(self.head);
-        self.entries[at] = index;
-        self.len += 1;
+        match self.head.checked_sub(1) {
+            Some(before) => {
+                self.head = before;
+                self.entries[before] = index;
+            }
+            // The queue has moved meanwhile.
+            None => self.push(index),
+        }
     }
 
-    #[inline]
-    fn slot(&self, position: u32) -> usize {
-        (position & (self.entries.len() as u32).wrapping_sub(1)) as usize
+    /// Makes room behind the last one. There is some before the first: not all are listed.
+    #[cold]
+    fn move_to_front(&mut self) {
+        self.entries.copy_within(self.head..self.tail, 0);
+        self.tail -= self.head;
+        self.head = 0;
     }
 }
 

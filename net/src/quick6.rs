@@ -2,12 +2,14 @@
 //! `wire::QuickSegment`.
 
 use crate::address::IpAddress;
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, FlowTable};
 use crate::ipv6::IPV6;
 use crate::own_addresses::OwnAddresses;
 use crate::seq::Seq;
+use crate::tcp::connection::TEMPLATE_BYTES;
 use crate::wire::{
     ETHERNET, ETHERTYPE_IPV6, PROTOCOL_TCP, Quick, TCP, TIMESTAMPS_PADDED, be16, be32, be64,
+    control, le32,
 };
 
 /// Bytes of all headers without options.
@@ -56,22 +58,36 @@ impl<'a> QuickSegment6<'a> {
     }
 }
 
-impl Quick for QuickSegment6<'_> {
-    #[inline(always)]
-    fn payload_behind(&self, headers: u8) -> Option<u16> {
-        let headers = u32::from(headers);
-        // The data offset counts words, in the high half of its byte.
-        let data_offset = headers.checked_sub(TCP_AT as u32)? << 2;
-        if u32::from(self.header[TCP_AT + 12]) != data_offset {
-            return None;
-        }
-        self.end.checked_sub(headers).map(|len| len as u16)
-    }
-
+impl QuickSegment6<'_> {
+    /// Flow that it belongs to.
     #[inline(always)]
     fn key(&self) -> FlowKey {
         let remote = IpAddress::from_words(be64(self.header, 22), be64(self.header, 30));
-        FlowKey::from_ports(remote, self.own, be32(self.header, TCP_AT))
+        FlowKey::from_wire(remote, self.own, le32(self.header, TCP_AT))
+    }
+}
+
+impl Quick for QuickSegment6<'_> {
+    #[inline(always)]
+    fn hash(&self, flows: &FlowTable) -> u32 {
+        flows.hash(&self.key())
+    }
+
+    #[inline(always)]
+    fn is_of(&self, key: &FlowKey) -> bool {
+        self.key() == *key
+    }
+
+    #[inline(always)]
+    fn payload_behind(&self, _template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u16> {
+        let headers = u32::from(headers);
+        // The data offset counts words, in the high half of its byte. The template ends before it.
+        let data_offset = headers.checked_sub(TCP_AT as u32)? << 2;
+        let control = self.header[TCP_AT + 13] & !control::PSH;
+        if u32::from(self.header[TCP_AT + 12]) != data_offset || control != control::ACK {
+            return None;
+        }
+        self.end.checked_sub(headers).map(|len| len as u16)
     }
 
     #[inline(always)]
@@ -82,11 +98,6 @@ impl Quick for QuickSegment6<'_> {
     #[inline(always)]
     fn ack(&self) -> Seq {
         Seq(be32(self.header, TCP_AT + 8))
-    }
-
-    #[inline(always)]
-    fn control(&self) -> u8 {
-        self.header[TCP_AT + 13]
     }
 
     #[inline(always)]

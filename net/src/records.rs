@@ -225,6 +225,12 @@ impl RxRecords {
         &self.records[mbuf as usize]
     }
 
+    /// The record of an mbuf, if it is one of the pool's.
+    #[inline(always)]
+    pub fn try_get_mut(&mut self, mbuf: u32) -> Option<&mut RxRecord> {
+        self.records.get_mut(mbuf as usize)
+    }
+
     /// The record of an mbuf.
     #[inline]
     pub fn get_mut(&mut self, mbuf: u32) -> &mut RxRecord {

@@ -4,10 +4,11 @@
 //! protocols (ARP, ICMP) go through `smoltcp::wire`. IPv6 headers are in `ipv6`.
 
 use crate::address::IpAddress;
-use crate::flow::{FlowKey, OWN_IPV4};
+use crate::flow::{FlowKey, FlowTable};
 use crate::ipv6::IPV6;
 use crate::packet::{Packet, pseudo_sum};
 use crate::seq::Seq;
+use crate::tcp::connection::TEMPLATE_BYTES;
 use ix_hal::TxChecksum;
 
 /// Bytes of an Ethernet header.
@@ -63,6 +64,22 @@ pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
 #[inline]
 pub(crate) fn be64(bytes: &[u8], at: usize) -> u64 {
     u64::from(be32(bytes, at)) << 32 | u64::from(be32(bytes, at + 4))
+}
+
+/// The little-endian 16-bit word at a position: what to compare without turning it round.
+#[inline(always)]
+pub(crate) fn le16(bytes: &[u8], at: usize) -> u16 {
+    let mut word = [0; 2];
+    word.copy_from_slice(&bytes[at..at + 2]);
+    u16::from_le_bytes(word)
+}
+
+/// The little-endian 32-bit word at a position.
+#[inline(always)]
+pub(crate) fn le32(bytes: &[u8], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(word)
 }
 
 /// Stores a big-endian 16-bit word.
@@ -175,7 +192,7 @@ impl<'a> Segment<'a> {
         let options = bytes.get(TCP..header_len)?;
         Some(Self {
             frame,
-            key: FlowKey::from_ports(packet.source, packet.own, be32(header, 0)),
+            key: FlowKey::from_wire(packet.source, packet.own, le32(header, 0)),
             seq: Seq(be32(header, 4)),
             ack: Seq(be32(header, 8)),
             control: header[13],
@@ -216,16 +233,17 @@ impl<'a> Segment<'a> {
 
 /// The fields of a segment of the usual shape, in a frame of either family.
 pub(crate) trait Quick {
-    /// Bytes of payload, if all headers together have `headers` bytes and the packet has as many.
-    fn payload_behind(&self, headers: u8) -> Option<u16>;
-    /// Flow that it belongs to.
-    fn key(&self) -> FlowKey;
+    /// The hash of the flow that it belongs to.
+    fn hash(&self, flows: &FlowTable) -> u32;
+    /// Whether it belongs to a flow of its family.
+    fn is_of(&self, key: &FlowKey) -> bool;
+    /// Bytes of payload, if the control bits are ACK and perhaps PSH, and all headers are as long as
+    /// those of the template, of which `headers` bytes are used.
+    fn payload_behind(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u16>;
     /// SEG.SEQ
     fn seq(&self) -> Seq;
     /// SEG.ACK
     fn ack(&self) -> Seq;
-    /// Control bits, see [`control`].
-    fn control(&self) -> u8;
     /// SEG.WND as it stands, unscaled.
     fn window(&self) -> u16;
     /// TSval, if the timestamps option is in its usual place.
@@ -251,20 +269,20 @@ pub(crate) fn mac_word(mac: [u8; 6]) -> u64 {
 impl<'a> QuickSegment<'a> {
     /// Looks at a frame to the given addresses; `None` if it is not of the usual shape.
     #[inline(always)]
-    pub fn parse(frame: &'a [u8], mac_word: u64, address: u32) -> Option<Self> {
+    pub fn parse(frame: &'a [u8], mac_word: u64, address_word: u32) -> Option<Self> {
         // Shorter ones would have been padded to 60 bytes.
         let header = frame.first_chunk::<TCP_HEADERS>()?;
         let destination_mac = u64::from_le_bytes(*header.first_chunk::<8>()?) << 16;
         let end = ETHERNET as u32 + u32::from(be16(header, 16));
-        let shape = u32::from_le_bytes(*header[12..].first_chunk::<4>()?).rotate_left(8);
-        let fragment_and_protocol = u32::from_le_bytes(*header[20..].first_chunk::<4>()?);
+        let shape = le32(header, 12).rotate_left(8);
+        let fragment_and_protocol = le32(header, 20);
         // EtherType, version and header length in one word, and last in it the traffic class, which
         // may be any but for a mark of congestion (RFC 3168); fragment and protocol in another,
         // whatever the time to live.
         if destination_mac != mac_word
             || (shape & 0xffff_ff03).wrapping_sub(u32::from_le_bytes([0, 0x08, 0x00, 0x45])) > 2
             || fragment_and_protocol & 0xff00_ff3f != u32::from_le_bytes([0, 0, 0, PROTOCOL_TCP])
-            || be32(header, 30) != address
+            || le32(header, 30) != address_word
             || end > frame.len() as u32
         {
             return None;
@@ -275,20 +293,24 @@ impl<'a> QuickSegment<'a> {
 
 impl Quick for QuickSegment<'_> {
     #[inline(always)]
-    fn payload_behind(&self, headers: u8) -> Option<u16> {
-        let headers = u32::from(headers);
-        // The data offset counts words, in the high half of its byte.
-        let data_offset = (headers - (ETHERNET + IPV4) as u32) << 2;
-        if u32::from(self.header[46]) != data_offset {
-            return None;
-        }
-        self.end.checked_sub(headers).map(|len| len as u16)
+    fn hash(&self, flows: &FlowTable) -> u32 {
+        flows.hash_ipv4(be32(self.header, 26), le32(self.header, 34))
     }
 
     #[inline(always)]
-    fn key(&self) -> FlowKey {
-        let remote = IpAddress::from_ipv4(be32(self.header, 26));
-        FlowKey::from_ports(remote, OWN_IPV4, be32(self.header, 34))
+    fn is_of(&self, key: &FlowKey) -> bool {
+        key.is_ipv4(be32(self.header, 26), le32(self.header, 34))
+    }
+
+    #[inline(always)]
+    fn payload_behind(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u16> {
+        // Data offset and control bits; the template has ACK.
+        let push = u16::from_le_bytes([0, control::PSH]);
+        if le16(self.header, 46) & !push != le16(template, 46) {
+            return None;
+        }
+        let len = self.end.checked_sub(u32::from(headers))?;
+        Some(len as u16)
     }
 
     #[inline(always)]
@@ -299,11 +321,6 @@ impl Quick for QuickSegment<'_> {
     #[inline(always)]
     fn ack(&self) -> Seq {
         Seq(be32(self.header, 42))
-    }
-
-    #[inline(always)]
-    fn control(&self) -> u8 {
-        self.header[47]
     }
 
     #[inline(always)]

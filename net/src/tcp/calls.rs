@@ -107,7 +107,7 @@ impl Engine {
             self.enter_established(cx, index);
             return Ok(());
         }
-        connection.state = State::SynReceived;
+        connection.enter(State::SynReceived);
         self.mark_dirty(index);
         Ok(())
     }
@@ -263,12 +263,12 @@ impl Engine {
             return;
         }
         connection.flags.insert(Flags::FIN_QUEUED);
-        connection.state = match connection.state {
+        connection.enter(match connection.state {
             State::Established => State::FinWait1,
             State::CloseWait => State::LastAck,
             // The handshake comes first; `established` looks at the flag.
             state => state,
-        };
+        });
         self.mark_dirty(index);
     }
 
@@ -338,15 +338,17 @@ impl Connection {
     /// Appends a record of `len` bytes to the send queue.
     #[inline(always)]
     fn append(&mut self, records: &mut SendRecords, record: u32, len: u32) {
-        match self.send_tail {
-            NONE => self.send_head = record,
-            tail => records.get_mut(tail).next = record,
+        self.snd_end += len;
+        if self.send_tail == NONE {
+            self.send_head = record;
+            self.send_cursor = record;
+        } else {
+            records.get_mut(self.send_tail).next = record;
+            if self.send_cursor == NONE {
+                self.send_cursor = record;
+            }
         }
         self.send_tail = record;
-        if self.send_cursor == NONE {
-            self.send_cursor = record;
-        }
-        self.snd_end += len;
     }
 
     /// Returns the mbufs that are covered by `bytes` more given back.

@@ -82,7 +82,7 @@ impl Engine {
             State::LastAck => self.finish(cx, index, DeadReason::Closed),
             _ if connection.flags.contains(Flags::FIN_RECEIVED) => self.enter_time_wait(cx, index),
             State::FinWait1 => {
-                connection.state = State::FinWait2;
+                connection.enter(State::FinWait2);
                 if connection.flags.contains(Flags::RELEASED) {
                     self.bound_fin_wait(cx.now.0, index);
                 }
@@ -143,7 +143,7 @@ impl Engine {
                 handle,
             });
         }
-        connection.state = State::Dead;
+        connection.enter(State::Dead);
         if is_unanswered || connection.flags.contains(Flags::RELEASED) {
             self.release(cx, index);
         }

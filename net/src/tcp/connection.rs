@@ -45,7 +45,7 @@ pub(crate) enum State {
 bitflags::bitflags! {
     /// Reasons why a segment may not take the fast path.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-    pub(crate) struct Slow: u8 {
+    pub(crate) struct Slow: u16 {
         /// Out-of-order segments are kept, or a FIN behind a gap.
         const OUT_OF_ORDER = 1;
         /// Loss recovery is under way, or something is marked sacked or lost.
@@ -62,6 +62,8 @@ bitflags::bitflags! {
         const IPV6 = 0x40;
         /// There is no round-trip time yet: the first one brings the retransmission timer much nearer.
         const UNMEASURED = 0x80;
+        /// In any state but ESTABLISHED.
+        const UNESTABLISHED = 0x100;
     }
 }
 
@@ -327,7 +329,7 @@ impl Connection {
             generation: 1,
             cookie: 0,
             state: State::Free,
-            slow: Slow::empty(),
+            slow: Slow::UNESTABLISHED,
             flags: Flags::empty(),
             rcv_nxt: Seq(0),
             rcv_adv: Seq(0),
@@ -403,6 +405,13 @@ impl Connection {
             awaited_neighbor: 0,
             episode: 0,
         }
+    }
+
+    /// Enters a state.
+    pub fn enter(&mut self, state: State) {
+        self.state = state;
+        self.slow
+            .set(Slow::UNESTABLISHED, state != State::Established);
     }
 
     /// Whether it runs over IPv6.

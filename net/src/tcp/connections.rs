@@ -68,7 +68,7 @@ impl Connections {
     /// Gives a slot back; handles of its last user are no longer good.
     pub fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        slot.state = State::Free;
+        slot.enter(State::Free);
         let counted = (1 << COUNT_BITS) - 1;
         let next = slot.generation.wrapping_add(1) & counted;
         slot.generation = slot.generation & !counted | next;

@@ -7,7 +7,7 @@ use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::quick6::QuickSegment6;
 use crate::records::NONE;
-use crate::tcp::connection::{Flags, State};
+use crate::tcp::connection::Flags;
 use crate::tcp::header::{Family, Ipv4, Ipv6};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
@@ -28,7 +28,8 @@ impl Engine {
         if frame.checksum != RxChecksum::Good || self.rx.held >= self.local.mbufs_held {
             return false;
         }
-        let Some(segment) = QuickSegment::parse(bytes, self.local.mac_word, self.local.address)
+        let Some(segment) =
+            QuickSegment::parse(bytes, self.local.mac_word, self.local.address_word)
         else {
             return false;
         };
@@ -59,30 +60,23 @@ impl Engine {
         frame: &RxFrame,
         segment: &Q,
     ) -> bool {
-        let key = segment.key();
-        let Some(index) = self.flows.first(self.flows.hash(&key)) else {
-            return false;
-        };
-        // An entry of the TIME-WAIT table is out of range here.
+        let index = self.flows.first(segment.hash(&self.flows));
+        // None, and an entry of the TIME-WAIT table, are out of range here.
         let Some(connection) = self.connections.get_mut(index) else {
             return false;
         };
-        if connection.state != State::Established
-            || connection.slow != F::SLOW
-            || connection.key != key
-        {
+        if connection.slow != F::SLOW || !segment.is_of(&connection.key) {
             return false;
         }
         // The peer's headers are as long as ours: timestamps are in both or in none (RFC 7323 3.2).
         let offset = connection.template_len;
-        let Some(len) = segment.payload_behind(offset) else {
+        let Some(len) = segment.payload_behind(&connection.template, offset) else {
             return false;
         };
         let (offset, payload_len, len) = (u16::from(offset), len, u32::from(len));
         let (seq, ack) = (segment.seq(), segment.ack());
         let acked = ack - connection.snd_una;
-        if segment.control() & !control::PSH != control::ACK
-            || seq != connection.rcv_nxt
+        if seq != connection.rcv_nxt
             || acked > connection.in_flight()
             || acked | len == 0
             || len > connection.rcv_adv - seq
@@ -90,6 +84,9 @@ impl Engine {
         {
             return false;
         }
+        let Some(record) = self.rx.try_get_mut(frame.mbuf.0) else {
+            return false;
+        };
         if connection.flags.contains(Flags::TIMESTAMPS) {
             let Some(value) = segment.timestamp() else {
                 return false;
@@ -107,11 +104,12 @@ impl Engine {
         connection.heard_at = cx.now.0;
         // Being in order it is newer than any before: SND.WL1 and SND.WL2 need not say so.
         connection.take_window(segment.window());
-        let mut wants_output = false;
+        if len != 0 {
+            *record = connection.rx_record(offset, payload_len);
+        }
         if acked != 0 {
             let records = &mut self.send_records;
             connection.acknowledge(records, &mut self.counters, &self.local, ack, cx.now);
-            wants_output = connection.send_cursor != NONE;
             cx.events.push(Event::Sent {
                 cookie: connection.cookie,
                 bytes: acked,
@@ -126,9 +124,11 @@ impl Engine {
         if len == 0 {
             self.counters.tcp_pure_acks += 1;
             cx.pool.give(frame.mbuf);
+            if connection.send_cursor == NONE {
+                return true;
+            }
         } else {
-            wants_output = true;
-            connection.take_payload(&mut self.rx, frame.mbuf, offset, payload_len);
+            connection.take_payload(&mut self.rx, frame.mbuf, payload_len);
             cx.events.push(Event::Recv {
                 cookie: connection.cookie,
                 mbuf: frame.mbuf,
@@ -136,7 +136,7 @@ impl Engine {
                 len: payload_len,
             });
         }
-        if wants_output && connection.wants_output() {
+        if connection.wants_output() {
             self.dirty.push(index);
         }
         true
@@ -151,9 +151,9 @@ impl Engine {
         index: u32,
     ) -> bool {
         let connection = &mut self.connections[index];
-        if connection.state != State::Established
-            || connection.slow != F::SLOW
+        if connection.slow != F::SLOW
             || connection.send_cursor == NONE
+            || connection.backoff != 0
             || connection.neighbor_epoch != self.neighbors.epoch
             || !connection.flags.contains(Flags::DIRTY)
         {
@@ -191,7 +191,7 @@ impl Engine {
         connection.snd_nxt += len;
         connection.sent_at = cx.now.0;
         if connection.rto_deadline == NEVER {
-            let deadline = cx.now.0 + connection.backed_off_rto(self.local.rto_max);
+            let deadline = cx.now.0 + connection.rto.min(self.local.rto_max);
             connection.rto_deadline = deadline;
             if deadline < connection.timer_at {
                 self.arm_timer(index, deadline);

@@ -78,7 +78,7 @@ impl Engine {
         let mss = self.path_mss(now, key.remote);
         let connection = &mut self.connections[index];
         connection.key = key;
-        connection.state = state;
+        connection.enter(state);
         connection.set_iss(Seq(iss));
         connection.ts_offset = ts_offset;
         connection.heard_at = now.0;
@@ -224,7 +224,7 @@ impl Engine {
             connection.flags.insert(Flags::ACK_NOW);
         } else {
             // Simultaneous open (RFC 9293 figure 8).
-            self.connections[index].state = State::SynReceived;
+            self.connections[index].enter(State::SynReceived);
             self.connections[index].snd_nxt = self.connections[index].iss;
         }
         self.mark_dirty(index);
@@ -259,10 +259,10 @@ impl Engine {
     ) {
         let handle = self.connections.handle(index);
         let connection = &mut self.connections[index];
-        connection.state = match connection.flags.contains(Flags::FIN_QUEUED) {
+        connection.enter(match connection.flags.contains(Flags::FIN_QUEUED) {
             true => State::FinWait1,
             false => State::Established,
-        };
+        });
         connection.slow.set(Slow::UNMEASURED, connection.srtt8 == 0);
         connection.backoff = 0;
         connection.silence_since = NEVER;

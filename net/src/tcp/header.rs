@@ -139,7 +139,8 @@ impl Connection {
         put32(room, F::TCP + 8, self.rcv_nxt.0);
         room[F::TCP + 13] = control;
         put16(room, F::TCP + 14, self.window_field());
-        put16(room, F::TCP + 16, fold_once(self.pseudo_sum + segment_len));
+        let (sum, carry) = (self.pseudo_sum as u16).overflowing_add(segment_len as u16);
+        put16(room, F::TCP + 16, sum + u16::from(carry));
         if F::TCP + TCP > TEMPLATE_BYTES {
             // What the template has no room for.
             room[F::TCP + 12] = data_offset_field(header_len - F::TCP as u32);
@@ -194,9 +195,11 @@ impl Connection {
     #[inline]
     fn window_field(&self) -> u16 {
         let open = self.rcv_adv - self.rcv_nxt;
-        // Rounded up, so that scaling never takes back what was offered.
-        let field = (open + (1 << self.rcv_scale) - 1) >> self.rcv_scale;
-        field.min(0xffff) as u16
+        // Rounded up, so that scaling never takes back what was offered. Signed, since it may be shut.
+        // It fits: no more than that is ever offered.
+        let field = ((open as i32 - 1) >> self.rcv_scale) + 1;
+        debug_assert!(field <= 0xffff);
+        field as u16
     }
 
     /// Opens the receive window by what the application gave back, if that is worth it (RFC 9293

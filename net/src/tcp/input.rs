@@ -84,7 +84,8 @@ impl Engine {
         len: u16,
     ) {
         let connection = &mut self.connections[index];
-        connection.take_payload(&mut self.rx, mbuf, offset, len);
+        *self.rx.get_mut(mbuf.0) = connection.rx_record(offset, len);
+        connection.take_payload(&mut self.rx, mbuf, len);
         cx.events.push(Event::Recv {
             cookie: connection.cookie,
             mbuf,
@@ -107,9 +108,10 @@ impl Connection {
     #[inline]
     pub(crate) fn take_window(&mut self, window: u16) {
         let window = u32::from(window) << self.snd_scale;
-        self.snd_wnd = window;
-        if window > self.max_snd_wnd {
-            self.max_snd_wnd = window;
+        // Mostly it is what it was.
+        if window != self.snd_wnd {
+            self.snd_wnd = window;
+            self.max_snd_wnd = self.max_snd_wnd.max(window);
         }
     }
 
@@ -168,7 +170,7 @@ impl Connection {
             return None;
         }
         let first = records.get(head);
-        if !first.flags.is_empty() || first.seq + first.len != ack {
+        if !first.flags.is_empty() || first.len != ack - self.snd_una {
             return self.release_several(records, ack, now);
         }
         let sample = now.wrapping_sub(first.sent_at);
@@ -219,15 +221,21 @@ impl Connection {
         sample
     }
 
-    /// Links in-order payload into the list of what the application holds.
+    /// What the record of an mbuf says whose payload is next in order.
     #[inline(always)]
-    pub(crate) fn take_payload(&mut self, rx: &mut RxRecords, mbuf: MbufId, offset: u16, len: u16) {
-        *rx.get_mut(mbuf.0) = RxRecord {
+    pub(crate) fn rx_record(&self, offset: u16, len: u16) -> RxRecord {
+        RxRecord {
             next: NONE,
             seq: self.rcv_nxt,
             offset,
             len,
-        };
+        }
+    }
+
+    /// Links in-order payload, of which there is a record, into the list of what the application
+    /// holds.
+    #[inline(always)]
+    pub(crate) fn take_payload(&mut self, rx: &mut RxRecords, mbuf: MbufId, len: u16) {
         match self.rx_tail {
             NONE => self.rx_head = mbuf.0,
             tail => rx.get_mut(tail).next = mbuf.0,

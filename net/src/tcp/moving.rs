@@ -293,7 +293,12 @@ impl Engine {
             Some(_) => OWN_IPV4,
             None => self.ipv6.own.number(own)?,
         };
-        Some(FlowKey::from_ports(key.remote, number, key.ports()))
+        Some(FlowKey::new(
+            key.remote,
+            key.remote_port(),
+            number,
+            key.local_port(),
+        ))
     }
 
     fn unpack_connection<T: Transmit, E: Events>(

@@ -268,12 +268,12 @@ impl Engine {
         connection.flags.remove(Flags::FIN_WAITS);
         connection.rcv_nxt += 1;
         connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt);
-        connection.state = match connection.state {
+        connection.enter(match connection.state {
             State::Established => State::CloseWait,
             State::FinWait1 => State::Closing,
             // Our FIN is acknowledged: `check_closed` sees both and moves to TIME-WAIT.
             state => state,
-        };
+        });
         connection.flags.insert(Flags::FIN_RECEIVED);
         if !connection.flags.contains(Flags::RELEASED) {
             cx.events.push(Event::EndOfStream {
