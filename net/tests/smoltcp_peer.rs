@@ -1,64 +1,16 @@
 //! An engine against smoltcp's sockets: a peer that shares no code with it.
 
+mod smoltcp_device;
 mod support;
 
 use core::net::{IpAddr, Ipv4Addr};
 use ix_hal::Instant;
 use ix_net::Endpoint;
 use ix_net::testing::{EngineStation, Faults, Network, Random, Role, Script, Station, stream_byte};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
-use smoltcp::wire::{EthernetAddress, IpCidr};
-use std::collections::VecDeque;
+use smoltcp_device::{Queues, clock, interface};
 use support::{START, check_that_all_came_back, config, some_faults, station};
-
-/// A device made of two queues.
-struct Queues {
-    received: VecDeque<Vec<u8>>,
-    sent: VecDeque<Vec<u8>>,
-    mtu: usize,
-}
-
-struct Received(Vec<u8>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Sender<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl TxToken for Sender<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push_back(frame);
-        result
-    }
-}
-
-impl Device for Queues {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sender<'a>;
-
-    fn receive(&mut self, _now: smoltcp::time::Instant) -> Option<(Received, Sender<'_>)> {
-        let frame = self.received.pop_front()?;
-        Some((Received(frame), Sender(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _now: smoltcp::time::Instant) -> Option<Sender<'_>> {
-        Some(Sender(&mut self.sent))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-}
 
 /// A smoltcp host at 10.0.0.9 and fd00::9 with one connection that sends and verifies a stream.
 struct Peer {
@@ -75,29 +27,10 @@ struct Peer {
     next: Option<Instant>,
 }
 
-fn clock(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_micros((now.0 / 1000) as i64)
-}
-
 impl Peer {
     fn new(seed: u64, buffer: usize, mtu: usize, has_timestamps: bool) -> Self {
-        let mut device = Queues {
-            received: VecDeque::new(),
-            sent: VecDeque::new(),
-            mtu,
-        };
-        let mut iface_config = Config::new(EthernetAddress([2, 0, 0, 0, 0, 9]).into());
-        iface_config.random_seed = seed;
-        let mut interface = Interface::new(iface_config, &mut device, clock(START));
-        interface.update_ip_addrs(|addresses| {
-            let address = Ipv4Addr::new(10, 0, 0, 9);
-            addresses
-                .push(IpCidr::new(address.into(), 24))
-                .expect("room for an address");
-            addresses
-                .push(IpCidr::new(support::ipv6(9).into(), 64))
-                .expect("room for an address");
-        });
+        let mut device = Queues::new(mtu);
+        let interface = interface(&mut device, seed);
         let mut socket = Socket::new(
             SocketBuffer::new(vec![0; buffer]),
             SocketBuffer::new(vec![0; buffer]),

@@ -1,5 +1,7 @@
 //! What the simulations share.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ix_hal::Instant;
 use ix_net::testing::{App, EngineStation, Faults, Host, Random, Script};
