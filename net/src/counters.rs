@@ -98,6 +98,14 @@ counters! {
     icmp_out_of_window "TcpExtOutOfWindowIcmps",
     /// Connections whose segments became shorter because an ICMP error said so.
     tcp_path_mtu_lowered "IxTcpPathMtuLowered",
+    /// Connections whose segments became shorter because long ones seem to vanish.
+    tcp_black_holes_suspected "IxTcpBlackHolesSuspected",
+    /// Suspicions given up because short segments vanished too.
+    tcp_black_holes_refuted "IxTcpBlackHolesRefuted",
+    /// Segments of the old size that arrived after such a suspicion.
+    tcp_size_probes_passed "TcpExtTCPMTUPSuccess",
+    /// Those that were lost: the path is remembered as narrow.
+    tcp_size_probes_failed "TcpExtTCPMTUPFail",
     /// Destination unreachable messages sent.
     icmp_out_unreachables "IcmpOutDestUnreachs",
     /// ICMP errors not sent because of the rate limit.

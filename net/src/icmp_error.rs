@@ -39,7 +39,7 @@ const PORT_UNREACHABLE6: u8 = 4;
 const UNKNOWN_NEXT_HEADER: u8 = 1;
 
 /// Bytes of the timestamps option with its padding.
-const TIMESTAMPS: u16 = 12;
+pub(crate) const TIMESTAMPS: u16 = 12;
 
 /// The segment of ours that an error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +210,8 @@ impl Engine {
             return;
         }
         connection.mss = mss;
+        // The router's word takes the place of a suspicion.
+        connection.wide_mss = 0;
         self.counters.tcp_path_mtu_lowered += 1;
         if connection.in_flight() != 0 {
             connection.rto_deadline = now.0;
@@ -236,7 +238,7 @@ impl Engine {
 }
 
 /// Bytes of IP and TCP header of a segment without options to a peer.
-fn headers(peer: IpAddress) -> u16 {
+pub(crate) fn headers(peer: IpAddress) -> u16 {
     match peer.ipv4() {
         Some(_) => (IPV4 + TCP) as u16,
         None => (IPV6 + TCP) as u16,

@@ -21,6 +21,8 @@ bitflags::bitflags! {
         const LOST = 2;
         /// Sent more than once: no RTT sample (Karn).
         const RETRANSMITTED = 4;
+        /// One segment, longer than the others, that probes the path (RFC 4821).
+        const SIZE_PROBE = 8;
     }
 }
 

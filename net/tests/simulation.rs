@@ -136,6 +136,80 @@ fn faulty_wire_carries_everything() {
     }
 }
 
+/// A connection that sends `bytes` over a link, and the engine that does.
+fn sender(bytes: u64, faults: &Faults) -> Network<EngineStation, EngineStation> {
+    let script = |send, expect, role| Script {
+        send,
+        expect,
+        write: 20_000,
+        lazy: 0,
+        role,
+    };
+    let client = script(bytes, 0, Role::Closes);
+    let first = station(config(1), client.clone(), 1);
+    let second = station(config(2), script(0, bytes, Role::Follows), 2);
+    let mut network = Network::new(first, second, faults, 5, START);
+    network.second.host.engine.listen(80).unwrap();
+    let EngineStation { host, app } = &mut network.first;
+    app.connect(host, server_endpoint(), client).unwrap();
+    network
+}
+
+#[test]
+fn link_that_eats_long_frames_is_found_out() {
+    for (longest, steps) in [(1450, 1), (1300, 2), (1100, 3), (600, 4)] {
+        let faults = Faults {
+            longest,
+            delay: 100_000,
+            ..Faults::default()
+        };
+        let mut network = sender(2_000_000, &faults);
+        network.run(60_000_000_000).unwrap();
+        let counters = network.first.host.engine.counters();
+        assert_eq!(counters.tcp_black_holes_suspected, 1, "{longest}");
+        assert_eq!(counters.tcp_size_probes_failed, 1, "{longest}");
+        // A timeout before the suspicion, and one for each step; none for the probe.
+        assert_eq!(counters.tcp_timeouts, 1 + steps, "{longest}");
+        // What was learnt serves the next connection to the same peer.
+        let EngineStation { host, app } = &mut network.first;
+        let again = Script {
+            send: 2_000_000,
+            expect: 0,
+            write: 20_000,
+            lazy: 0,
+            role: Role::Closes,
+        };
+        app.connect(host, server_endpoint(), again).unwrap();
+        network.run_for(5_000_000_000);
+        let counters = network.first.host.engine.counters();
+        assert_eq!(counters.tcp_timeouts, 1 + steps, "{longest}");
+    }
+}
+
+#[test]
+fn outage_does_not_leave_short_segments_behind() {
+    let faults = Faults {
+        delay: 100_000,
+        ..Faults::default()
+    };
+    let mut network = sender(4_000_000, &faults);
+    network.run_for(2_000_000);
+    let silence = Faults {
+        loss: 1000,
+        ..Faults::default()
+    };
+    let links = [7, 8].map(|seed| ix_net::testing::Link::new(silence.clone(), seed));
+    [network.there, network.back] = links;
+    network.run_for(900_000_000);
+    let links = [9, 10].map(|seed| ix_net::testing::Link::new(faults.clone(), seed));
+    [network.there, network.back] = links;
+    network.run(60_000_000_000).unwrap();
+    let counters = network.first.host.engine.counters();
+    assert_eq!(counters.tcp_black_holes_suspected, 1);
+    assert_eq!(counters.tcp_size_probes_passed, 1);
+    assert_eq!(counters.tcp_size_probes_failed, 0);
+}
+
 #[test]
 fn vanished_peer_is_given_up_and_its_memory_comes_back() {
     let script = Script {

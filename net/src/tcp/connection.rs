@@ -127,6 +127,8 @@ bitflags::bitflags! {
         const ECN_ECHO = 0x400_0000;
         /// The window was reduced for an echo, and the peer is to be told.
         const ECN_REDUCED = 0x800_0000;
+        /// A segment of the size that may be too long for the path is to be sent.
+        const SIZE_PROBE_DUE = 0x2000_0000;
         /// Has an entry in the output queue. Survives the connection: the entry is the slot's.
         const LISTED = 0x8_0000;
     }
@@ -300,6 +302,8 @@ pub(crate) struct Connection {
     pub awaited_neighbor: u16,
     /// Its latest recovery, if that is still remembered (see `episode`).
     pub episode: u16,
+    /// The segment size before a path was suspected to be narrower; 0 if none is.
+    pub wide_mss: u16,
 }
 
 /// How a connection deals with loss at the moment.
@@ -404,6 +408,7 @@ impl Connection {
             reo_wnd_persist: 0,
             awaited_neighbor: 0,
             episode: 0,
+            wide_mss: 0,
         }
     }
 

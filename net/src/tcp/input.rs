@@ -137,7 +137,7 @@ impl Connection {
     ) {
         let flight = self.in_flight();
         let acked = ack - self.snd_una;
-        if let Some(sample) = self.release_acknowledged(records, ack, micros(now)) {
+        if let Some(sample) = self.release_acknowledged(records, counters, ack, micros(now)) {
             self.take_rtt(sample, local.rto_min);
             counters.tcp_rtt_samples += 1;
         }
@@ -162,6 +162,7 @@ impl Connection {
     fn release_acknowledged(
         &mut self,
         records: &mut SendRecords,
+        counters: &mut Counters,
         ack: Seq,
         now: u32,
     ) -> Option<u32> {
@@ -171,7 +172,7 @@ impl Connection {
         }
         let first = records.get(head);
         if !first.flags.is_empty() || first.len != ack - self.snd_una {
-            return self.release_several(records, ack, now);
+            return self.release_several(records, counters, ack, now);
         }
         let sample = now.wrapping_sub(first.sent_at);
         self.send_head = records.release(head);
@@ -186,7 +187,13 @@ impl Connection {
     /// kept in memory on the usual path for this call's sake.
     #[cold]
     #[inline(never)]
-    fn release_several(&mut self, records: &mut SendRecords, ack: Seq, now: u32) -> Option<u32> {
+    fn release_several(
+        &mut self,
+        records: &mut SendRecords,
+        counters: &mut Counters,
+        ack: Seq,
+        now: u32,
+    ) -> Option<u32> {
         let mut at = self.send_head;
         let first = records.get(at);
         let sample = first
@@ -211,6 +218,10 @@ impl Connection {
                 break;
             }
             self.forget_marks(flags, record.len);
+            if flags.contains(SendFlags::SIZE_PROBE) && self.wide_mss != 0 {
+                self.forgive_path();
+                counters.tcp_size_probes_passed += 1;
+            }
             at = records.release(at);
         }
         self.send_head = at;

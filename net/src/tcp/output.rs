@@ -101,6 +101,12 @@ impl Engine {
         {
             return false;
         }
+        let is_probe_due = self.connections[index]
+            .flags
+            .contains(Flags::SIZE_PROBE_DUE);
+        if is_probe_due && !self.probe_path_size(cx, index) {
+            return false;
+        }
         let most = cx.tx.segmentation();
         while let Some(len) = self.next_frame_len(cx.now, index, most) {
             match self.send_new_data(cx, index, len) {

@@ -169,6 +169,7 @@ impl Engine {
         if !connection.flags.contains(Flags::SACK) {
             connection.sacked_bytes = 0;
         }
+        self.doubt_black_hole(index);
     }
 
     /// Sends lost records again, as far as the congestion window allows; `false` if the TX ring
@@ -218,6 +219,14 @@ impl Engine {
     ) -> Option<u32> {
         let connection = &self.connections[index];
         let (cursor, mss) = (connection.send_cursor, u32::from(connection.mss));
+        if self
+            .send_records
+            .get(first)
+            .flags
+            .contains(SendFlags::SIZE_PROBE)
+        {
+            self.confirm_black_hole(cx.now, index);
+        }
         let seq = self.send_records.get(first).seq;
         let mut fragments = [Fragment::default(); MAX_FRAGMENTS];
         let (mut count, mut bytes, mut at) = (0, 0, first);
@@ -336,7 +345,7 @@ impl Engine {
         let mut at = first;
         while at != behind && at != NONE {
             let record = self.send_records.get_mut(at);
-            record.flags.remove(SendFlags::LOST);
+            record.flags.remove(SendFlags::LOST | SendFlags::SIZE_PROBE);
             record.flags.insert(SendFlags::RETRANSMITTED);
             record.sent_at = now;
             at = record.next;

@@ -127,6 +127,7 @@ impl Engine {
             self.probe_window(cx, index);
             return;
         } else if connection.in_flight() != 0 {
+            self.suspect_black_hole(index);
             self.start_timeout_recovery(cx.now, index, is_first);
         }
         self.arm_rto(cx.now, index);

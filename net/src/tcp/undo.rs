@@ -114,6 +114,7 @@ impl Engine {
         connection.cwnd = connection.cwnd.max(episode.cwnd);
         connection.ssthresh = connection.ssthresh.max(episode.ssthresh);
         connection.restore_w_max(episode.w_max);
+        connection.forgive_path();
         // What came late was overtaken: RACK is to wait for that.
         connection.flags.insert(Flags::REORDERING_SEEN);
         connection.flags.remove(Flags::RETRANSMIT_NOW);

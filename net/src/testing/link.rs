@@ -10,6 +10,8 @@ use ix_hal::Instant;
 pub struct Faults {
     /// Chance that a frame is lost.
     pub loss: u32,
+    /// The longest IP packet that passes, any if 0; longer ones vanish.
+    pub longest: usize,
     /// Chance that a frame arrives twice.
     pub duplication: u32,
     /// Chance that a frame that is ECN-capable is marked (RFC 3168).
@@ -83,6 +85,10 @@ impl Link {
             self.flying
                 .push((now.0 + self.faults.delay, self.serial, frame));
             return "";
+        }
+        if self.faults.longest != 0 && frame.len() > wire::ETHERNET + self.faults.longest {
+            self.tally.lost += 1;
+            return "TOO LONG ";
         }
         if self.random.chance(self.faults.loss) {
             self.tally.lost += 1;

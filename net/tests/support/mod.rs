@@ -61,6 +61,7 @@ pub fn some_faults(random: &mut Random) -> Faults {
         delay: random.below(5_000_000),
         jitter: random.below(1_000_000),
         reorder_delay: random.below(10_000_000),
+        ..Faults::default()
     }
 }
 
