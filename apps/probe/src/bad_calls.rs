@@ -51,10 +51,11 @@ pub fn calls() -> Result<(), String> {
         let sendv = words(CallNumber::Sendv, entries, [0, first, 0]);
         expect(&mut kernel, sendv, Error::Invalid)?;
     }
-    // Neither ::1 nor 2001:db8::1 is an IPv4 address.
-    for (high, low) in [(0, 1), (0x2001_0db8_0000_0000, 1)] {
+    // Neither ::1 nor ff02::1 is another host, nor is 224.0.0.1.
+    let mapped = 0xffff_0000_0000;
+    for (high, low) in [(0, 1), (0xff02 << 48, 1), (0, mapped | 0xe000_0001)] {
         let connect = words(CallNumber::Connect, 7, [1, high, low]);
-        expect(&mut kernel, connect, Error::Unreachable)?;
+        expect(&mut kernel, connect, Error::Invalid)?;
     }
     overlong_batches(&mut kernel)
 }
