@@ -71,6 +71,7 @@ impl<T: Default> FrontQueue<T> {
         }
     }
 
+    #[inline]
     pub fn pop_front(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
         let next = self.rest.pop_front().unwrap_or_default();

@@ -56,6 +56,20 @@ impl ReceiveQueue {
         }
     }
 
+    /// Lets go of a segment that lost its last hold, if it is the first one and the one behind it
+    /// is held: how a run of segments goes that was dropped as it came. `false` if it is not so.
+    #[inline]
+    pub fn released_in_order(&mut self, number: u32) -> bool {
+        let is_first = number == self.first
+            && self.segments.get(0).is_some_and(|first| first.holds == 1)
+            && self.segments.get(1).is_none_or(|second| second.holds != 0);
+        if is_first && let Some(segment) = self.segments.pop_front() {
+            self.first = number.wrapping_add(1);
+            self.done += u64::from(segment.bytes);
+        }
+        is_first
+    }
+
     /// A segment gained or lost a hold.
     #[inline(never)]
     pub fn change(&mut self, number: u32, change: Change) {
@@ -123,6 +137,25 @@ mod tests {
         queue.change(numbers[2], Change::Less);
         assert_eq!(queue.take_done(), 30);
         assert_eq!(queue.held(), 0);
+    }
+
+    #[test]
+    fn segments_dropped_as_they_came_go_back_one_by_one() {
+        let mut queue = ReceiveQueue::new();
+        let numbers = [10, 20, 30, 40].map(|bytes| queue.arrived(bytes));
+        assert!(!queue.released_in_order(numbers[1]));
+        assert!(queue.released_in_order(numbers[0]));
+        assert_eq!(queue.take_done(), 10);
+        // What was let go of before its turn goes with the one before it.
+        queue.change(numbers[2], Change::Less);
+        assert!(!queue.released_in_order(numbers[1]));
+        queue.change(numbers[1], Change::Less);
+        assert_eq!(queue.take_done(), 50);
+        queue.change(numbers[3], Change::More);
+        assert!(!queue.released_in_order(numbers[3]));
+        queue.change(numbers[3], Change::Less);
+        assert!(queue.released_in_order(numbers[3]));
+        assert_eq!((queue.take_done(), queue.held()), (40, 0));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The thread area as the kernel sees it: plain words that the application may change at any
 //! moment. Every word is loaded at most once per use, and every index is masked or checked, so
-//! that nothing in here depends on what user mode wrote. Events are read back to be extended: what
-//! the application makes of them meanwhile changes what it is told, and nothing else.
+//! that nothing in here depends on what user mode wrote.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -113,8 +112,28 @@ pub(crate) struct EventWriter {
     count: usize,
     /// Entries used of the array of received pieces.
     pieces: usize,
+    run: Run,
     mbuf_user: u64,
     mbuf_shift: u32,
+}
+
+/// What the latest events say of one connection, so that nothing is read back to go on with them.
+#[derive(Default)]
+struct Run {
+    cookie: u64,
+    /// One beyond the index of its `recv` event, 0 if there is none.
+    received_end: usize,
+    /// Where its first piece is.
+    received_at: u64,
+    /// Bytes of all pieces.
+    received_bytes: u64,
+    /// Number of pieces, if there are several. The event says so, and how many bytes they are,
+    /// only when the run is over.
+    pieces: usize,
+    /// One beyond the index of its `sent` event, 0 if there is none.
+    sent_end: usize,
+    /// Bytes that it acknowledges.
+    sent_bytes: u64,
 }
 
 impl EventWriter {
@@ -123,6 +142,7 @@ impl EventWriter {
             area,
             count: 0,
             pieces: 0,
+            run: Run::default(),
             mbuf_user: geometry.user,
             mbuf_shift: geometry.size_shift,
         }
@@ -131,6 +151,7 @@ impl EventWriter {
     /// Starts over with an empty array.
     #[inline]
     pub fn restart(&mut self) {
+        self.end_run();
         self.count = 0;
         self.pieces = 0;
     }
@@ -142,59 +163,66 @@ impl EventWriter {
 
     /// Makes the events written so far the application's.
     #[inline]
-    pub fn publish(&self) {
+    pub fn publish(&mut self) {
+        self.end_run();
         self.area.words[area::EVENT_COUNT].store(self.count as u64, Relaxed);
     }
 
-    /// The first word of the last event of that kind, if at most one of the `other` kind followed,
-    /// both of the same connection: where data and acknowledgements come, the two alternate.
+    /// Whatever comes next is an event of its own.
     #[inline(always)]
-    fn latest(&self, kind: EventKind, other: EventKind, cookie: u64) -> Option<usize> {
-        for back in 1..=2 {
-            let base = slot(self.count.checked_sub(back)?);
-            if self.area.words[base + 1].load(Relaxed) != cookie {
-                return None;
-            }
-            let found = self.area.words[base].load(Relaxed) as u16;
-            if found == kind as u16 {
-                return Some(base);
-            }
-            if found != other as u16 {
-                return None;
-            }
+    fn end_run(&mut self) {
+        if self.run.pieces != 0 {
+            self.finish_pieces();
         }
-        None
+        self.run.received_end = 0;
+        self.run.sent_end = 0;
+    }
+
+    /// Has a `recv` event say what its pieces are, which are the last ones in their array.
+    #[inline(never)]
+    fn finish_pieces(&mut self) {
+        let Run {
+            received_end,
+            received_bytes,
+            pieces,
+            ..
+        } = self.run;
+        let first = (self.pieces - pieces) as u64;
+        let kind = EventKind::Recv as u64 | (pieces as u64) << PIECES_SHIFT;
+        let base = slot(received_end.wrapping_sub(1));
+        for (offset, word) in [(0, kind), (2, first), (3, received_bytes)] {
+            self.area.words[base + offset].store(word, Relaxed);
+        }
+        self.run.pieces = 0;
     }
 
     #[inline(always)]
     fn received(&mut self, cookie: u64, address: u64, len: u16) {
-        match self.latest(EventKind::Recv, EventKind::Sent, cookie) {
-            Some(base) if self.pieces + 2 <= PIECE_CAPACITY => {
-                self.extend(base, piece::new(address, len));
+        if self.run.cookie == cookie && self.run.received_end != 0 {
+            if self.pieces + 2 <= PIECE_CAPACITY {
+                self.extend(address, len);
+                return;
             }
-            _ => self.write(EventKind::Recv as u64, cookie, address, u64::from(len)),
+            self.end_run();
+        } else if self.run.cookie != cookie {
+            self.end_run();
+            self.run.cookie = cookie;
         }
+        self.run.received_end = self.count + 1;
+        self.run.received_at = address;
+        self.run.received_bytes = u64::from(len);
+        self.write(EventKind::Recv as u64, cookie, address, u64::from(len));
     }
 
-    /// Appends a piece to the last `recv` event, whose pieces are the last ones in their array.
-    #[inline(never)]
-    fn extend(&mut self, base: usize, next: u64) {
-        let words = &self.area.words[base..base + event::WORDS];
-        let [kind, bytes] = [0, 3].map(|word| words[word].load(Relaxed));
-        let mut count = kind >> PIECES_SHIFT;
-        if count == 0 {
-            let address = words[2].load(Relaxed);
-            words[2].store(self.pieces as u64, Relaxed);
-            self.push_piece(piece::new(address, bytes as u16));
-            count = 1;
+    /// Appends a piece to the run's `recv` event.
+    #[inline(always)]
+    fn extend(&mut self, address: u64, len: u16) {
+        if self.run.pieces == 0 {
+            let first_len = self.run.received_bytes as u16;
+            self.push_piece(piece::new(self.run.received_at, first_len));
         }
-        self.push_piece(next);
-        let bytes = bytes.wrapping_add(u64::from(piece::len(next)));
-        words[0].store(
-            EventKind::Recv as u64 | (count + 1) << PIECES_SHIFT,
-            Relaxed,
-        );
-        words[3].store(bytes, Relaxed);
+        self.push_piece(piece::new(address, len));
+        self.run.received_bytes += u64::from(len);
     }
 
     #[inline]
@@ -202,19 +230,32 @@ impl EventWriter {
         let at = area::PIECES + (self.pieces & (PIECE_CAPACITY - 1));
         self.area.words[at].store(piece, Relaxed);
         self.pieces += 1;
+        self.run.pieces += 1;
     }
 
     #[inline(always)]
     fn acknowledged(&mut self, cookie: u64, bytes: u32, window: u32) {
-        let mut bytes = u64::from(bytes);
-        match self.latest(EventKind::Sent, EventKind::Recv, cookie) {
-            Some(base) => {
-                bytes = bytes.wrapping_add(self.area.words[base + 2].load(Relaxed));
-                self.area.words[base + 2].store(bytes, Relaxed);
-                self.area.words[base + 3].store(u64::from(window), Relaxed);
-            }
-            None => self.write(EventKind::Sent as u64, cookie, bytes, u64::from(window)),
+        let (bytes, window) = (u64::from(bytes), u64::from(window));
+        if self.run.cookie != cookie {
+            self.end_run();
+            self.run.cookie = cookie;
+        } else if self.run.sent_end != 0 {
+            self.run.sent_bytes += bytes;
+            let base = slot(self.run.sent_end - 1);
+            self.area.words[base + 2].store(self.run.sent_bytes, Relaxed);
+            self.area.words[base + 3].store(window, Relaxed);
+            return;
         }
+        self.run.sent_end = self.count + 1;
+        self.run.sent_bytes = bytes;
+        self.write(EventKind::Sent as u64, cookie, bytes, window);
+    }
+
+    /// Writes an event that ends the run.
+    #[inline]
+    fn write_other(&mut self, first: u64, second: u64, third: u64, fourth: u64) {
+        self.end_run();
+        self.write(first, second, third, fourth);
     }
 
     #[inline(always)]
@@ -268,21 +309,21 @@ impl Events for EventWriter {
                 let address =
                     self.mbuf_user + (u64::from(mbuf.0) << self.mbuf_shift) + u64::from(offset);
                 let ports = u64::from(peer.port) << 16 | u64::from(local_port) << 32;
-                self.write(
+                self.write_other(
                     EventKind::UdpRecv as u64 | ports | u64::from(len) << 48,
                     address,
                     peer.address.high,
                     peer.address.low,
                 );
             }
-            Event::EndOfStream { cookie } => self.write(EventKind::Recv as u64, cookie, 0, 0),
+            Event::EndOfStream { cookie } => self.write_other(EventKind::Recv as u64, cookie, 0, 0),
             Event::Knock {
                 handle,
                 peer,
                 local_port,
             } => {
                 let ports = u64::from(peer.port) << 16 | u64::from(local_port) << 32;
-                self.write(
+                self.write_other(
                     EventKind::Knock as u64 | ports,
                     handle.0,
                     peer.address.high,
@@ -295,7 +336,7 @@ impl Events for EventWriter {
                 outcome,
             } => {
                 let code = outcome.map_or_else(|error| error.to_result(), |()| 0);
-                self.write(EventKind::Connected as u64, cookie, handle.0, code as u64);
+                self.write_other(EventKind::Connected as u64, cookie, handle.0, code as u64);
             }
             Event::Migrated {
                 cookie,
@@ -304,14 +345,14 @@ impl Events for EventWriter {
                 to,
             } => {
                 let threads = u64::from(from as u16) << 16 | u64::from(to as u16) << 32;
-                self.write(EventKind::Migrated as u64 | threads, cookie, handle.0, 0);
+                self.write_other(EventKind::Migrated as u64 | threads, cookie, handle.0, 0);
             }
             Event::Dead {
                 cookie,
                 reason,
                 handle,
             } => {
-                self.write(EventKind::Dead as u64, cookie, reason as u64, handle.0);
+                self.write_other(EventKind::Dead as u64, cookie, reason as u64, handle.0);
             }
         }
     }
@@ -383,6 +424,7 @@ mod tests {
         for mbuf in 1..=3 {
             events.push(recv(9, mbuf));
         }
+        events.publish();
         assert_eq!(events.count(), 1);
         assert_eq!(events.words(0), [RECV | 3 << 48, 9, 0, 3006]);
         let pieces = [0, 1, 2].map(|index| events.piece(index));
@@ -394,6 +436,7 @@ mod tests {
         for mbuf in 4..=5 {
             events.push(recv(8, mbuf));
         }
+        events.publish();
         assert_eq!(events.words(1), [RECV | 2 << 48, 8, 3, 2009]);
         events.restart();
         events.push(recv(8, 6));
@@ -408,6 +451,7 @@ mod tests {
             events.push(sent(9, 100 * round));
             events.push(recv(9, round));
         }
+        events.publish();
         assert_eq!(events.count(), 2);
         assert_eq!(events.words(0), [SENT, 9, 600, 4700]);
         assert_eq!(events.words(1), [RECV | 3 << 48, 9, 0, 3006]);
@@ -444,24 +488,5 @@ mod tests {
         assert_eq!(events.words(0)[0] >> 48, PIECE_CAPACITY as u64 - 1);
         assert_eq!(events.count(), 1 + 11);
         assert_eq!(events.words(1), [RECV, 1, address(1), 1001]);
-    }
-
-    #[test]
-    fn whatever_is_read_back_the_arrays_are_kept() {
-        let mut events = writer();
-        for round in 0..5000u64 {
-            events.push(recv(1, 1));
-            events.push(sent(1, 10));
-            for word in 0..2 * event::WORDS {
-                if word % event::WORDS != 1 {
-                    let garbage = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (word * 5);
-                    events.area.words[area::EVENTS + word].store(garbage | 3, Relaxed);
-                }
-            }
-            assert!(events.count() <= EVENT_CAPACITY && events.pieces <= PIECE_CAPACITY);
-            if events.room() < 2 {
-                events.restart();
-            }
-        }
     }
 }

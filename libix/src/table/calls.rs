@@ -8,7 +8,7 @@ use ix_abi::{CallNumber, Error, address_to_words};
 use super::Table;
 use crate::batch::Awaited;
 use crate::datagrams::DATAGRAM_SLOT;
-use crate::received::Entry;
+use crate::received::{Change, Entry};
 use crate::slot::{CALLS_PER_FLUSH, Ending, Phase, Progress};
 
 /// A call that does not belong to an open connection.
@@ -96,25 +96,36 @@ impl Table {
     fn settle(&mut self) {
         let empty = core::mem::take(&mut self.settled);
         let mut entries = self.ledger.exchange(empty);
-        for &Entry {
-            slot: index,
-            segment,
-            change,
-        } in &entries
-        {
-            if index == DATAGRAM_SLOT {
-                self.datagrams.change(segment, change);
-                continue;
-            }
-            let slot = &mut self.slots[index as usize];
-            slot.receive.change(segment, change);
-            let is_ending = slot.phase == Phase::Dead || slot.ending != Ending::None;
-            if slot.receive.has_done() || is_ending {
-                self.mark(index);
-            }
+        // A run of frames is a run of entries for one connection.
+        for run in entries.chunk_by(|one, next| one.slot == next.slot) {
+            self.settle_run(run[0].slot, run);
         }
         entries.clear();
         self.settled = entries;
+    }
+
+    /// The same for entries of one connection, or of datagrams.
+    fn settle_run(&mut self, index: u32, run: &[Entry]) {
+        if index == DATAGRAM_SLOT {
+            for entry in run {
+                self.datagrams.change(entry.segment, entry.change);
+            }
+            return;
+        }
+        let slot = &mut self.slots[index as usize];
+        let receive = &mut slot.receive;
+        for &Entry {
+            segment, change, ..
+        } in run
+        {
+            if change == Change::More || !receive.released_in_order(segment) {
+                receive.change(segment, change);
+            }
+        }
+        let is_ending = slot.phase == Phase::Dead || slot.ending != Ending::None;
+        if slot.receive.has_done() || is_ending {
+            self.mark(index);
+        }
     }
 
     #[inline(never)]

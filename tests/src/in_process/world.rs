@@ -22,6 +22,8 @@ const BUS: u64 = 0x2_0000_0000;
 const MEMORY_BYTES: usize = 32 << 20;
 const MBUF_SHIFT: u32 = 11;
 const DESCRIPTORS: usize = 512;
+/// Bytes that the application may send from, beside the frame buffers.
+const PAYLOAD_BYTES: usize = 64 << 10;
 /// What one look at the wire costs, so that time passes.
 const STEP_NS: u64 = 20_000;
 
@@ -32,6 +34,7 @@ pub struct World {
     thread: Thread,
     registers: Registers,
     area: &'static [AtomicU64],
+    payload: &'static [u8],
     now_ns: u64,
     mbufs: u32,
 }
@@ -61,6 +64,7 @@ impl World {
             bus: geometry.bus,
             bytes: geometry.bytes(),
         };
+        let (payload, payload_range) = memory.payload();
         let mut now_us = 0;
         let clock = registers.clone();
         let mut delay = move |us: u32| {
@@ -92,7 +96,7 @@ impl World {
             },
             pool: MbufPool::new(geometry),
             area,
-            sendable: [sendable, UserRange::default(), UserRange::default()],
+            sendable: [sendable, payload_range, UserRange::default()],
         };
         let mbufs = net.mbufs;
         let config = ThreadConfig {
@@ -104,6 +108,7 @@ impl World {
             thread,
             registers,
             area,
+            payload,
             now_ns: 0,
             mbufs,
         }
@@ -120,6 +125,17 @@ impl World {
         let mut model = self.registers.0.borrow_mut();
         model.advance(self.now_ns);
         model.poll();
+    }
+
+    /// Apart, so that its instructions can be counted.
+    #[inline(never)]
+    fn kernel_cycle(&mut self) -> Step {
+        self.thread.cycle(Instant(self.now_ns))
+    }
+
+    /// Memory that the application may send from, beside the frame buffers.
+    pub fn payload(&self) -> &'static [u8] {
+        self.payload
     }
 
     /// What the elastic thread has done so far.
@@ -155,7 +171,7 @@ unsafe impl libix::Kernel for WorldKernel {
     fn run_io(&mut self) {
         let world = &mut *self.0.borrow_mut();
         world.advance(STEP_NS);
-        let step = world.thread.cycle(Instant(world.now_ns));
+        let step = world.kernel_cycle();
         if step != Step::User {
             let count = &world.area[ix_abi::area::EVENT_COUNT];
             count.store(0, std::sync::atomic::Ordering::Relaxed);
@@ -199,6 +215,20 @@ impl Memory {
             bus,
             user: words.as_ptr() as u64,
         }
+    }
+
+    /// Memory to send from, for good: nobody writes to it.
+    fn payload(&mut self) -> (&'static [u8], UserRange) {
+        let (words, bus) = self.allocate(PAYLOAD_BYTES);
+        let range = UserRange {
+            user: words.as_ptr() as u64,
+            bus,
+            bytes: PAYLOAD_BYTES as u64,
+        };
+        // SAFETY: `allocate` gives each range out once, the memory is never freed, and this one is
+        // only ever read.
+        let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), PAYLOAD_BYTES) };
+        (bytes, range)
     }
 
     fn ring(&mut self) -> DmaSlice {
