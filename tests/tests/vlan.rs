@@ -1,6 +1,7 @@
 //! A dataplane that belongs to a VLAN: the wire carries tagged frames, and the Linux end sits behind
 //! an access port.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ix_machine::exit::GuestExit;
@@ -55,8 +56,12 @@ fn a_machine_in_a_vlan_serves_over_tagged_frames_only() {
     let server = format!("{guest}:7");
     let echo = ["echo", "--connect", &server, "--connections", "64"];
     booted.ixload(&[&echo[..], &["--messages", "20"]].concat());
-    let stream = ["stream", "--connect", &server, "--connections", "2"];
-    booted.ixload(&[&stream[..], &["--bytes", "2M"]].concat());
+    for address in [IpAddr::from(guest), booted.guest6().into()] {
+        drop(booted.connect_when_up_to(address, 7));
+        let server = SocketAddr::new(address, 7).to_string();
+        let stream = ["stream", "--connect", &server, "--connections", "2"];
+        booted.ixload(&[&stream[..], &["--bytes", "2M"]].concat());
+    }
     booted.stop();
 
     let [to_us, from_us] = tags(&pcap);
