@@ -40,6 +40,8 @@ counters! {
     arp_failures "IxArpFailures",
     /// Neighbours that gave way in a full cache.
     arp_evictions "IxArpEvictions",
+    /// Peers that had proven nothing, and whose MAC address was not asked for since the cache has no room.
+    neighbor_refusals "IxNeighborRefusals",
     /// What was heard of a neighbour and did not fit into another engine's mailbox.
     arp_untold "IxArpUntold",
     /// IP packets that came in.

@@ -42,6 +42,16 @@ struct Neighbor {
     next: u16,
 }
 
+/// On whose behalf a neighbour is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// The application, or a connection that has proven its peer.
+    Ourselves,
+    /// A peer that has only sent a SYN, whose source may be anybody's address. For it nobody gives way,
+    /// and half of the cache is the most that such questions take.
+    Stranger,
+}
+
 /// What is known of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
@@ -49,7 +59,7 @@ pub(crate) enum Lookup {
     Known([u8; 6]),
     /// It is being asked; wait in the list of this entry.
     Asked(u16),
-    /// The cache is full of neighbours that are being asked.
+    /// The cache has no room for the question.
     Full,
 }
 
@@ -77,6 +87,10 @@ pub(crate) struct Neighbors {
     pub evictions: u64,
     /// Neighbours that stayed silent.
     pub failures: u64,
+    /// Questions of strangers for which there was no room.
+    pub refusals: u64,
+    /// Entries that were never answered.
+    incomplete: usize,
 }
 
 impl Neighbors {
@@ -103,11 +117,13 @@ impl Neighbors {
             requests_due: false,
             evictions: 0,
             failures: 0,
+            refusals: 0,
+            incomplete: 0,
         }
     }
 
     /// The MAC address of a neighbour; asks for it if it is not known.
-    pub fn lookup(&mut self, now: Instant, address: IpAddress) -> Lookup {
+    pub fn lookup(&mut self, now: Instant, address: IpAddress, asker: Asker) -> Lookup {
         if let Some(index) = self.find(address) {
             let entry = &self.entries[usize::from(index)];
             return match entry.state {
@@ -115,9 +131,14 @@ impl Neighbors {
                 State::Incomplete | State::Free => Lookup::Asked(index),
             };
         }
+        if asker == Asker::Stranger && !self.has_room_for_strangers() {
+            self.refusals += 1;
+            return Lookup::Full;
+        }
         let Some(index) = self.insert(now, address) else {
             return Lookup::Full;
         };
+        self.incomplete += 1;
         let entry = &mut self.entries[usize::from(index)];
         entry.state = State::Incomplete;
         entry.requests = 1;
@@ -187,6 +208,7 @@ impl Neighbors {
             self.epoch = self.epoch.wrapping_add(1).max(1);
         }
         let entry = &mut self.entries[usize::from(index)];
+        self.incomplete -= usize::from(entry.state == State::Incomplete);
         entry.mac = mac;
         entry.state = State::Reachable;
         entry.confirmed = now.0;
@@ -305,6 +327,11 @@ impl Neighbors {
         None
     }
 
+    fn has_room_for_strangers(&self) -> bool {
+        let mut states = self.entries.iter().map(|entry| entry.state);
+        self.incomplete < self.entries.len() / 2 && states.any(|state| state == State::Free)
+    }
+
     /// Takes a free entry, or the one confirmed longest ago that nobody waits for.
     fn insert(&mut self, now: Instant, address: IpAddress) -> Option<u16> {
         let index = match self.entries.iter().position(|e| e.state == State::Free) {
@@ -345,6 +372,7 @@ impl Neighbors {
             }
         }
         let entry = &mut self.entries[usize::from(index)];
+        self.incomplete -= usize::from(entry.state == State::Incomplete);
         entry.state = State::Free;
         entry.request_due = false;
         entry.deadline = NEVER;
@@ -367,7 +395,7 @@ mod tests {
     fn unknown_neighbor_is_asked_three_times_and_given_up() {
         let mut cache = Neighbors::new(4, 60 * SECOND);
         assert!(matches!(
-            cache.lookup(Instant(0), address(1)),
+            cache.lookup(Instant(0), address(1), Asker::Ourselves),
             Lookup::Asked(_)
         ));
         let request = Request {
@@ -386,10 +414,13 @@ mod tests {
     #[test]
     fn known_neighbor_is_probed_when_old_and_kept_if_it_answers() {
         let mut cache = Neighbors::new(4, 60 * SECOND);
-        cache.lookup(Instant(0), address(1));
+        cache.lookup(Instant(0), address(1), Asker::Ourselves);
         cache.take_request();
         cache.heard(Instant(0), address(1), MAC, false);
-        assert_eq!(cache.lookup(Instant(0), address(1)), Lookup::Known(MAC));
+        assert_eq!(
+            cache.lookup(Instant(0), address(1), Asker::Ourselves),
+            Lookup::Known(MAC)
+        );
         cache.expire(Instant(60 * SECOND));
         assert_eq!(cache.take_request().unwrap().mac, Some(MAC));
         let epoch = cache.epoch;
@@ -413,7 +444,7 @@ mod tests {
         let mut cache = Neighbors::new(4, 60 * SECOND);
         cache.heard(Instant(0), address(1), MAC, false);
         assert!(matches!(
-            cache.lookup(Instant(0), address(1)),
+            cache.lookup(Instant(0), address(1), Asker::Ourselves),
             Lookup::Asked(_)
         ));
     }
@@ -424,23 +455,38 @@ mod tests {
         let mut cache = Neighbors::new(4, 60 * SECOND);
         let now = Instant(0);
         cache.advertised(now, address(1), Some(MAC), true, true);
-        assert!(matches!(cache.lookup(now, address(1)), Lookup::Asked(_)));
+        assert!(matches!(
+            cache.lookup(now, address(1), Asker::Ourselves),
+            Lookup::Asked(_)
+        ));
         cache.take_request();
         cache.advertised(now, address(1), None, true, true);
-        assert!(matches!(cache.lookup(now, address(1)), Lookup::Asked(_)));
+        assert!(matches!(
+            cache.lookup(now, address(1), Asker::Ourselves),
+            Lookup::Asked(_)
+        ));
         cache.advertised(now, address(1), Some(MAC), true, false);
-        assert_eq!(cache.lookup(now, address(1)), Lookup::Known(MAC));
+        assert_eq!(
+            cache.lookup(now, address(1), Asker::Ourselves),
+            Lookup::Known(MAC)
+        );
         // Another station says that it is its, but does not insist: the known one is asked.
         cache.advertised(now, address(1), Some(other), false, false);
         cache.expire(now);
         assert_eq!(cache.take_request().unwrap().mac, Some(MAC));
-        assert_eq!(cache.lookup(now, address(1)), Lookup::Known(MAC));
+        assert_eq!(
+            cache.lookup(now, address(1), Asker::Ourselves),
+            Lookup::Known(MAC)
+        );
         // It insists: it is believed, and asked.
         cache.advertised(now, address(1), None, true, false);
         cache.advertised(now, address(1), Some(other), false, true);
         cache.expire(now);
         assert_eq!(cache.take_request().unwrap().mac, Some(other));
-        assert_eq!(cache.lookup(now, address(1)), Lookup::Known(other));
+        assert_eq!(
+            cache.lookup(now, address(1), Asker::Ourselves),
+            Lookup::Known(other)
+        );
     }
 
     #[test]
@@ -449,12 +495,41 @@ mod tests {
         cache.heard(Instant(0), address(1), MAC, true);
         cache.heard(Instant(1), address(2), MAC, true);
         cache.heard(Instant(2), address(3), MAC, true);
-        assert_eq!(cache.lookup(Instant(2), address(2)), Lookup::Known(MAC));
-        assert_eq!(cache.lookup(Instant(2), address(3)), Lookup::Known(MAC));
+        assert_eq!(
+            cache.lookup(Instant(2), address(2), Asker::Ourselves),
+            Lookup::Known(MAC)
+        );
+        assert_eq!(
+            cache.lookup(Instant(2), address(3), Asker::Ourselves),
+            Lookup::Known(MAC)
+        );
         assert_eq!(cache.evictions, 1);
         assert!(matches!(
-            cache.lookup(Instant(3), address(1)),
+            cache.lookup(Instant(3), address(1), Asker::Ourselves),
             Lookup::Asked(_)
         ));
+    }
+
+    #[test]
+    fn strangers_evict_nobody_and_fill_half_the_cache_at_most() {
+        let mut cache = Neighbors::new(8, 60 * SECOND);
+        for last in 1..=3 {
+            cache.heard(Instant(0), address(last), MAC, true);
+        }
+        for last in 10..100 {
+            let lookup = cache.lookup(Instant(1), address(last), Asker::Stranger);
+            assert_eq!(matches!(lookup, Lookup::Asked(_)), last < 14, "{last}");
+        }
+        assert_eq!((cache.evictions, cache.refusals), (0, 86));
+        // One is free, and one gives way, for whoever asks on his own account.
+        for last in 4..=5 {
+            cache.heard(Instant(2), address(last), MAC, true);
+        }
+        assert_eq!(cache.evictions, 1);
+        while cache.expire(Instant(10 * SECOND)).is_some() {}
+        for last in 10..14 {
+            let lookup = cache.lookup(Instant(10 * SECOND), address(last), Asker::Stranger);
+            assert_eq!(matches!(lookup, Lookup::Asked(_)), last < 14);
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::icmp::Unreachable;
 use crate::icmp6::Error6;
 use crate::ipv6::IPV6;
-use crate::neighbor::Lookup;
+use crate::neighbor::{Asker, Lookup};
 use crate::packet::{Packet, pseudo_sum};
 use crate::wire::{IPV4, PROTOCOL_UDP, UDP, be16, emit_ip, fold, put16};
 use alloc::boxed::Box;
@@ -192,7 +192,7 @@ impl Engine {
         destination: IpAddress,
     ) -> Result<[u8; 6], Error> {
         let next_hop = self.next_hop(destination).ok_or(Error::Unreachable)?;
-        match self.neighbors.lookup(cx.now, next_hop) {
+        match self.neighbors.lookup(cx.now, next_hop, Asker::Ourselves) {
             Lookup::Known(mac) => Ok(mac),
             Lookup::Asked(_) | Lookup::Full => {
                 self.counters.udp_unresolved += 1;

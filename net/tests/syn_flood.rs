@@ -65,7 +65,13 @@ fn frame(segment: &Segment<'_>) -> Vec<u8> {
 }
 
 fn host() -> Host {
+    host_with(256)
+}
+
+/// The server with a cache of so many neighbours; the gateway is one.
+fn host_with(neighbors: u16) -> Host {
     let config = Config {
+        neighbors,
         mac: LOCAL_MAC,
         ipv4: LOCAL,
         gateway: Some(Ipv4Addr::new(10, 0, 0, 9)),
@@ -206,4 +212,45 @@ fn flood_from_spoofed_addresses_costs_no_honest_connection() {
     assert!(counters.tcp_cookies_sent > 49_000, "{counters:?}");
     assert_eq!(counters.tcp_cookies_received, u64::from(CONNECTIONS));
     assert_eq!(counters.tcp_cookies_failed, 0);
+}
+
+#[test]
+fn flood_from_spoofed_addresses_on_the_link_evicts_no_neighbor_in_use() {
+    let mut host = host_with(16);
+    let mut random = Random::new(2);
+    let mut handles = BTreeMap::new();
+    let mut clients = [Client::default()];
+    // An honest peer behind the gateway has a connection.
+    host.receive(&syn(HONEST, 1000));
+    let mut repeats = 0;
+    for round in 0..4000u64 {
+        host.now.0 += 1_000_000;
+        for _ in 0..10 {
+            let spoofed = Ipv4Addr::new(10, 0, 0, 20 + random.below(200) as u8);
+            host.receive(&syn(spoofed, 1024 + random.below(60_000) as u16));
+        }
+        if round % 100 == 50 {
+            // Each of its requests is answered in the same turn.
+            assert!(clients[0].is_open, "round {round}");
+            clients[0].answered = false;
+            repeats += 1;
+            let mut bytes = request(1000, &clients[0]);
+            let seq = 1 + 64 * (repeats - 1);
+            bytes[38..42].copy_from_slice(&u32::to_be_bytes(seq));
+            bytes[42..46].copy_from_slice(&(clients[0].ack + 64 * (repeats - 1)).to_be_bytes());
+            TcpPacket::new_unchecked(&mut bytes[34..]).fill_checksum(&HONEST.into(), &LOCAL.into());
+            host.receive(&bytes);
+        }
+        serve(&mut host, &mut handles);
+        host.turn();
+        while let Some(bytes) = host.wire.sent.pop_front() {
+            if bytes[12..14] == [8, 0] {
+                let _ = answer(&mut clients, &bytes);
+            }
+        }
+        assert!(clients[0].answered || repeats == 0, "round {round}");
+    }
+    let counters = host.engine.counters();
+    assert_eq!(counters.arp_evictions, 0);
+    assert!(counters.neighbor_refusals > 0);
 }

@@ -3,7 +3,7 @@
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::neighbor::Lookup;
+use crate::neighbor::{Asker, Lookup};
 use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, Slow, State};
@@ -63,11 +63,16 @@ impl Engine {
             self.arm_timer(index, now.0);
             return false;
         }
+        let asker = match self.connections[index].state {
+            State::SynReceived => Asker::Stranger,
+            _ => Asker::Ourselves,
+        };
         let lookup = match self.next_hop(key.remote) {
-            Some(next_hop) => self.neighbors.lookup(now, next_hop),
+            Some(next_hop) => self.neighbors.lookup(now, next_hop, asker),
             None => Lookup::Full,
         };
         self.counters.arp_evictions = self.neighbors.evictions;
+        self.counters.neighbor_refusals = self.neighbors.refusals;
         let connection = &mut self.connections[index];
         match lookup {
             Lookup::Known(mac) => {
