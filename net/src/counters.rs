@@ -150,6 +150,10 @@ counters! {
     ndp_in_routers "Icmp6InRouterAdvertisements",
     /// Router solicitations sent.
     ndp_out_router_solicitations "Icmp6OutRouterSolicits",
+    /// Multicast listener queries that came in and are answered.
+    mld_in_queries "Icmp6InGroupMembQueries",
+    /// Multicast listener reports sent.
+    mld_out_reports "Icmp6OutMLDv2Reports",
     /// Redirects that came in, none of which is followed.
     ndp_in_redirects "Icmp6InRedirects",
     /// Neighbour discovery messages that are not valid, not wanted, or about nobody here.

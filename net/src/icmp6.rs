@@ -8,6 +8,7 @@ use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::ipv6::{IPV6, LEAST_MTU, Problem};
+use crate::mld::QUERY;
 use crate::packet::{Packet, pseudo_sum};
 use crate::reassembly::{DatagramKey, Quote};
 use crate::wire::{
@@ -67,6 +68,10 @@ impl Engine {
         match message[0] {
             ROUTER_SOLICITATION..=REDIRECT => {
                 self.discovery_arrives(cx, bytes, packet);
+                false
+            }
+            QUERY => {
+                self.query_arrives(cx.now, bytes, packet);
                 false
             }
             ECHO_REQUEST => self.echo_request6_arrives(cx, mbuf, bytes, packet),

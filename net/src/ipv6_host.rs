@@ -5,6 +5,7 @@
 use crate::address::IpAddress;
 use crate::config::Config;
 use crate::ipv6::{IPV6, LEAST_MTU};
+use crate::mld::Reports;
 use crate::ndp_message::{PrefixInformation, Prefixes};
 use crate::neighborhood::{Neighborhood, News};
 use crate::own_addresses::{Lifetimes, OwnAddresses};
@@ -30,12 +31,16 @@ pub(crate) struct Ipv6Host {
     pub routers: Routers,
     /// Bytes of IP packet that fit in a frame, as far as routers allow.
     pub mtu: u16,
+    /// What is to be said about multicast groups.
+    pub reports: Reports,
     /// A router solicitation is to be sent.
     pub solicitation_due: bool,
     /// Prefixes, routers and addresses that were advertised and found no room.
     pub refused: u64,
     mac: [u8; 6],
     link_mtu: u16,
+    /// Another engine hears what comes to all of the host, and tells this one.
+    is_told: bool,
     takes_advertisements: bool,
     solicitations: u8,
     solicit_at: u64,
@@ -67,10 +72,12 @@ impl Ipv6Host {
             own: OwnAddresses::new(ipv6.duplicate_probes),
             routers: Routers::new(),
             mtu: link_mtu.max(LEAST_MTU),
+            reports: Reports::none(),
             solicitation_due: false,
             refused: 0,
             mac: config.mac,
             link_mtu: link_mtu.max(LEAST_MTU),
+            is_told: matches!(config.neighborhood, Neighborhood::Listener(_)),
             takes_advertisements: ipv6.router_advertisements,
             solicitations: 0,
             solicit_at: now.0,
@@ -80,7 +87,7 @@ impl Ipv6Host {
                 count: 0,
             },
         };
-        if !host.is_on || matches!(config.neighborhood, Neighborhood::Listener(_)) {
+        if !host.is_on || host.is_told {
             host.takes_advertisements = false;
             return host;
         }
@@ -92,6 +99,7 @@ impl Ipv6Host {
         }
         let link_local = IpAddress::link_local(config.mac);
         host.own.add(now, link_local, 64, Lifetimes::INFINITE);
+        host.reports = Reports::of_joining(now);
         if let Some(gateway) = ipv6.gateway {
             host.routers.learn_router(now, gateway.into(), NEVER);
         }
@@ -109,6 +117,7 @@ impl Ipv6Host {
     /// Does what time brings; whether flows have to look for their way again.
     pub fn advance(&mut self, now: Instant) -> bool {
         let has_changed = self.own.advance(now) | self.routers.advance(now);
+        self.reports.advance(now);
         let is_asking = self.takes_advertisements && self.solicitations < MOST_SOLICITATIONS;
         if is_asking && now.0 >= self.solicit_at && self.link_local_in_use().is_some() {
             self.solicitations += 1;
@@ -120,7 +129,7 @@ impl Ipv6Host {
 
     /// Whether something is to be sent.
     pub fn has_output(&self) -> bool {
-        self.solicitation_due || self.own.has_probe()
+        self.solicitation_due || self.own.has_probe() || self.reports.due.is_some()
     }
 
     /// When [`Ipv6Host::advance`] has to be called next, or the others told.
@@ -134,7 +143,13 @@ impl Ipv6Host {
             true => self.solicit_at,
             false => NEVER,
         };
+        let tables = tables.min(self.reports.deadline());
         tables.min(solicit_at).min(self.tell_at)
+    }
+
+    /// Whether this engine answers for the host.
+    pub fn hears_alone(&self) -> bool {
+        self.is_on && !self.is_told
     }
 
     /// Own link-local address, once it is in use.

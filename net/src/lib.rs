@@ -7,7 +7,7 @@
 //! neighbours), then [`Engine::timers`] and [`Engine::output`].
 //!
 //! Inside, from the wire up: `wire` and `ipv6` read and write headers, `packet` is what they have in
-//! common; `ip` and `ip6` sort frames; `arp` and `ndp` say who is where, `neighbor` remembers it,
+//! common; `ip` and `ip6` sort frames; `arp` and `ndp` say who is where, `mld` which groups we hear, `neighbor` remembers it,
 //! `next_hop` asks; `ipv6_host` is what the host is in IPv6, with `own_addresses` and `routers`;
 //! `icmp`, `icmp6` and `icmp_error` are ICMP; `fragments` and `reassembly` put datagrams together;
 //! `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds
@@ -36,6 +36,7 @@ mod ipv6;
 mod ipv6_host;
 mod list;
 mod luggage;
+mod mld;
 mod names;
 mod ndp;
 mod ndp_message;

@@ -168,6 +168,8 @@ impl Engine {
         &mut self,
         cx: &mut Context<'_, T, E>,
     ) {
+        // Whoever is asked has to be in the group of the question before (RFC 4862 5.4.2).
+        self.send_report(cx);
         while cx.tx.header().is_some()
             && let Some(own) = self.ipv6.own.take_probe(cx.now)
         {

@@ -95,6 +95,17 @@ impl OwnAddresses {
         entries.any(|own| own.address.solicited_node() == group)
     }
 
+    /// The solicited-node groups of all addresses, each once.
+    pub fn groups(&self) -> impl Iterator<Item = IpAddress> {
+        let groups = self.entries.iter().enumerate();
+        let groups = groups.map(|(at, own)| (at, own.address.solicited_node()));
+        groups.filter_map(|(at, group)| {
+            let mut before = self.entries[..at].iter();
+            let is_new = before.all(|own| own.address.solicited_node() != group);
+            is_new.then_some(group)
+        })
+    }
+
     /// The addresses in use: their prefix lengths, and whether they are deprecated.
     pub fn in_use(&self) -> impl Iterator<Item = (IpAddress, u8, bool)> {
         let in_use = self.entries.iter();

@@ -19,6 +19,7 @@ enum Purpose {
     Port = 2,
     FlowTable = 3,
     Cookie = 4,
+    Delay = 5,
 }
 
 impl Secret {
@@ -44,6 +45,11 @@ impl Secret {
     /// each time stamp.
     pub fn cookie(&self, key: &FlowKey, stamp: u64) -> u32 {
         self.hash_with(Purpose::Cookie, key, &[stamp]) as u32
+    }
+
+    /// A number to spread answers by that everybody gives to the same question.
+    pub fn spread(&self, now: Instant) -> u32 {
+        self.hash_with(Purpose::Delay, &FlowKey::default(), &[now.0]) as u32
     }
 
     /// Two words of key for the flow table's hash.

@@ -7,7 +7,7 @@ use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::Instant;
 use ix_net::testing::Host;
 use ix_net::{Config, Endpoint, Event, Mailbox, Neighborhood};
-use smoltcp::wire::{Icmpv6Packet, NdiscNeighborFlags, NdiscRepr, TcpOption, TcpPacket};
+use smoltcp::wire::{Icmpv6Packet, MldRepr, NdiscNeighborFlags, NdiscRepr, TcpOption, TcpPacket};
 use support6::*;
 
 const PREFIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
@@ -407,4 +407,77 @@ fn engine_that_hears_nothing_is_told_addresses_routers_and_neighbours() {
     both(&mut speaker, &mut listener, SECOND);
     assert_eq!(connect(&mut listener, FAR), Err(Error::Unreachable));
     assert!(listener.now >= Instant(START.0 + SECOND));
+}
+
+/// The multicast address records of a report: type and group.
+fn report(sent: &Sent) -> Vec<(u8, Ipv6Addr)> {
+    let all_routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
+    assert_eq!(
+        (sent.destination, sent.mac),
+        (all_routers, group_mac(all_routers))
+    );
+    // Hop-by-hop options with a router alert (RFC 2711).
+    assert_eq!((sent.next, sent.hops), (0, 1));
+    let (options, message) = sent.payload.split_at(8);
+    assert_eq!(options, [58, 0, 5, 2, 0, 0, 1, 0]);
+    let packet = Icmpv6Packet::new_checked(message).unwrap();
+    assert!(packet.verify_checksum(&sent.source, &sent.destination));
+    let Ok(MldRepr::Report {
+        nr_mcast_addr_rcrds,
+        data,
+    }) = MldRepr::parse(&packet)
+    else {
+        panic!("{sent:?} is no report");
+    };
+    let records = data.chunks(20).map(|record| {
+        assert_eq!(record[1..4], [0, 0, 0]);
+        let group: [u8; 16] = record[4..].try_into().unwrap();
+        (record[0], group.into())
+    });
+    let records: Vec<_> = records.collect();
+    assert_eq!(records.len(), usize::from(nr_mcast_addr_rcrds));
+    records
+}
+
+#[test]
+fn groups_of_own_addresses_are_reported_when_they_are_joined_and_when_asked() {
+    // Its last bits are not those of the MAC address, which would make one group of both.
+    let own = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x51);
+    let mut config = probing();
+    ipv6(&mut config).address = Some(own);
+    let mut host = host(config);
+    let groups = |record| [own, LINK_LOCAL].map(|own| (record, solicited_node(own)));
+    let first = take_any(&mut host).expect("a report before the first probe");
+    assert_eq!(first.source, Ipv6Addr::UNSPECIFIED);
+    assert_eq!(report(&first), groups(4));
+    advance(&mut host, 2 * SECOND);
+    let sent: Vec<_> = core::iter::from_fn(|| take_any(&mut host)).collect();
+    let mut reports = sent.iter().filter(|sent| sent.next == 0);
+    let again = reports.next().expect("it again");
+    assert_eq!(
+        (again.source, report(again)),
+        (LINK_LOCAL, groups(4).to_vec())
+    );
+    assert_eq!(reports.next(), None);
+    // A querier: for all groups, for one of ours, for another; and one from afar.
+    let query = |source, hops, group: Ipv6Addr| {
+        let mut message = vec![130, 0, 0, 0, 0, 100, 0, 0];
+        message.extend(group.octets());
+        message.extend([2, 125, 0, 0]);
+        icmp(source, ALL_NODES, hops, &message)
+    };
+    for (query, is_answered) in [
+        (query(ROUTER, 1, Ipv6Addr::UNSPECIFIED), true),
+        (query(ROUTER, 1, solicited_node(own)), true),
+        (query(ROUTER, 1, solicited_node(PEER)), false),
+        (query(ROUTER, 64, Ipv6Addr::UNSPECIFIED), false),
+        (query(PEER, 1, Ipv6Addr::UNSPECIFIED), false),
+    ] {
+        host.receive(&query);
+        advance(&mut host, SECOND / 10);
+        let answer = take_any(&mut host).map(|sent| report(&sent));
+        assert_eq!(answer, is_answered.then(|| groups(2).to_vec()));
+    }
+    assert_eq!(count(&host, "Icmp6InGroupMembQueries"), 2);
+    assert_eq!(count(&host, "Icmp6OutMLDv2Reports"), 4);
 }

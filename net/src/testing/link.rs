@@ -148,7 +148,8 @@ impl Link {
 fn is_discovery(frame: &[u8]) -> bool {
     match frame.get(12..14) {
         Some([0x08, 0x06]) => true,
-        Some([0x86, 0xdd]) => frame.get(20) == Some(&PROTOCOL_ICMPV6),
+        // Reports about groups are behind hop-by-hop options.
+        Some([0x86, 0xdd]) => matches!(frame.get(20), Some(&(PROTOCOL_ICMPV6 | 0))),
         _ => false,
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::packet::Packet;
 use crate::seq::Seq;
-use crate::wire::{Segment, control};
+use crate::wire::{PROTOCOL_TCP, Segment, control};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -36,7 +36,8 @@ pub struct Monitor {
 impl Monitor {
     /// Takes note of a frame that station `from` (0 or 1) sent; the error says what is wrong with it.
     pub fn watch(&mut self, from: usize, frame: &[u8]) -> Result<(), String> {
-        let Some(packet) = Packet::in_frame(frame) else {
+        let tcp = Packet::in_frame(frame).filter(|packet| packet.protocol == PROTOCOL_TCP);
+        let Some(packet) = tcp else {
             return Ok(());
         };
         let Some(segment) = Segment::parse(frame, &packet) else {

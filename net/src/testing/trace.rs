@@ -3,7 +3,7 @@
 use crate::packet::Packet;
 use crate::seq::Seq;
 use crate::tcp::options::Options;
-use crate::wire::{ETHERTYPE_ARP, PROTOCOL_ICMPV6, Segment, be16, control};
+use crate::wire::{ETHERTYPE_ARP, PROTOCOL_TCP, Segment, be16, control};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -34,7 +34,7 @@ impl Tracer {
         let Some(packet) = Packet::in_frame(frame) else {
             return format!("{} bytes, not IP", frame.len());
         };
-        if packet.protocol == PROTOCOL_ICMPV6 {
+        if packet.is_ipv6() && packet.protocol != PROTOCOL_TCP {
             return String::new();
         }
         match Segment::parse(frame, &packet) {

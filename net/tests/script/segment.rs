@@ -117,9 +117,10 @@ fn arp_request() -> Vec<u8> {
     frame
 }
 
-/// Whether a frame is about who is where: ARP, or ICMPv6, which scripts speak of in no other way.
+/// Whether a frame is about who is where: ARP, or ICMPv6, perhaps behind hop-by-hop options, which
+/// scripts speak of in no other way.
 pub fn is_discovery(frame: &[u8]) -> bool {
-    let is_icmpv6 = frame.get(20) == Some(&58);
+    let is_icmpv6 = matches!(frame.get(20), Some(58 | 0));
     frame.get(12..14) == Some(&[8, 6]) || frame.get(12..14) == Some(&[0x86, 0xdd]) && is_icmpv6
 }
 

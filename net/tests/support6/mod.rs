@@ -207,8 +207,13 @@ pub struct Sent {
     pub payload: Vec<u8>,
 }
 
-/// The next frame sent; its checksums are right.
+/// The next frame sent that is no report about multicast groups.
 pub fn take(host: &mut Host) -> Option<Sent> {
+    core::iter::from_fn(|| take_any(host)).find(|sent| sent.next != 0)
+}
+
+/// The next frame sent; its checksums are right.
+pub fn take_any(host: &mut Host) -> Option<Sent> {
     let bytes = host.wire.sent.pop_front()?;
     assert!(checked_frame(&bytes));
     let frame = EthernetFrame::new_checked(&bytes[..]).expect("an Ethernet frame");
