@@ -81,7 +81,8 @@ impl Engine {
                 even_multicast,
             } => {
                 self.count_problem(code);
-                if own == GROUP && !even_multicast {
+                let is_unmentionable = ipv6::leads_to_error(bytes, Start::of(&header));
+                if is_unmentionable || own == GROUP && !even_multicast {
                     return false;
                 }
                 let error = Error6::Parameter(code, pointer as u32);

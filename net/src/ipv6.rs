@@ -180,6 +180,27 @@ pub(crate) fn walk(frame: &[u8], start: Start) -> Path {
     Path::Discard
 }
 
+/// Whether the headers lead to an ICMPv6 error, whatever is wrong on the way there: nothing is ever
+/// said about one (RFC 4443 2.4 e).
+pub(crate) fn leads_to_error(frame: &[u8], start: Start) -> bool {
+    let (mut next_header, mut at) = (start.next_header, start.at);
+    let frame = &frame[..start.end];
+    for _ in 0..MOST_HEADERS {
+        let len = match next_header {
+            HOP_BY_HOP | DESTINATION_OPTIONS | ROUTING => extension(frame, at).map(<[u8]>::len),
+            FRAGMENT_HEADER => Some(FRAGMENT),
+            PROTOCOL_ICMPV6 => return frame.get(at).is_some_and(|kind| kind & 0x80 == 0),
+            _ => None,
+        };
+        let (Some(len), Some(&named)) = (len, frame.get(at)) else {
+            return false;
+        };
+        next_header = named;
+        at += len;
+    }
+    false
+}
+
 fn problem(code: Problem, at: usize) -> Path {
     Path::Problem {
         code,
@@ -324,6 +345,26 @@ mod tests {
         let source_route = [17, 0, 0, 1, 0, 0, 0, 0];
         assert_eq!(path(43, &source_route), at(Problem::Field, 42));
         assert_eq!(path(59, &UDP), Path::Discard);
+    }
+
+    #[test]
+    fn errors_are_found_behind_anything() {
+        let is_error = |next_header, bytes: &[u8]| {
+            let frame = frame(next_header, bytes);
+            let header = Ipv6Header::parse(&frame).expect("a sound header");
+            leads_to_error(&frame, Start::of(&header))
+        };
+        let chain = |kind| {
+            [
+                [44, 0, 0xc1, 4, 0, 0, 0, 0],
+                [58, 0, 0, 1, 0, 0, 0, 7],
+                [kind, 0, 0, 0, 0, 0, 0, 0],
+            ]
+        };
+        assert!(is_error(60, chain(1).as_flattened()));
+        assert!(!is_error(60, chain(128).as_flattened()));
+        assert!(!is_error(60, &chain(1).as_flattened()[..16]), "no type");
+        assert!(!is_error(17, &UDP) && !is_error(60, &[60, 9]));
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Engine {
             Some(Message::Advertisement {
                 target,
                 target_mac,
+                is_router,
                 solicited,
                 overrides,
             }) => {
@@ -52,7 +53,7 @@ impl Engine {
                         overrides,
                     },
                 };
-                self.advertisement_arrives(cx.now, claim);
+                self.advertisement_arrives(cx.now, claim, is_router);
             }
             Some(Message::Router {
                 lifetime_s,
@@ -116,7 +117,12 @@ impl Engine {
     }
 
     /// Somebody says who has an address (RFC 4861 7.2.5, RFC 4862 5.4.4).
-    fn advertisement_arrives(&mut self, now: Instant, claim: Claim) {
+    fn advertisement_arrives(&mut self, now: Instant, claim: Claim, is_router: bool) {
+        if !is_router && self.ipv6.routers.is_router(claim.address) {
+            // It is one no longer.
+            self.ipv6.routers.learn_router(now, claim.address, now.0);
+            self.ipv6_changed(now);
+        }
         if self.ipv6.own.is_tentative(claim.address) {
             self.lose_address(now, claim.address);
         } else if self.is_host(claim.address) {

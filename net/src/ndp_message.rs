@@ -31,6 +31,7 @@ pub(crate) enum Message<'a> {
     Advertisement {
         target: IpAddress,
         target_mac: Option<[u8; 6]>,
+        is_router: bool,
         solicited: bool,
         overrides: bool,
     },
@@ -76,6 +77,7 @@ impl<'a> Message<'a> {
             return (!destination.is_multicast() || !solicited).then_some(Self::Advertisement {
                 target,
                 target_mac: options.target_mac,
+                is_router: flags & 0x80 != 0,
                 solicited,
                 overrides: flags & 0x20 != 0,
             });
@@ -250,6 +252,7 @@ mod tests {
             let expected = Message::Advertisement {
                 target: OWN,
                 target_mac: Some(MAC),
+                is_router: false,
                 solicited: is_solicited,
                 overrides: true,
             };

@@ -244,6 +244,8 @@ fn headers_that_are_not_known_are_reported_where_they_are_named() {
     assert_eq!(problem(&mut host, 60, silent.as_flattened()), None);
     assert_eq!(problem(&mut host, 59, &data), None);
     assert_eq!(count(&host, "Ip6InUnknownProtos"), 2);
+    let error_behind = [header(ICMPV6, [0, 0xc1, 4, 0, 0, 0, 0]), [1; 8]];
+    assert_eq!(problem(&mut host, 60, error_behind.as_flattened()), None);
     // To a group, only where the option wants it.
     for (kind, is_told) in [(0xc1, false), (0x81, true)] {
         let option = [header(UDP, [0, kind, 4, 0, 0, 0, 0]), data];

@@ -369,6 +369,17 @@ fn silent_router_gives_way_to_another() {
 }
 
 #[test]
+fn router_that_is_one_no_longer_is_forgotten() {
+    let mut host = guest();
+    let prefix = prefix_option(PREFIX, 3600, 1800);
+    host.receive(&router_advertisement(1800, &[&prefix]));
+    host.receive(&advertisement(LINK_LOCAL, ROUTER, 0xe0, Some(ROUTER_MAC)));
+    assert!(connect(&mut host, FAR).is_ok());
+    host.receive(&advertisement(LINK_LOCAL, ROUTER, 0x60, Some(ROUTER_MAC)));
+    assert_eq!(connect(&mut host, FAR), Err(Error::Unreachable));
+}
+
+#[test]
 fn engine_that_hears_nothing_is_told_addresses_routers_and_neighbours() {
     let mailboxes: &'static [Mailbox] = vec![Mailbox::default()].leak();
     let mut spoken = config();
