@@ -26,7 +26,9 @@ impl Engine {
             cx.pool.give(frame.mbuf);
             return;
         }
-        if self.predicted_frame6(cx, &frame, bytes) {
+        if bytes.get(12..14) == Some(&ETHERTYPE_IPV6.to_be_bytes())
+            && self.predicted_frame6(cx, &frame, bytes)
+        {
             return;
         }
         match self.tcp_segment(frame.checksum, bytes) {

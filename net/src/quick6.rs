@@ -79,7 +79,7 @@ impl Quick for QuickSegment6<'_> {
     }
 
     #[inline(always)]
-    fn payload_behind(&self, _template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u16> {
+    fn payload_behind(&self, _template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u32> {
         let headers = u32::from(headers);
         // The data offset counts words, in the high half of its byte. The template ends before it.
         let data_offset = headers.checked_sub(TCP_AT as u32)? << 2;
@@ -87,7 +87,7 @@ impl Quick for QuickSegment6<'_> {
         if u32::from(self.header[TCP_AT + 12]) != data_offset || control != control::ACK {
             return None;
         }
-        self.end.checked_sub(headers).map(|len| len as u16)
+        self.end.checked_sub(headers)
     }
 
     #[inline(always)]

@@ -145,6 +145,20 @@ impl SendRecords {
         true
     }
 
+    /// Gives the record of that number back, if all is acknowledged with it: if it is the last one,
+    /// has `len` bytes, and was sent only once. Returns when that was.
+    #[inline(always)]
+    pub fn release_last(&mut self, index: u32, len: u32) -> Option<u32> {
+        let record = self.records.get_mut(index as usize)?;
+        if record.next != NONE || record.len != len || !record.flags.is_empty() {
+            return None;
+        }
+        record.next = self.free;
+        self.free = index;
+        self.available += 1;
+        Some(record.sent_at)
+    }
+
     /// Gives a record back; returns the one that followed it.
     #[inline]
     pub fn release(&mut self, index: u32) -> u32 {

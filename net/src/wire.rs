@@ -239,7 +239,7 @@ pub(crate) trait Quick {
     fn is_of(&self, key: &FlowKey) -> bool;
     /// Bytes of payload, if the control bits are ACK and perhaps PSH, and all headers are as long as
     /// those of the template, of which `headers` bytes are used.
-    fn payload_behind(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u16>;
+    fn payload_behind(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u32>;
     /// SEG.SEQ
     fn seq(&self) -> Seq;
     /// SEG.ACK
@@ -303,14 +303,13 @@ impl Quick for QuickSegment<'_> {
     }
 
     #[inline(always)]
-    fn payload_behind(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u16> {
+    fn payload_behind(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u32> {
         // Data offset and control bits; the template has ACK.
         let push = u16::from_le_bytes([0, control::PSH]);
         if le16(self.header, 46) & !push != le16(template, 46) {
             return None;
         }
-        let len = self.end.checked_sub(u32::from(headers))?;
-        Some(len as u16)
+        self.end.checked_sub(u32::from(headers))
     }
 
     #[inline(always)]

@@ -49,7 +49,7 @@ static unsigned frame_count;
 /* First bytes of the latest frame sent while `is_kept`; other frames go nowhere. */
 static unsigned char latest[64];
 static int is_kept;
-static uint64_t sent;
+static uint64_t sent, sent_bytes;
 static const char response[64];
 
 static void fail(const char *what) {
@@ -95,6 +95,7 @@ static err_t link_output(struct netif *unused, struct pbuf *frame) {
     if (is_kept)
         memcpy(latest, frame->payload, LWIP_MIN(frame->len, sizeof latest));
     sent++;
+    sent_bytes += frame->tot_len;
     return ERR_OK;
 }
 
@@ -215,7 +216,7 @@ static void read_step(FILE *file, uint32_t connections) {
 static void play(FILE *file, uint64_t steps) {
     uint32_t connections = read_number(file, 4);
     uint32_t *initial_seq = calloc(connections, sizeof *initial_seq);
-    uint64_t count = 0, segments = 0, replies = 0;
+    uint64_t count = 0, segments = 0, replies = 0, bytes = 0;
     int kind;
     if (initial_seq == NULL)
         fail("out of memory");
@@ -228,7 +229,7 @@ static void play(FILE *file, uint64_t steps) {
             break;
         for (unsigned at = 0; at < frame_count; at++)
             rebase(&frames[at], initial_seq[frames[at].connection]);
-        uint64_t before = sent;
+        uint64_t before = sent, bytes_before = sent_bytes;
         int is_syn = frames[0].bytes[TCP_AT + 13] & SYN;
         is_kept = is_syn;
         if (kind == COUNTED) {
@@ -236,6 +237,7 @@ static void play(FILE *file, uint64_t steps) {
             count++;
             segments += frame_count;
             replies += sent - before;
+            bytes += sent_bytes - bytes_before;
         } else if (is_syn) {
             run_aside();
         } else {
@@ -247,7 +249,8 @@ static void play(FILE *file, uint64_t steps) {
             initial_seq[frames[0].connection] = word(latest + TCP_AT + 4);
         }
     }
-    printf("%" PRIu64 " steps, %" PRIu64 " segments, %" PRIu64 " replies\n", count, segments, replies);
+    printf("%" PRIu64 " steps, %" PRIu64 " segments, %" PRIu64 " replies of %" PRIu64 " bytes\n",
+           count, segments, replies, bytes);
 }
 
 int main(int count, char **arguments) {

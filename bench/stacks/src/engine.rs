@@ -1,7 +1,7 @@
 //! The engine of this project, and a server on it as the cycle of the dataplane kernel drives one:
 //! frames in, calls, timers, output.
 
-use crate::play::Stack;
+use crate::play::{Sent, Stack};
 use crate::record::{ADDRESS, ADDRESS6, MAC, PORT, introductions, introductions6};
 use crate::trace::{Kind, Trace};
 use ix_abi::Handle;
@@ -24,6 +24,7 @@ struct Sink {
     header: [u8; HEADER_ROOM],
     len: u16,
     frames: u64,
+    payload: u32,
 }
 
 impl Transmit for Sink {
@@ -37,6 +38,9 @@ impl Transmit for Sink {
         black_box(frame.fragments);
         self.len = frame.header_len;
         self.frames += 1;
+        self.payload = self
+            .payload
+            .wrapping_add(frame.fragments.first().map_or(0, |first| first.len));
     }
 }
 
@@ -109,6 +113,8 @@ impl Player {
             connections,
             half_open: connections,
             mbufs: MBUFS,
+            // A response of each is not acknowledged until its next request.
+            send_fragments: 2 * connections + 1024,
             ..Config::default()
         };
         let now = Instant(1 << 40);
@@ -118,6 +124,7 @@ impl Player {
                 header: [0; HEADER_ROOM],
                 len: 0,
                 frames: 0,
+                payload: 0,
             },
             tasks: Tasks {
                 list: [(0, Task::Close); BATCH],
@@ -207,10 +214,12 @@ impl Stack for Player {
         self.engine.output(&mut cx);
     }
 
-    fn sent(&self) -> (u64, &[u8]) {
-        (
-            self.sink.frames,
-            &self.sink.header[..usize::from(self.sink.len)],
-        )
+    fn sent(&self) -> Sent<'_> {
+        Sent {
+            frames: self.sink.frames,
+            // All of a kind when it counts.
+            bytes: u64::from(self.sink.payload) + self.sink.frames * u64::from(self.sink.len),
+            latest: &self.sink.header[..usize::from(self.sink.len)],
+        }
     }
 }

@@ -17,14 +17,24 @@ pub trait Stack {
     /// Takes the frames in, lets the server act, and sends what there is to send.
     fn run(&mut self);
 
-    /// Frames sent so far, and the latest.
-    fn sent(&self) -> (u64, &[u8]);
+    /// What was sent so far.
+    fn sent(&self) -> Sent<'_>;
+}
+
+/// What a stack has sent.
+pub struct Sent<'a> {
+    /// Number of frames.
+    pub frames: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// The latest one, or at least its headers.
+    pub latest: &'a [u8],
 }
 
 /// Plays the set-up and at most `steps` counted steps.
 pub fn play<S: Stack>(trace: &Trace<'_>, steps: usize, mut stack: S) -> Result<()> {
     let mut bases = vec![Base::default(); trace.connections];
-    let (mut count, mut segments, mut replies) = (0, 0, 0);
+    let (mut count, mut segments, mut replies, mut bytes) = (0, 0, 0, 0);
     for step in &trace.steps {
         match step.kind {
             Kind::Setup => {}
@@ -42,22 +52,23 @@ pub fn play<S: Stack>(trace: &Trace<'_>, steps: usize, mut stack: S) -> Result<(
             )
         };
         stack.receive(step.frames.iter().map(rebased).collect());
-        let before = stack.sent().0;
+        let (frames_before, bytes_before) = (stack.sent().frames, stack.sent().bytes);
         match step.kind {
             Kind::Counted => counted(&mut stack),
             Kind::Setup => stack.run(),
         }
-        let (after, latest) = stack.sent();
+        let sent = stack.sent();
         if first.control() & crate::record::SYN != 0 {
-            ensure!(after == before + 1, "a SYN was not answered");
-            bases[first.connection] = Base::of(latest);
+            ensure!(sent.frames == frames_before + 1, "a SYN was not answered");
+            bases[first.connection] = Base::of(sent.latest);
         }
         if step.kind == Kind::Counted {
             segments += step.frames.len();
-            replies += after - before;
+            replies += sent.frames - frames_before;
+            bytes += sent.bytes.saturating_sub(bytes_before);
         }
     }
-    println!("{count} steps, {segments} segments, {replies} replies");
+    println!("{count} steps, {segments} segments, {replies} replies of {bytes} bytes");
     Ok(())
 }
 

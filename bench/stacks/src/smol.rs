@@ -3,7 +3,7 @@
 //! sockets that it knows to have something, and then each socket is asked once for what it has to
 //! send. Its NIC does the checksums.
 
-use crate::play::Stack;
+use crate::play::{Sent, Stack};
 use crate::record::{ADDRESS, MAC, PORT, REQUEST, introductions};
 use crate::trace::{Kind, Trace};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet};
@@ -26,6 +26,7 @@ struct Wire {
     latest: [u8; FRAME],
     len: usize,
     frames: u64,
+    bytes: u64,
 }
 
 struct Received<'a>(&'a [u8]);
@@ -40,12 +41,14 @@ struct Sender<'a> {
     latest: &'a mut [u8; FRAME],
     len: &'a mut usize,
     frames: &'a mut u64,
+    bytes: &'a mut u64,
 }
 
 impl TxToken for Sender<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         *self.len = len;
         *self.frames += 1;
+        *self.bytes += len as u64;
         f(&mut self.latest[..len])
     }
 }
@@ -61,6 +64,7 @@ impl Device for Wire {
             latest: &mut self.latest,
             len: &mut self.len,
             frames: &mut self.frames,
+            bytes: &mut self.bytes,
         };
         Some((Received(frame), sender))
     }
@@ -70,6 +74,7 @@ impl Device for Wire {
             latest: &mut self.latest,
             len: &mut self.len,
             frames: &mut self.frames,
+            bytes: &mut self.bytes,
         })
     }
 
@@ -105,6 +110,7 @@ impl Player {
             latest: [0; FRAME],
             len: 0,
             frames: 0,
+            bytes: 0,
         };
         let now = Instant::from_secs(1000);
         let mut config = Config::new(EthernetAddress(MAC).into());
@@ -220,7 +226,11 @@ impl Stack for Player {
             .poll_egress(self.now, &mut self.wire, &mut self.sockets);
     }
 
-    fn sent(&self) -> (u64, &[u8]) {
-        (self.wire.frames, &self.wire.latest[..self.wire.len])
+    fn sent(&self) -> Sent<'_> {
+        Sent {
+            frames: self.wire.frames,
+            bytes: self.wire.bytes,
+            latest: &self.wire.latest[..self.wire.len],
+        }
     }
 }

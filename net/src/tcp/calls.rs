@@ -121,36 +121,29 @@ impl Engine {
         handle: Handle,
         fragments: &[Fragment],
     ) -> Result<u32, Error> {
-        let index = self.find(handle)?;
-        let connection = &mut self.connections[index];
-        if connection.state != State::Established {
-            return self.send_unusual(index, fragments);
-        }
-        let queued = connection.snd_end - connection.snd_una;
         if let [Fragment { bus, len }] = *fragments
+            && let Some(connection) = self.connections.slot_mut(handle)
+            && connection.state == State::Established
             && len != 0
             && connection.send_cursor == NONE
+            && let queued = connection.snd_end - connection.snd_una
             && len <= self.local.send_limit.saturating_sub(queued)
+            && let Some(record) = self.send_records.queue(bus, len, connection.snd_end)
         {
             // The common case: one piece, and nothing unsent before it.
-            let Some(record) = self.send_records.queue(bus, len, connection.snd_end) else {
-                self.lacks_record(index);
-                return Ok(0);
-            };
             connection.append(&mut self.send_records, record, len);
             if connection.wants_output() {
-                self.dirty.push(index);
+                self.dirty.push(handle.0 as u32);
             }
             return Ok(len);
         }
-        let accepted = self.queue_pieces(index, fragments);
-        self.mark_dirty(index);
-        Ok(accepted)
+        self.send_unusual(handle, fragments)
     }
 
-    /// `send` in any state but ESTABLISHED.
+    /// `send` in any state, of any number of pieces, behind whatever is queued.
     #[inline(never)]
-    fn send_unusual(&mut self, index: u32, fragments: &[Fragment]) -> Result<u32, Error> {
+    fn send_unusual(&mut self, handle: Handle, fragments: &[Fragment]) -> Result<u32, Error> {
+        let index = self.find(handle)?;
         if !self.connections[index].may_send() {
             return Err(Error::BadState);
         }
@@ -212,34 +205,60 @@ impl Engine {
         handle: Handle,
         bytes: u64,
     ) -> Result<(), Error> {
+        if let Some(connection) = self.connections.slot_mut(handle)
+            && let Some(record) = self.rx.try_get_mut(connection.rx_head)
+            && connection.state > State::Dead
+            && connection.rx_consumed == 0
+            && bytes == u64::from(record.len)
+        {
+            // The common case: all of the first one. (That an echo is sent from returns when the
+            // next request has acknowledged it, so that there are two.)
+            let head = core::mem::replace(&mut connection.rx_head, record.next);
+            if connection.rx_head == NONE {
+                connection.rx_tail = NONE;
+            }
+            connection.rx_owed -= bytes as u32;
+            connection.rx_held -= 1;
+            self.rx.held -= 1;
+            cx.pool.give(MbufId(head));
+            if connection.window_gain(&self.local, self.local.window_update) {
+                self.window_opens(handle.0 as u32);
+            }
+            return Ok(());
+        }
+        self.recv_done_unusual(cx.pool, handle, bytes)
+    }
+
+    /// `recv_done` of any number of bytes, also of a connection that is over.
+    #[inline(never)]
+    fn recv_done_unusual(
+        &mut self,
+        pool: &mut MbufPool,
+        handle: Handle,
+        bytes: u64,
+    ) -> Result<(), Error> {
         let index = self.find(handle)?;
         let connection = &mut self.connections[index];
         if bytes > u64::from(connection.rx_owed) {
             return Err(Error::Invalid);
         }
         connection.rx_owed -= bytes as u32;
-        let head = connection.rx_head;
-        if head != NONE && connection.rx_consumed == 0 && bytes == u64::from(self.rx.get(head).len)
-        {
-            // The common case: all of the first one. (That an echo is sent from returns when the
-            // next request has acknowledged it, so that there are two.)
-            connection.rx_head = self.rx.get(head).next;
-            if connection.rx_head == NONE {
-                connection.rx_tail = NONE;
-            }
-            connection.rx_held -= 1;
-            self.rx.held -= 1;
-            cx.pool.give(MbufId(head));
-        } else {
-            connection.give_back(&mut self.rx, cx.pool, bytes as u32);
+        connection.give_back(&mut self.rx, pool, bytes as u32);
+        if connection.window_gain(&self.local, self.local.window_update) {
+            self.window_opens(index);
         }
-        if connection.window_gain(&self.local, self.local.window_update) && connection.may_receive()
-        {
+        Ok(())
+    }
+
+    /// The receive window can be opened by so much that the peer is to be told.
+    #[cold]
+    fn window_opens(&mut self, index: u32) {
+        let connection = &mut self.connections[index];
+        if connection.may_receive() {
             connection.flags.insert(Flags::ACK_NOW);
             self.counters.tcp_window_updates += 1;
             self.mark_dirty(index);
         }
-        Ok(())
     }
 
     /// Sends FIN after what is queued; receiving goes on. Pushes no event.

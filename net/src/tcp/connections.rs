@@ -113,6 +113,13 @@ impl Connections {
         self.names.of(index).unwrap_or(own)
     }
 
+    /// The slot that a handle names, if it was given out here; it may be free.
+    #[inline(always)]
+    pub fn slot_mut(&mut self, handle: Handle) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(handle.0 as u32 as usize)?;
+        (slot.generation == (handle.0 >> 32) as u32).then_some(slot)
+    }
+
     /// The connection that a handle names.
     #[inline]
     pub fn find(&self, handle: Handle) -> Option<u32> {

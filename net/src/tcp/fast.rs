@@ -73,7 +73,7 @@ impl Engine {
         let Some(len) = segment.payload_behind(&connection.template, offset) else {
             return false;
         };
-        let (offset, payload_len, len) = (u16::from(offset), len, u32::from(len));
+        let offset = u16::from(offset);
         let (seq, ack) = (segment.seq(), segment.ack());
         let acked = ack - connection.snd_una;
         if seq != connection.rcv_nxt
@@ -105,11 +105,15 @@ impl Engine {
         // Being in order it is newer than any before: SND.WL1 and SND.WL2 need not say so.
         connection.take_window(segment.window());
         if len != 0 {
-            *record = connection.rx_record(offset, payload_len);
+            *record = connection.rx_record(offset, len as u16);
         }
         if acked != 0 {
-            let records = &mut self.send_records;
-            connection.acknowledge(records, &mut self.counters, &self.local, ack, cx.now);
+            let (records, local) = (&mut self.send_records, &self.local);
+            if connection.acknowledge_single(records, local, acked, cx.now) {
+                self.counters.tcp_rtt_samples += 1;
+            } else {
+                connection.acknowledge(records, &mut self.counters, local, ack, cx.now);
+            }
             cx.events.push(Event::Sent {
                 cookie: connection.cookie,
                 bytes: acked,
@@ -124,21 +128,21 @@ impl Engine {
         if len == 0 {
             self.counters.tcp_pure_acks += 1;
             cx.pool.give(frame.mbuf);
-            if connection.send_cursor == NONE {
-                return true;
+            if connection.send_cursor != NONE && connection.wants_output() {
+                self.dirty.push(index);
             }
-        } else {
-            connection.take_payload(&mut self.rx, frame.mbuf, payload_len);
-            cx.events.push(Event::Recv {
-                cookie: connection.cookie,
-                mbuf: frame.mbuf,
-                offset,
-                len: payload_len,
-            });
+            return true;
         }
+        connection.take_payload(&mut self.rx, frame.mbuf, len as u16);
         if connection.wants_output() {
             self.dirty.push(index);
         }
+        cx.events.push(Event::Recv {
+            cookie: connection.cookie,
+            mbuf: frame.mbuf,
+            offset,
+            len: len as u16,
+        });
         true
     }
 

@@ -26,6 +26,13 @@ impl Options {
     /// Reads options; unknown ones are stepped over, and at a malformed one reading ends.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut options = Self::default();
+        // What nearly every segment has, and nothing else (RFC 7323 appendix A).
+        if let Some(option) = bytes.as_array::<12>()
+            && be32(option, 0) == TIMESTAMPS_PADDED
+        {
+            options.timestamps = Some((be32(option, 4), be32(option, 8)));
+            return options;
+        }
         let mut rest = bytes;
         while let Some(&kind) = rest.first() {
             match kind {

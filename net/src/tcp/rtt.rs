@@ -16,12 +16,24 @@ impl Connection {
             self.srtt8 = sample * 8;
             self.rttvar4 = sample * 2;
         } else {
-            let error = sample as i32 - (self.srtt8 >> 3) as i32;
-            self.srtt8 = self.srtt8.wrapping_add_signed(error);
-            let deviation = error.unsigned_abs() as i32 - (self.rttvar4 >> 2) as i32;
-            self.rttvar4 = self.rttvar4.wrapping_add_signed(deviation);
+            self.update_rtt(sample);
         }
         self.rto = self.timeout().max(rto_min);
+    }
+
+    /// The same where there was a measurement before.
+    #[inline(always)]
+    pub(crate) fn take_further_rtt(&mut self, sample: u32, rto_min: u64) {
+        self.update_rtt(sample.min(1 << 26) | 1);
+        self.rto = self.timeout().max(rto_min);
+    }
+
+    #[inline(always)]
+    fn update_rtt(&mut self, sample: u32) {
+        let error = sample as i32 - (self.srtt8 >> 3) as i32;
+        self.srtt8 = self.srtt8.wrapping_add_signed(error);
+        let deviation = error.unsigned_abs() as i32 - (self.rttvar4 >> 2) as i32;
+        self.rttvar4 = self.rttvar4.wrapping_add_signed(deviation);
     }
 
     /// The timeout that the measurements ask for, in nanoseconds.

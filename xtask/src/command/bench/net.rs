@@ -15,6 +15,13 @@ use crate::step::{Step, say};
 use report::Row;
 use stacks::{Player, Programs};
 
+/// Bytes of Ethernet, IPv4 and TCP header.
+const HEADERS: u32 = 14 + 20 + 20;
+/// Bytes of the timestamps option with its padding.
+const TIMESTAMPS: u32 = 12;
+/// Bytes of a response.
+const RESPONSE: u32 = 64;
+
 /// How to measure and report.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -135,8 +142,13 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
                 .arg(format!("--toggle-collect={}", player.counted()));
             programs.add(&mut command, player, trace, steps);
             let printed = child::capture(step, command)?;
-            let expected = format!("{steps} steps, {segments} segments, {replies} replies");
-            if !printed.lines().any(|line| line == expected) {
+            let mut expected = format!("{steps} steps, {segments} segments, {replies} replies of ");
+            if let Work::Exchange { .. } = plan.work {
+                // Each of them a response, and not some other answer.
+                let each = HEADERS + u32::from(plan.has_timestamps) * TIMESTAMPS + RESPONSE;
+                expected += &format!("{} bytes", replies * each);
+            }
+            if !printed.lines().any(|line| line.starts_with(&expected)) {
                 bail!(
                     "{} did not do what it was to ({expected}):\n{printed}",
                     player.name()
