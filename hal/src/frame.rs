@@ -159,6 +159,9 @@ pub trait Nic: Transmit {
     /// Rings the TX doorbell once for all frames queued since the last time.
     fn flush(&mut self);
 
+    /// Whether all frames that were queued before the last [`Nic::flush`] have left.
+    fn is_drained(&mut self) -> bool;
+
     /// Enables the queue's receive interrupt. The caller must poll once more afterwards, since a
     /// frame may have come before.
     fn arm_interrupt(&mut self);

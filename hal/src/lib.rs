@@ -1,4 +1,5 @@
-//! What the dataplane asks of a machine: a NIC queue pair ([`Nic`], [`Transmit`]), memory that a
+//! What the dataplane asks of a machine: a NIC queue pair ([`Nic`], [`Transmit`]) and its place among
+//! others ([`Steer`]), memory that a
 //! device can reach ([`DmaSlice`]), device registers ([`Mmio`]), frame buffers ([`MbufPool`],
 //! [`MbufMemory`]) and time ([`Instant`]).
 //!
@@ -14,6 +15,7 @@ extern crate alloc;
 mod dma;
 mod frame;
 mod mbuf;
+mod steer;
 mod time;
 
 pub use dma::{DmaSlice, Mmio};
@@ -22,4 +24,5 @@ pub use frame::{
     Transmit, TxChecksum, TxFrame,
 };
 pub use mbuf::{LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool};
+pub use steer::Steer;
 pub use time::{Duration, Instant};

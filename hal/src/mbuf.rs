@@ -175,6 +175,11 @@ impl MbufPool {
         !self.borrowed.returns.is_empty()
     }
 
+    /// Takes one that goes back to that owner, if it is the next one.
+    pub fn take_return_to(&mut self, owner: u32) -> Option<LentMbuf> {
+        self.borrowed.returns.pop_if(|lent| lent.owner == owner)
+    }
+
     /// Takes a buffer whose loan is over and which its owner is to get.
     pub fn take_return(&mut self) -> Option<LentMbuf> {
         self.borrowed.returns.pop()

@@ -232,12 +232,10 @@ impl Neighbors {
         self.epoch = self.epoch.wrapping_add(1).max(1);
     }
 
-    /// Whether there is an answer for a neighbour.
-    pub fn knows(&self, address: IpAddress) -> bool {
-        self.find(address).is_some_and(|index| {
-            let state = self.entries[usize::from(index)].state;
-            matches!(state, State::Reachable | State::Probing)
-        })
+    /// The MAC address of a neighbour, if it is known; asks nobody.
+    pub fn known(&self, address: IpAddress) -> Option<[u8; 6]> {
+        let entry = &self.entries[usize::from(self.find(address)?)];
+        matches!(entry.state, State::Reachable | State::Probing).then_some(entry.mac)
     }
 
     /// The list of connections that wait for an entry.

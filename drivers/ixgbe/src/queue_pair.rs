@@ -175,6 +175,10 @@ impl<R: Mmio> Nic for QueuePair<R> {
         }
     }
 
+    fn is_drained(&mut self) -> bool {
+        self.tx.is_drained()
+    }
+
     fn arm_interrupt(&mut self) {
         self.vector.arm(&self.registers);
     }

@@ -300,6 +300,12 @@ impl TxRing {
         user
     }
 
+    /// Whether every report that was asked for has come: the last one is asked for at each flush.
+    pub fn is_drained(&mut self) -> bool {
+        self.complete();
+        self.reports.first().is_none()
+    }
+
     /// Moves `clean` to behind the last completed report.
     #[inline]
     fn complete(&mut self) {

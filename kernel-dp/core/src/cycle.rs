@@ -7,6 +7,7 @@ use ix_net::{Context, Engine, Events};
 
 use crate::area::{Area, EventWriter};
 use crate::calls;
+use crate::moving::{Crew, Mover};
 use crate::statistics::{Statistics, ThreadCounters};
 use crate::user::{Sendable, UserRange};
 
@@ -17,21 +18,23 @@ pub const BATCH_MAX: usize = 64;
 const EVENTS_PER_FRAME: usize = 4;
 
 /// One dataplane thread: a queue pair, the protocol state of its flows, its frame buffers, and
-/// the area it shares with its application thread. Nothing in it is shared with another thread.
+/// the area it shares with its application thread. Nothing in it is shared with another thread,
+/// except for the inboxes.
 pub struct ElasticThread<N, M> {
-    engine: Engine,
-    nic: N,
-    memory: M,
-    pool: MbufPool,
+    pub(crate) engine: Engine,
+    pub(crate) nic: N,
+    pub(crate) memory: M,
+    pub(crate) pool: MbufPool,
     area: Area,
-    events: EventWriter,
+    pub(crate) events: EventWriter,
     sendable: Sendable,
     batch_bound: usize,
-    batch: [RxFrame; BATCH_MAX],
+    pub(crate) batch: [RxFrame; BATCH_MAX],
     started: bool,
     /// Datagrams sent whose memory is the application's again.
     udp_sent: u64,
-    counters: ThreadCounters,
+    pub(crate) mover: Mover,
+    pub(crate) counters: ThreadCounters,
 }
 
 /// What is to be decided once for a thread.
@@ -55,6 +58,9 @@ pub struct ThreadParts<N, M> {
     pub area: &'static [AtomicU64],
     /// What the application may send from.
     pub sendable: [UserRange; 3],
+    /// Its place among other threads, if there are any. Then the pool can borrow from theirs, and the
+    /// engine's configuration says what it shares.
+    pub crew: Option<Crew>,
 }
 
 /// What the caller of a half-cycle does next.
@@ -69,6 +75,8 @@ pub enum Step {
         /// When the next timer expires.
         deadline: Option<Instant>,
     },
+    /// Nothing to do before the thread is told to run, or another one has something for it.
+    Parked,
 }
 
 impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
@@ -78,8 +86,10 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     /// If the thread area is shorter than the ABI says.
     pub fn new(config: ThreadConfig, parts: ThreadParts<N, M>, now: Instant) -> Self {
         let area = Area::new(parts.area);
+        let engine = Engine::new(config.net, now);
         let mut thread = Self {
-            engine: Engine::new(config.net, now),
+            mover: Mover::new(parts.crew, engine.luggage()),
+            engine,
             events: EventWriter::new(area, parts.pool.geometry()),
             nic: parts.nic,
             memory: parts.memory,
@@ -110,7 +120,11 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         let frames = self.receive_half(now);
 
         let wake_ns = self.area.wake_ns();
-        let wake_due = wake_ns != 0 && wake_ns <= now.0;
+        let wake_due = match self.mover.is_parked() {
+            // Not even the application's timers, but for calls that did not fit into one round.
+            true => wake_ns == 1,
+            false => wake_ns != 0 && wake_ns <= now.0,
+        };
         if self.events.count() > 0 || wake_due || nothing_follows || !self.started {
             self.started = true;
             self.counters.rounds += 1;
@@ -118,10 +132,13 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             self.events.publish();
             return Step::User;
         }
-        if frames > 0 || self.engine.has_pending_output() {
+        if frames > 0 || self.engine.has_pending_output() || self.mover.is_busy() {
             return Step::Idle {
                 deadline: Some(now),
             };
+        }
+        if self.mover.is_parked() {
+            return Step::Parked;
         }
         let wake = (wake_ns != 0).then_some(Instant(wake_ns));
         Step::Idle {
@@ -151,7 +168,18 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             cx,
             &mut self.counters,
         );
-        self.engine.timers(cx);
+        if self.has_to_move() {
+            self.move_on(now);
+        }
+        let cx = &mut Context {
+            now,
+            tx: &mut self.nic,
+            events: &mut self.events,
+            pool: &mut self.pool,
+        };
+        if self.mover.lets_timers_run(now) {
+            self.engine.timers(cx);
+        }
         self.engine.output(cx);
         self.nic.flush();
         nothing_follows
@@ -162,7 +190,10 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     fn receive_half(&mut self, now: Instant) -> usize {
         let room = self.events.room() / EVENTS_PER_FRAME;
         let bound = self.batch_bound.min(room);
-        let frames = self.nic.receive(&mut self.batch[..bound], &mut self.pool);
+        let frames = match self.mover.sorts_frames() {
+            false => self.nic.receive(&mut self.batch[..bound], &mut self.pool),
+            true => self.gather(now, bound),
+        };
         if frames == 0 {
             // Only an empty poll may find the ring short of buffers that a full pool could give.
             self.nic.refill(&mut self.pool);

@@ -17,9 +17,11 @@ extern crate alloc;
 mod area;
 mod calls;
 mod cycle;
+mod moving;
 mod statistics;
 mod user;
 
 pub use cycle::{ElasticThread, Step, ThreadConfig, ThreadParts};
+pub use moving::{Command, Crew, Inbox};
 pub use statistics::{Statistics, ThreadCounters};
 pub use user::{Sendable, UserRange};

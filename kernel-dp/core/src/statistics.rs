@@ -21,6 +21,12 @@ pub struct ThreadCounters {
     pub calls: u64,
     /// Batched calls that got an error.
     pub calls_refused: u64,
+    /// Frames that came while their flow group was on its way here, and were kept.
+    pub frames_kept: u64,
+    /// Frames of flow groups that had left, sent after them.
+    pub frames_forwarded: u64,
+    /// Frames of moving flow groups for which there was no room.
+    pub moving_drops: u64,
     /// Calls claimed beyond the call array's capacity, not looked at.
     pub calls_beyond_capacity: u64,
 }

@@ -39,6 +39,9 @@ impl Nic for NoWire {
         0
     }
     fn flush(&mut self) {}
+    fn is_drained(&mut self) -> bool {
+        true
+    }
     fn arm_interrupt(&mut self) {}
     fn disarm_interrupt(&mut self) {}
     fn statistics(&mut self) -> NicStatistics {
@@ -91,6 +94,7 @@ impl Machine {
                 UserRange::default(),
                 UserRange::default(),
             ],
+            crew: None,
         };
         let config = ThreadConfig {
             net: config,

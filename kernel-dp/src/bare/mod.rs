@@ -218,6 +218,7 @@ impl Machine<'_> {
             pool: MbufPool::new(part.mbufs),
             area: part.area,
             sendable: part.sendable(),
+            crew: None,
         };
         let config = ThreadConfig {
             batch_bound: usize::from(self.options.batch),

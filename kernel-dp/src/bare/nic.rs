@@ -357,6 +357,10 @@ impl Nic for NullNic {
 
     fn flush(&mut self) {}
 
+    fn is_drained(&mut self) -> bool {
+        true
+    }
+
     fn arm_interrupt(&mut self) {}
 
     fn disarm_interrupt(&mut self) {}

@@ -51,6 +51,7 @@ impl<N: Nic> Runner<N> {
             let now = self.clock.now();
             match self.thread.cycle(now) {
                 Step::User => self.run_user(),
+                Step::Parked => wait_for_interrupt(),
                 Step::Idle { deadline: Some(at) } if at <= now => {}
                 Step::Idle { .. } => {
                     match self.idle {
@@ -77,6 +78,7 @@ impl<N: Nic> Runner<N> {
         let now = self.clock.now();
         match self.thread.cycle(now) {
             Step::User => self.run_user(),
+            Step::Parked => wait_for_interrupt(),
             Step::Idle { deadline: Some(at) } if at <= now => {}
             Step::Idle { deadline } => self.halt_until(deadline, timer),
         }
@@ -87,8 +89,7 @@ impl<N: Nic> Runner<N> {
         if let Some(deadline) = deadline {
             timer.arm(self.clock.tsc_at(deadline));
         }
-        // SAFETY: handlers only acknowledge; the instruction after `sti` runs before any of them.
-        unsafe { asm!("sti", "hlt", "cli", options(nomem, nostack)) };
+        wait_for_interrupt();
         if deadline.is_some() {
             timer.disarm();
         }
@@ -166,6 +167,12 @@ impl<N: Nic> Runner<N> {
             }
         }
     }
+}
+
+/// Halts until an interrupt comes, or has come since the last time that they were let in.
+fn wait_for_interrupt() {
+    // SAFETY: handlers only acknowledge; the instruction after `sti` runs before any of them.
+    unsafe { asm!("sti", "hlt", "cli", options(nomem, nostack)) };
 }
 
 fn say_counters(thread: u32, counters: &ThreadCounters) {

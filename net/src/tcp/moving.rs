@@ -136,7 +136,7 @@ impl Engine {
         let owed = self.pack_received(cx, index, luggage);
         let mut connection = self.connections.take_out(index);
         // What it waited for is to be told or asked for at the new place.
-        connection.flags = flags & !(LISTS - Flags::STARVED);
+        connection.flags = flags;
         self.counters.tcp_moved_out += 1;
         cx.events.push(Event::Migrated {
             cookie: connection.cookie,
@@ -339,9 +339,11 @@ impl Engine {
             self.arm_timer(index, timer_at);
         }
         if let Some(mac) = moved.neighbor {
-            self.introduce(cx.now, self.connections[index].key.remote, mac);
+            self.introduce(cx.now, index, mac);
         }
-        self.mark_dirty(index);
+        if flags.intersects(Flags::DIRTY | Flags::AWAITING_NEIGHBOR) {
+            self.mark_dirty(index);
+        }
         self.counters.tcp_moved_in += 1;
         self.announce(cx, index, from);
     }
@@ -466,13 +468,22 @@ impl Engine {
         self.rx.held += 1;
     }
 
-    /// Takes note of where the next hop to a peer is, unless that is known.
-    fn introduce(&mut self, now: Instant, remote: IpAddress, mac: [u8; 6]) {
-        if let Some(next_hop) = self.next_hop(remote)
-            && !self.neighbors.knows(next_hop)
-        {
+    /// A connection whose neighbour was known goes on with what is known here, or else with what
+    /// it has brought.
+    fn introduce(&mut self, now: Instant, index: u32, mac: [u8; 6]) {
+        let Some(next_hop) = self.next_hop(self.connections[index].key.remote) else {
+            return;
+        };
+        // Nobody gives way for a peer that has proven nothing.
+        let is_proven = self.connections[index].state > State::SynReceived;
+        if is_proven && self.neighbors.known(next_hop).is_none() {
             let waiting = self.neighbors.heard(now, next_hop, mac, true);
             self.wake_waiting(waiting);
+        }
+        if let Some(mac) = self.neighbors.known(next_hop) {
+            let connection = &mut self.connections[index];
+            connection.template[..6].copy_from_slice(&mac);
+            connection.neighbor_epoch = self.neighbors.epoch;
         }
     }
 
@@ -548,6 +559,8 @@ impl Engine {
     ) {
         while let Some(lent) = luggage.refused.pop_front() {
             if let Some(mbuf) = cx.pool.adopt(lent) {
+                // `loans_ended` takes it off again.
+                self.local.mbufs_held += u32::from(lent.owner != self.thread());
                 cx.pool.give(mbuf);
             }
         }

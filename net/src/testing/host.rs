@@ -48,6 +48,23 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// A wire that takes 256 frames, with that memory of the application and these mbufs.
+    pub fn new(app: Vec<u8>, mbufs: Vec<u8>) -> Self {
+        Self {
+            app,
+            mbufs,
+            sent: VecDeque::new(),
+            capacity: 256,
+            keeps: true,
+            segmentation: LARGEST,
+            frames: 0,
+            header: [0; HEADER_ROOM],
+            has_room: false,
+            released: Vec::new(),
+            user_frames: 0,
+        }
+    }
+
     fn read(&self, piece: &Fragment) -> &[u8] {
         let len = piece.len as usize;
         let (memory, at) = match piece.bus {
@@ -231,19 +248,7 @@ impl Host {
         Self {
             engine: Engine::new(config, now),
             pool,
-            wire: Wire {
-                app: vec![0; app_bytes],
-                mbufs: vec![0; geometry.bytes() as usize],
-                sent: VecDeque::new(),
-                capacity: 256,
-                keeps: true,
-                segmentation: LARGEST,
-                frames: 0,
-                header: [0; HEADER_ROOM],
-                has_room: false,
-                released: Vec::new(),
-                user_frames: 0,
-            },
+            wire: Wire::new(vec![0; app_bytes], vec![0; geometry.bytes() as usize]),
             queue: Queue {
                 events: VecDeque::new(),
                 capacity: 1024,

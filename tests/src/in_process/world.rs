@@ -97,6 +97,7 @@ impl World {
             pool: MbufPool::new(geometry),
             area,
             sendable: [sendable, payload_range, UserRange::default()],
+            crew: None,
         };
         let mbufs = net.mbufs;
         let config = ThreadConfig {
