@@ -12,6 +12,7 @@ use crate::neighbor::Neighbors;
 use crate::neighborhood::Neighborhood;
 use crate::output_queue::OutputQueue;
 use crate::path_mtu::PathMtus;
+use crate::quick;
 use crate::reassembly::Reassembly;
 use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
@@ -23,7 +24,7 @@ use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
 use crate::udp::Udp;
 use crate::wheel::Wheel;
-use crate::wire::{self, IPV4, TCP};
+use crate::wire::{IPV4, TCP};
 use alloc::vec;
 use alloc::vec::Vec;
 use ix_abi::Error;
@@ -75,7 +76,7 @@ pub struct Engine {
 /// What the configuration says about this host, in the form that the packet path needs.
 pub(crate) struct Local {
     pub mac: [u8; 6],
-    /// Start of a frame to us, see [`wire::mac_word`].
+    /// Start of a frame to us, see [`quick::mac_word`].
     pub mac_word: u64,
     pub address: u32,
     /// The same as a header has it, read as a little-endian number.
@@ -115,7 +116,7 @@ impl Local {
         }
         Self {
             mac: config.mac,
-            mac_word: wire::mac_word(config.mac),
+            mac_word: quick::mac_word(config.mac),
             address: config.ipv4.to_bits(),
             address_word: u32::from_le_bytes(config.ipv4.octets()),
             mask: u32::MAX.checked_shl(32 - prefix).unwrap_or(0),

@@ -47,6 +47,7 @@ mod output_queue;
 mod own_addresses;
 mod packet;
 mod path_mtu;
+mod quick;
 mod quick6;
 mod reassembly;
 mod records;

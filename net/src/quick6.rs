@@ -1,15 +1,15 @@
 //! A TCP segment in a frame of the usual shape over IPv6: no extension headers. The counterpart of
-//! `wire::QuickSegment`.
+//! `quick::QuickSegment`.
 
 use crate::address::IpAddress;
 use crate::flow::{FlowKey, FlowTable};
 use crate::ipv6::IPV6;
 use crate::own_addresses::OwnAddresses;
+use crate::quick::Quick;
 use crate::seq::Seq;
 use crate::tcp::connection::TEMPLATE_BYTES;
 use crate::wire::{
-    ETHERNET, ETHERTYPE_IPV6, PROTOCOL_TCP, Quick, TCP, TIMESTAMPS_PADDED, be16, be32, be64,
-    control, le32,
+    ETHERNET, ETHERTYPE_IPV6, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, be16, be32, be64, control, le32,
 };
 
 /// Bytes of all headers without options.

@@ -5,13 +5,14 @@
 
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
+use crate::quick::{Quick, QuickSegment};
 use crate::quick6::QuickSegment6;
 use crate::records::NONE;
 use crate::tcp::connection::Flags;
 use crate::tcp::header::{Family, Ipv4, Ipv6};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
-use crate::wire::{Quick, QuickSegment, control};
+use crate::wire::control;
 use ix_hal::{Fragment, RxChecksum, RxFrame, Transmit, TxFrame};
 
 impl Engine {
