@@ -9,9 +9,10 @@ use ix_hal::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CongestionControl {
     /// RFC 5681 with the recovery of RFC 6582.
-    #[default]
     NewReno,
-    /// CUBIC (RFC 9438): for paths with much bandwidth and delay.
+    /// CUBIC (RFC 9438): no slower than NewReno on short paths, and faster where there is much
+    /// bandwidth and delay.
+    #[default]
     Cubic,
     /// DCTCP (RFC 8257): for networks of one's own whose switches mark early. Asks for explicit
     /// congestion notification in every SYN.

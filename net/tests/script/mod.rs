@@ -78,6 +78,8 @@ fn run_on(
         mbufs_held: 400,
         rx_window: 60_000,
         initial_window: 10,
+        // Whose numbers a reader can follow; scripts about others name them.
+        congestion: CongestionControl::NewReno,
         rto_min_us: 60_000,
         ..Config::default()
     };
