@@ -13,7 +13,13 @@ use ix_small_linux::packages;
 const LINUX: Flavour = Flavour {
     meta_package: "linux-image-amd64",
     suffix: "-amd64",
-    modules: &["virtio_pci", "virtio_console", "8021q", "ixgbe"],
+    modules: &[
+        "virtio_pci",
+        "virtio_console",
+        "8021q",
+        "tcp_dctcp",
+        "ixgbe",
+    ],
 };
 /// Packages with the guest's programs; the rest of user space is busybox.
 const PACKAGES: [&str; 4] = ["busybox-static", "ethtool", "iperf3", "iproute2"];
@@ -32,7 +38,7 @@ impl Image {
     /// Fetches into `cache` what is not there yet.
     pub fn fetch(cache: &Path) -> Result<Self> {
         let cache = cache.join("linux-guest");
-        let linux = kernel::fetch(&cache.join("kernel"), &LINUX)?;
+        let linux = kernel::fetch(&cache.join("kernel-dctcp"), &LINUX)?;
         let tree = cache.join("programs");
         if !tree.exists() {
             fetch_programs(&cache, &tree)?;

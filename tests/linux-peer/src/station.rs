@@ -82,21 +82,26 @@ impl Station {
     /// The same with another configuration; IPv4 address and secret are the station's. With IPv6,
     /// the two speak over that.
     pub fn with_config(path: Path, config: ix_net::Config) -> Self {
+        let ipv6 = config.ipv6.map(|_| Ipv6Network {
+            host: LINUX6,
+            ..Ipv6Network::default()
+        });
+        Self::on(Wire::with_ipv6(LINUX, ipv6, path), config)
+    }
+
+    /// The same on a given wire.
+    pub fn on(wire: Wire, config: ix_net::Config) -> Self {
         let config = ix_net::Config {
             ipv4: ENGINE,
             secret: *b"not so secret...",
             ..config
         };
-        let ipv6 = config.ipv6.map(|_| Ipv6Network {
-            host: LINUX6,
-            ..Ipv6Network::default()
-        });
         Self {
-            ends: match ipv6 {
+            ends: match config.ipv6 {
                 None => [LINUX.into(), ENGINE.into()],
                 Some(_) => [LINUX6.into(), ENGINE6.into()],
             },
-            wire: Wire::with_ipv6(LINUX, ipv6, path),
+            wire,
             host: Host::new(config, ix_hal::Instant(1 << 40), APP_BYTES),
             from_linux: Tally::default(),
             from_engine: Tally::default(),

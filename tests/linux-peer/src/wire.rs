@@ -55,7 +55,8 @@ impl LinuxHost {
 
 /// The other end of a Linux host's only interface.
 pub struct Wire {
-    namespace: OwnedNetns,
+    /// None if the host is not a namespace of this machine.
+    namespace: Option<OwnedNetns>,
     /// Frames from and to Linux.
     pub tap: Distant,
 }
@@ -87,13 +88,22 @@ impl Wire {
             .unwrap_or_else(|error| panic!("enter the namespace: {error}"))
             .unwrap_or_else(|error| panic!("open the TAP: {error}"));
         Self {
-            namespace,
+            namespace: Some(namespace),
+            tap: Distant::new(tap, path),
+        }
+    }
+
+    /// The wire behind a TAP that somebody else cares for, as that of a virtual machine.
+    pub fn behind(tap: Tap, path: Path) -> Self {
+        Self {
+            namespace: None,
             tap: Distant::new(tap, path),
         }
     }
 
     /// The host.
     pub fn linux(&self) -> LinuxHost {
-        LinuxHost(self.namespace.netns().clone())
+        let namespace = self.namespace.as_ref();
+        LinuxHost(namespace.expect("a namespace").netns().clone())
     }
 }

@@ -284,3 +284,24 @@ fn keepalive_probes_of_linux_are_answered() {
     station.run(&mut app, LIMIT, |app, _| app.received == 11);
     assert_eq!((app.dead, app.ends), (None, 0));
 }
+
+#[test]
+#[ignore = "makes a network namespace: cargo xtask test linux-peer"]
+fn delayed_acknowledgements_of_linux_are_waited_for() {
+    let (mut station, mut app, stream) = connected();
+    App::new(&mut station.host, script(0, 0, Role::Follows), 1);
+    let total = 60 * 100;
+    let begin = Instant::now();
+    // Nobody reads or answers, and no second segment calls for an acknowledgement.
+    for sent in (0..total).step_by(100) {
+        assert_eq!(app.send(&mut station.host, sent, 100), 100);
+        station.run(&mut app, LIMIT, |app, _| app.acked == sent + 100);
+    }
+    let counters = station.host.engine.counters();
+    // After the first ones, which Linux answers at once, each takes it 40 ms.
+    let time = begin.elapsed();
+    assert!(time > Duration::from_secs(1), "no delays: {time:?}");
+    let sent_again = (counters.tcp_retransmits, counters.tcp_loss_probes);
+    assert_eq!(sent_again, (0, 0), "after {time:?}");
+    stream::receive(&stream, total);
+}
