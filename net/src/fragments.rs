@@ -229,7 +229,7 @@ fn has_all_headers(bytes: &[u8], header: &Ipv6Header, fragment: &ipv6::Fragment)
             at + least <= header.end
         }
         // What else is wrong with it shows when it is whole.
-        Path::Fragment(_) | Path::Problem { .. } => true,
+        Path::Fragment(_) | Path::Problem(_) => true,
         Path::Discard => false,
     }
 }

@@ -59,12 +59,13 @@ impl Engine {
             self.counters.ip6_in_address_errors += 1;
             return false;
         };
+        let packet = Packet::of_ipv6(&header, own);
         match ipv6::walk(bytes, Start::of(&header)) {
             Path::Upper { protocol, at } => {
                 let packet = Packet {
                     payload: at,
                     protocol,
-                    ..Packet::of_ipv6(&header, own)
+                    ..packet
                 };
                 self.upper_arrives(cx, frame, bytes, &packet)
             }
@@ -75,18 +76,13 @@ impl Engine {
                 self.counters.ip6_in_address_errors += 1;
                 false
             }
-            Path::Problem {
-                code,
-                pointer,
-                even_multicast,
-            } => {
-                self.count_problem(code);
+            Path::Problem(trouble) => {
+                self.count_problem(trouble.code);
                 let is_unmentionable = ipv6::leads_to_error(bytes, Start::of(&header));
-                if is_unmentionable || own == GROUP && !even_multicast {
+                if is_unmentionable || own == GROUP && !trouble.even_multicast {
                     return false;
                 }
-                let error = Error6::Parameter(code, pointer as u32);
-                let packet = Packet::of_ipv6(&header, own);
+                let error = Error6::Parameter(trouble.code, trouble.pointer as u32);
                 self.send_error6(cx, error, frame.mbuf, bytes, &packet)
             }
             Path::Discard => {

@@ -73,15 +73,19 @@ pub(crate) enum Path {
     /// A part of a packet.
     Fragment(Fragment),
     /// A header that is malformed or unknown.
-    Problem {
-        code: Problem,
-        /// Where in the packet the offending byte is.
-        pointer: usize,
-        /// Whether the sender is told even if the packet was for a multicast group.
-        even_multicast: bool,
-    },
+    Problem(Trouble),
     /// Nothing that anybody is to be told of.
     Discard,
+}
+
+/// What is wrong with a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub code: Problem,
+    /// Where in the packet the offending byte is.
+    pub pointer: usize,
+    /// Whether the sender is told even if the packet was for a multicast group.
+    pub even_multicast: bool,
 }
 
 /// The code of a parameter problem message (RFC 4443 3.4, RFC 7112 5).
@@ -202,11 +206,11 @@ pub(crate) fn leads_to_error(frame: &[u8], start: Start) -> bool {
 }
 
 fn problem(code: Problem, at: usize) -> Path {
-    Path::Problem {
+    Path::Problem(Trouble {
         code,
         pointer: at - ETHERNET,
         even_multicast: false,
-    }
+    })
 }
 
 /// The bytes of an extension header, if the packet has as many.
@@ -233,11 +237,11 @@ fn options_len(frame: &[u8], at: usize) -> Result<usize, Path> {
             0 => {}
             1 => return Err(Path::Discard),
             action => {
-                return Err(Path::Problem {
+                return Err(Path::Problem(Trouble {
                     code: Problem::Option,
                     pointer: at + offset - ETHERNET,
                     even_multicast: action == 2,
-                });
+                }));
             }
         }
         offset += 2 + usize::from(*len);
@@ -318,10 +322,12 @@ mod tests {
 
     #[test]
     fn unknown_headers_and_options_are_problems_where_the_standard_says_so() {
-        let at = |code, pointer| Path::Problem {
-            code,
-            pointer,
-            even_multicast: false,
+        let at = |code, pointer| {
+            Path::Problem(Trouble {
+                code,
+                pointer,
+                even_multicast: false,
+            })
         };
         assert_eq!(path(51, &UDP), at(Problem::NextHeader, 6));
         let late = [[0, 0, 1, 4, 0, 0, 0, 0], [17, 0, 1, 4, 0, 0, 0, 0]];
@@ -336,10 +342,10 @@ mod tests {
         assert_eq!(option(0xfe), at(Problem::Option, 42));
         let told = matches!(
             option(0xbe),
-            Path::Problem {
+            Path::Problem(Trouble {
                 even_multicast: true,
                 ..
-            }
+            })
         );
         assert!(told);
         let source_route = [17, 0, 0, 1, 0, 0, 0, 0];

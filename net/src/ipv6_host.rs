@@ -6,7 +6,7 @@ use crate::address::IpAddress;
 use crate::config::Config;
 use crate::ipv6::{IPV6, LEAST_MTU};
 use crate::mld::Reports;
-use crate::ndp_message::{PrefixInformation, Prefixes};
+use crate::ndp_message::{PrefixInformation, RouterAdvertisement};
 use crate::neighborhood::{Neighborhood, News};
 use crate::own_addresses::{Lifetimes, OwnAddresses};
 use crate::routers::Routers;
@@ -163,13 +163,17 @@ impl Ipv6Host {
         &mut self,
         now: Instant,
         router: IpAddress,
-        lifetime_s: u16,
-        mtu: Option<u32>,
-        prefixes: Prefixes<'_>,
+        advertisement: &RouterAdvertisement<'_>,
     ) -> bool {
         if !self.takes_advertisements {
             return false;
         }
+        let RouterAdvertisement {
+            lifetime_s,
+            mtu,
+            prefixes,
+            ..
+        } = *advertisement;
         let until = now.0 + u64::from(lifetime_s) * SECOND;
         let mut is_known = self.routers.learn_router(now, router, until);
         self.refused += u64::from(!is_known);

@@ -7,7 +7,7 @@ use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::ipv6::IPV6;
-use crate::ndp_message::{Message, Outgoing, Prefixes, REDIRECT};
+use crate::ndp_message::{Message, Outgoing, REDIRECT, RouterAdvertisement};
 use crate::neighborhood::{Claim, How};
 use crate::packet::{Packet, pseudo_sum};
 use crate::wire::{ETHERNET, PROTOCOL_ICMPV6, emit_ipv6, fold, put16, sum};
@@ -55,15 +55,9 @@ impl Engine {
                 };
                 self.advertisement_arrives(cx.now, claim, is_router);
             }
-            Some(Message::Router {
-                lifetime_s,
-                source_mac,
-                mtu,
-                prefixes,
-            }) => {
+            Some(Message::Router(router)) => {
                 self.counters.ndp_in_routers += 1;
-                let router = (packet.source, source_mac);
-                self.router_arrives(cx.now, router, lifetime_s, mtu, prefixes);
+                self.router_arrives(cx.now, packet.source, &router);
             }
             None if message.first() == Some(&REDIRECT) => self.counters.ndp_in_redirects += 1,
             None => self.counters.ndp_ignored += 1,
@@ -144,21 +138,19 @@ impl Engine {
     fn router_arrives(
         &mut self,
         now: Instant,
-        (router, mac): (IpAddress, Option<[u8; 6]>),
-        lifetime_s: u16,
-        mtu: Option<u32>,
-        prefixes: Prefixes<'_>,
+        router: IpAddress,
+        advertisement: &RouterAdvertisement<'_>,
     ) {
         let was_router = self.ipv6.routers.is_router(router);
-        if !self.ipv6.advertised(now, router, lifetime_s, mtu, prefixes) {
+        if !self.ipv6.advertised(now, router, advertisement) {
             self.counters.ndp_ignored += 1;
             return;
         }
         self.counters.ndp_refused = self.ipv6.refused;
-        if was_router && lifetime_s == 0 {
+        if was_router && advertisement.lifetime_s == 0 {
             self.neighbors.change_epoch();
         }
-        if let Some(mac) = mac {
+        if let Some(mac) = advertisement.source_mac {
             let claim = Claim {
                 address: router,
                 mac: Some(mac),

@@ -36,12 +36,17 @@ pub(crate) enum Message<'a> {
         overrides: bool,
     },
     /// A router is there.
-    Router {
-        lifetime_s: u16,
-        source_mac: Option<[u8; 6]>,
-        mtu: Option<u32>,
-        prefixes: Prefixes<'a>,
-    },
+    Router(RouterAdvertisement<'a>),
+}
+
+/// What a router says of itself and the link (RFC 4861 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouterAdvertisement<'a> {
+    /// How long it is a default router, 0 if it is none.
+    pub lifetime_s: u16,
+    pub source_mac: Option<[u8; 6]>,
+    pub mtu: Option<u32>,
+    pub prefixes: Prefixes<'a>,
 }
 
 impl<'a> Message<'a> {
@@ -60,12 +65,13 @@ impl<'a> Message<'a> {
             return None;
         }
         if kind == ROUTER_ADVERTISEMENT {
-            return source.is_link_local().then_some(Self::Router {
+            let router = RouterAdvertisement {
                 lifetime_s: be16(bytes, 6),
                 source_mac: options.source_mac,
                 mtu: options.mtu,
                 prefixes: Prefixes { rest: options.all },
-            });
+            };
+            return source.is_link_local().then_some(Self::Router(router));
         }
         let target = IpAddress::from_words(be64(bytes, 8), be64(bytes, 16));
         if target.is_multicast() {
@@ -294,17 +300,12 @@ mod tests {
         bytes.extend([5, 1, 0, 0, 0, 0, 5, 0xdc]);
         bytes.extend([3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 7, 8, 0, 0, 0, 0]);
         bytes.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let Some(Message::Router {
-            lifetime_s,
-            source_mac,
-            mtu,
-            prefixes,
-        }) = Message::parse(&bytes, PEER, IpAddress::ALL_NODES)
+        let Some(Message::Router(router)) = Message::parse(&bytes, PEER, IpAddress::ALL_NODES)
         else {
             panic!("a router advertisement");
         };
         assert_eq!(
-            (lifetime_s, source_mac, mtu),
+            (router.lifetime_s, router.source_mac, router.mtu),
             (0x708, Some(MAC), Some(1500))
         );
         let expected = PrefixInformation {
@@ -315,7 +316,7 @@ mod tests {
             valid_s: 3600,
             preferred_s: 1800,
         };
-        assert_eq!(prefixes.collect::<Vec<_>>(), [expected]);
+        assert_eq!(router.prefixes.collect::<Vec<_>>(), [expected]);
         let far = IpAddress::from_words(0x2001_0db8 << 32, 9);
         assert_eq!(Message::parse(&bytes, far, IpAddress::ALL_NODES), None);
     }
