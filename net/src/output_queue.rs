@@ -39,11 +39,13 @@ impl OutputQueue {
     /// Appends a connection that is not listed.
     #[inline(always)]
     pub fn push(&mut self, index: u32) {
-        if self.tail >= self.entries.len() {
-            self.move_to_front();
+        match self.entries.get_mut(self.tail) {
+            Some(entry) => {
+                *entry = index;
+                self.tail += 1;
+            }
+            None => self.push_moved(index),
         }
-        self.entries[self.tail] = index;
-        self.tail += 1;
     }
 
     /// Takes the first one.
@@ -71,12 +73,16 @@ impl OutputQueue {
         }
     }
 
-    /// Makes room behind the last one. There is some before the first: not all are listed.
+    /// Makes room behind the last one, and appends. There is some before the first: not all are
+    /// listed.
     #[cold]
-    fn move_to_front(&mut self) {
+    #[inline(never)]
+    fn push_moved(&mut self, index: u32) {
         self.entries.copy_within(self.head..self.tail, 0);
         self.tail -= self.head;
         self.head = 0;
+        self.entries[self.tail] = index;
+        self.tail += 1;
     }
 }
 

@@ -57,6 +57,8 @@ enum Task {
 struct Tasks {
     list: [(u64, Task); BATCH],
     count: usize,
+    /// What was said last of a response.
+    sent: (u64, u32, u32),
 }
 
 impl Events for Tasks {
@@ -67,13 +69,15 @@ impl Events for Tasks {
             Event::Recv { cookie, len, .. } => (cookie, Task::Answer { len }),
             Event::EndOfStream { cookie } => (cookie, Task::Close),
             Event::Dead { handle, .. } => (handle.0, Task::Release),
-            Event::Sent { .. }
-            | Event::Connected { .. }
-            | Event::Datagram { .. }
-            | Event::Migrated { .. } => {
-                black_box(&event);
+            Event::Sent {
+                cookie,
+                bytes,
+                window,
+            } => {
+                self.sent = (cookie, bytes, window);
                 return;
             }
+            Event::Connected { .. } | Event::Datagram { .. } | Event::Migrated { .. } => return,
         };
         self.list[self.count] = task;
         self.count += 1;
@@ -129,6 +133,7 @@ impl Player {
             tasks: Tasks {
                 list: [(0, Task::Close); BATCH],
                 count: 0,
+                sent: (0, 0, 0),
             },
             pool: MbufPool::new(MbufGeometry {
                 count: MBUFS,

@@ -238,8 +238,6 @@ pub(crate) struct Connection {
     /// Header of outgoing segments.
     pub template: [u8; TEMPLATE_BYTES],
 
-    /// When `ts_recent` was taken.
-    pub ts_recent_at: u64,
     /// When the state itself times out: a handshake, FIN-WAIT-2, keepalive.
     pub state_deadline: u64,
     /// When the current series of timeouts or probes began.
@@ -322,7 +320,7 @@ pub(crate) enum Recovery {
     Unfounded,
 }
 
-const _: () = assert!(core::mem::offset_of!(Connection, ts_recent_at) <= 5 * 64);
+const _: () = assert!(core::mem::offset_of!(Connection, state_deadline) <= 5 * 64);
 const _: () = assert!(core::mem::size_of::<Connection>() <= 448);
 
 impl Connection {
@@ -376,7 +374,6 @@ impl Connection {
                 next: NONE,
             }; 2],
             template: [0; TEMPLATE_BYTES],
-            ts_recent_at: 0,
             state_deadline: NEVER,
             silence_since: NEVER,
             sent_at: 0,

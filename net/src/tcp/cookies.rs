@@ -134,7 +134,7 @@ impl Engine {
         connection.set_iss(cookie);
         connection.snd_una = segment.ack;
         connection.snd_nxt = segment.ack;
-        connection.take_syn(&syn, &options, cx.now);
+        connection.take_syn(&syn, &options);
         connection.rcv_adv = connection.rcv_nxt + window;
         connection.take_window(segment.window);
         connection.flags.insert(Flags::PROVEN);

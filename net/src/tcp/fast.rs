@@ -97,7 +97,6 @@ impl Engine {
             }
             if seq.le(connection.rcv_acked) {
                 connection.ts_recent = value;
-                connection.ts_recent_at = cx.now.0;
             }
         }
         self.counters.tcp_in_segments += 1;
@@ -160,7 +159,6 @@ impl Engine {
             || connection.send_cursor == NONE
             || connection.backoff != 0
             || connection.neighbor_epoch != self.neighbors.epoch
-            || !connection.flags.contains(Flags::DIRTY)
         {
             return false;
         }

@@ -60,7 +60,7 @@ impl Engine {
             // Beyond everything that the old connection in TIME-WAIT may have sent.
             connection.set_iss(after + 1);
         }
-        connection.take_syn(segment, &options, cx.now);
+        connection.take_syn(segment, &options);
         self.finish_options(index);
         self.knock(cx, index, segment);
     }
@@ -211,7 +211,7 @@ impl Engine {
         }
         let options = Options::parse(segment.options);
         let connection = &mut self.connections[index];
-        connection.take_syn(segment, &options, cx.now);
+        connection.take_syn(segment, &options);
         self.finish_options(index);
         if acks_syn {
             let window = self.local.rx_window.min(0xffff);
@@ -328,7 +328,7 @@ impl Connection {
     }
 
     /// Takes over the sequence number, window and options of the peer's SYN.
-    pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, options: &Options, now: Instant) {
+    pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, options: &Options) {
         self.agree_on_ecn(segment.control);
         self.irs = segment.seq;
         self.rcv_nxt = segment.seq + 1;
@@ -353,7 +353,6 @@ impl Connection {
         match options.timestamps {
             Some((value, _)) => {
                 self.ts_recent = value;
-                self.ts_recent_at = now.0;
             }
             None => self.flags.remove(Flags::TIMESTAMPS),
         }

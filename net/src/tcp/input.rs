@@ -284,7 +284,9 @@ impl Connection {
         self.rx_held += 1;
         self.rx_owed += u32::from(len);
         self.rcv_nxt += u32::from(len);
-        self.rcv_mss = self.rcv_mss.max(len);
+        if len > self.rcv_mss {
+            self.rcv_mss = len;
+        }
         self.flags.insert(Flags::ACK_OWED);
     }
 }

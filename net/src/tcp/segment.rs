@@ -136,8 +136,8 @@ impl Engine {
             return false;
         }
         let connection = &mut self.connections[index];
-        connection.heard_at = cx.now.0;
         connection.take_timestamp(&segment, &options, cx.now.0);
+        connection.heard_at = cx.now.0;
         self.ecn_received(cx, index, &segment);
         if self.check_ack(cx, index, &segment, &options) == Verdict::Drop {
             return false;
@@ -171,7 +171,7 @@ impl Engine {
             return Verdict::Drop;
         };
         let is_old = (value.wrapping_sub(connection.ts_recent) as i32) < 0
-            && cx.now.0.saturating_sub(connection.ts_recent_at) < PAWS_EXPIRY;
+            && cx.now.0.saturating_sub(connection.heard_at) < PAWS_EXPIRY;
         if is_old {
             self.counters.tcp_paws_rejected += 1;
             self.ack_now(cx, index);
@@ -334,15 +334,15 @@ impl Engine {
 
 impl Connection {
     /// Takes over the segment's timestamp if the segment is the next expected or older (RFC 7323
-    /// 4.3).
+    /// 4.3), and the timestamp no older than the last one, unless that is too old to compare with.
     fn take_timestamp(&mut self, segment: &Segment<'_>, options: &Options, now: u64) {
         if let Some((value, _)) = options.timestamps
             && self.flags.contains(Flags::TIMESTAMPS)
             && segment.seq.le(self.rcv_acked)
-            && value.wrapping_sub(self.ts_recent) as i32 >= 0
+            && (value.wrapping_sub(self.ts_recent) as i32 >= 0
+                || now.saturating_sub(self.heard_at) >= PAWS_EXPIRY)
         {
             self.ts_recent = value;
-            self.ts_recent_at = now;
         }
     }
 }
