@@ -1,5 +1,6 @@
 //! Many connections in one engine, and a flood of SYNs beside a few.
 
+use core::net::Ipv6Addr;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +8,8 @@ use ix_abi::Handle;
 use ix_hal::{
     Fragment, HEADER_ROOM, Instant, MbufGeometry, MbufPool, RxChecksum, RxFrame, Transmit, TxFrame,
 };
-use ix_net::{Config, Context, Engine, Event, Events};
+use ix_net::{Config, Context, Engine, Event, Events, Ipv6Config};
+use smoltcp::wire::Icmpv6Packet;
 
 const SYN: u8 = 2;
 const PSH: u8 = 8;
@@ -46,6 +48,26 @@ impl Events for Queue {
     fn room(&self) -> usize {
         64
     }
+}
+
+/// The engine's addresses.
+const OWN: [u8; 4] = [10, 0, 0, 2];
+const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+
+/// The first address of peers that speak IPv6: the number stands for the end of fd00::.
+const FIRST_IPV6: u32 = 0xfd01_0000;
+
+fn is_ipv6(address: u32) -> bool {
+    address >= FIRST_IPV6
+}
+
+fn ipv6(address: u32) -> Ipv6Addr {
+    Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(address))
+}
+
+/// Where the IP header ends in a frame of a peer.
+fn headers(address: u32) -> usize {
+    if is_ipv6(address) { 54 } else { 34 }
 }
 
 /// The peer's side of a connection.
@@ -124,19 +146,25 @@ impl World {
 
     /// The peers' MAC addresses, as the engine would learn them from their requests.
     fn introduce(&mut self, address: u32) {
+        if is_ipv6(address) {
+            self.put(&solicitation(address));
+            return;
+        }
         let mut bytes = vec![0xff; 6];
         bytes.extend([2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
         bytes.extend([2, 0, 0, 0, 0, 9]);
         bytes.extend(address.to_be_bytes());
-        bytes.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+        bytes.extend([0; 6]);
+        bytes.extend(OWN);
         self.put(&bytes);
     }
 
     fn open(&mut self, address: u32, port: u16) -> Peer {
         self.put(&segment(address, port, (999, 0), SYN, 0));
         let syn_ack = self.sent.frames.last().expect("a SYN-ACK");
-        assert_eq!(syn_ack[47], SYN | ACK);
-        let ack = u32::from_be_bytes([syn_ack[38], syn_ack[39], syn_ack[40], syn_ack[41]]);
+        let tcp = &syn_ack[headers(address)..];
+        assert_eq!(tcp[13], SYN | ACK);
+        let ack = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
         let mut peer = Peer {
             address,
             port,
@@ -177,7 +205,10 @@ impl World {
         assert_eq!(accepted, Ok(64));
         self.work();
         let to_peer = |frame: &&[u8; HEADER_ROOM]| {
-            frame[30..34] == peer.address.to_be_bytes() && frame[36..38] == peer.port.to_be_bytes()
+            let tcp = headers(peer.address);
+            // An address ends where the TCP header starts, in either family.
+            frame[tcp - 4..tcp] == peer.address.to_be_bytes()
+                && frame[tcp + 2..tcp + 4] == peer.port.to_be_bytes()
         };
         assert_eq!(self.sent.frames.iter().filter(to_peer).count(), 1);
         peer.seq = peer.seq.wrapping_add(64);
@@ -200,12 +231,11 @@ fn segment(address: u32, port: u16, place: (u32, u32), control: u8, payload: usi
     } else {
         &[]
     };
-    let len = 40 + options.len() + payload;
-    let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0];
-    bytes.extend((len as u16).to_be_bytes());
-    bytes.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
-    bytes.extend(address.to_be_bytes());
-    bytes.extend([10, 0, 0, 2]);
+    let len = 20 + options.len() + payload;
+    let mut bytes = match is_ipv6(address) {
+        false => ipv4_headers(address, len),
+        true => ipv6_headers(address, len, [6, 64]),
+    };
     bytes.extend(port.to_be_bytes());
     bytes.extend(80u16.to_be_bytes());
     bytes.extend(place.0.to_be_bytes());
@@ -221,13 +251,50 @@ fn segment(address: u32, port: u16, place: (u32, u32), control: u8, payload: usi
         0,
     ]);
     bytes.extend(options);
-    bytes.resize(14 + len, 0x55);
+    bytes.resize(headers(address) + len, 0x55);
+    bytes
+}
+
+fn ipv4_headers(address: u32, len: usize) -> Vec<u8> {
+    let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0];
+    bytes.extend((20 + len as u16).to_be_bytes());
+    bytes.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+    bytes.extend(address.to_be_bytes());
+    bytes.extend(OWN);
+    bytes
+}
+
+/// With what follows the header, and the hop limit.
+fn ipv6_headers(address: u32, len: usize, next_and_hops: [u8; 2]) -> Vec<u8> {
+    let mut bytes = vec![
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 0x86, 0xdd, 0x60, 0, 0, 0,
+    ];
+    bytes.extend((len as u16).to_be_bytes());
+    bytes.extend(next_and_hops);
+    bytes.extend(ipv6(address).octets());
+    bytes.extend(OWN6.octets());
+    bytes
+}
+
+/// A peer asks for the engine's MAC address.
+fn solicitation(address: u32) -> Vec<u8> {
+    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(OWN6.octets());
+    message.extend([1, 1, 2, 0, 0, 0, 0, 9]);
+    Icmpv6Packet::new_unchecked(&mut message).fill_checksum(&ipv6(address), &OWN6);
+    let mut bytes = ipv6_headers(address, message.len(), [58, 255]);
+    bytes.extend(message);
     bytes
 }
 
 fn config(connections: u32) -> Config {
     Config {
         ipv4_prefix: 8,
+        ipv6: Some(Ipv6Config {
+            address: Some(OWN6),
+            duplicate_probes: 0,
+            ..Ipv6Config::default()
+        }),
         secret: *b"0123456789abcdef",
         connections,
         half_open: 1024,
@@ -249,6 +316,7 @@ fn resident_bytes() -> u64 {
         * 1024
 }
 
+/// Two fifths of them over IPv6.
 #[test]
 fn a_quarter_million_connections_all_answer() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -257,7 +325,10 @@ fn a_quarter_million_connections_all_answer() {
     let mut world = World::new(config(CONNECTIONS));
     let mut peers = Vec::with_capacity(CONNECTIONS as usize);
     for index in 0..CONNECTIONS {
-        let address = 0x0a01_0000 + index / PORTS;
+        let address = match index / PORTS {
+            block @ (1 | 3) => FIRST_IPV6 + block,
+            block => 0x0a01_0000 + block,
+        };
         if index % PORTS == 0 {
             world.introduce(address);
         }
