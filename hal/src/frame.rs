@@ -169,6 +169,13 @@ pub trait Nic: Transmit {
     /// Disables the queue's receive interrupt.
     fn disarm_interrupt(&mut self);
 
-    /// What went through the queue pair so far.
+    /// What went through the queue pair so far (slow: reads a register).
     fn statistics(&mut self) -> NicStatistics;
+
+    /// The same without asking the device: what only the device counts is as old as the last
+    /// [`Nic::statistics`].
+    fn counts(&self) -> NicStatistics;
+
+    /// Frames that wait in the RX ring, for statistics: it takes a few loads.
+    fn waiting(&self) -> u32;
 }

@@ -189,6 +189,10 @@ impl<R: Mmio> Nic for QueuePair<R> {
 
     fn statistics(&mut self) -> NicStatistics {
         self.rx_missed += u64::from(self.registers.read32(qprdc(self.queue)));
+        self.counts()
+    }
+
+    fn counts(&self) -> NicStatistics {
         NicStatistics {
             rx_frames: self.rx.frames(),
             rx_bytes: self.rx.bytes(),
@@ -199,6 +203,10 @@ impl<R: Mmio> Nic for QueuePair<R> {
             tx_bytes: self.tx.bytes(),
             tx_drops: self.tx.drops(),
         }
+    }
+
+    fn waiting(&self) -> u32 {
+        self.rx.waiting()
     }
 }
 

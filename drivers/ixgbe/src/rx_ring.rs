@@ -223,6 +223,24 @@ impl RxRing {
         }
     }
 
+    /// Descriptors that the device has completed and that were not received yet. They lie in a row
+    /// from the next one to be received, so that the end of the row is found by bisection.
+    pub fn waiting(&self) -> u32 {
+        let is_done = |ahead: u32| {
+            let index = (self.next.wrapping_add(ahead) & self.mask) as usize;
+            RxWriteBack::is_done(self.descriptors[index][1].load(Relaxed))
+        };
+        let (mut done, mut not_done) = (0, self.held());
+        while done < not_done {
+            let middle = done + (not_done - done) / 2;
+            match is_done(middle) {
+                true => done = middle + 1,
+                false => not_done = middle,
+            }
+        }
+        done
+    }
+
     /// Descriptors that the device has, completed ones included.
     pub fn held(&self) -> u32 {
         self.fill.wrapping_sub(self.next)
@@ -382,8 +400,11 @@ mod tests {
         for _ in 0..5 {
             bench.complete(good(60));
         }
+        assert_eq!(bench.ring.waiting(), 5);
         assert_eq!(bench.receive::<3>().1, 3);
+        assert_eq!(bench.ring.waiting(), 2);
         assert_eq!(bench.receive::<3>().1, 2);
+        assert_eq!(bench.ring.waiting(), 0);
     }
 
     #[test]
@@ -393,7 +414,9 @@ mod tests {
         for _ in 0..63 {
             bench.complete(good(60));
         }
+        assert_eq!(bench.ring.waiting(), 63);
         assert_eq!(bench.receive::<64>().1, 63);
+        assert_eq!(bench.ring.waiting(), 0);
         assert_eq!(bench.receive::<64>().1, 0);
         assert_eq!(bench.ring.frames(), 63);
     }

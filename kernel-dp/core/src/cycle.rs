@@ -2,13 +2,16 @@
 
 use core::sync::atomic::AtomicU64;
 
+use ix_abi::control::ThreadState;
 use ix_hal::{Instant, MbufMemory, MbufPool, Nic, RxFrame};
 use ix_net::{Context, Engine, Events};
 
 use crate::area::{Area, EventWriter};
 use crate::calls;
+use crate::control::Control;
 use crate::moving::{Crew, Mover};
 use crate::statistics::{Statistics, ThreadCounters};
+use crate::telemetry::{Averages, Report, Times};
 use crate::user::{Sendable, UserRange};
 
 /// Most frames in one batch, whatever the configuration says (B = 64 in the IX paper).
@@ -16,6 +19,9 @@ pub const BATCH_MAX: usize = 64;
 
 /// Most events that one frame can cause, by the engine's contract.
 const EVENTS_PER_FRAME: usize = 4;
+
+/// Flow groups: the lowest bits of the RSS hash choose one.
+const GROUPS: usize = ix_abi::control::GROUPS_MAX;
 
 /// One dataplane thread: a queue pair, the protocol state of its flows, its frame buffers, and
 /// the area it shares with its application thread. Nothing in it is shared with another thread,
@@ -35,6 +41,10 @@ pub struct ElasticThread<N, M> {
     udp_sent: u64,
     pub(crate) mover: Mover,
     pub(crate) counters: ThreadCounters,
+    control: Option<Control>,
+    averages: Averages,
+    /// Frames of each flow group.
+    group_frames: [u64; GROUPS],
 }
 
 /// What is to be decided once for a thread.
@@ -101,9 +111,18 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             started: false,
             udp_sent: 0,
             counters: ThreadCounters::default(),
+            control: None,
+            averages: Averages::default(),
+            group_frames: [0; GROUPS],
         };
         thread.nic.refill(&mut thread.pool);
         thread
+    }
+
+    /// Lets the control plane see the thread, and tell it what to do.
+    pub fn attach(&mut self, control: Control) {
+        control.set_state(self.state());
+        self.control = Some(control);
     }
 
     /// One kernel half-cycle, from the application's yield to its next round: its calls, timers,
@@ -115,6 +134,9 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         self.counters.cycles += 1;
         self.area.set_now(now.0);
         self.events.restart();
+        if self.control.as_ref().is_some_and(Control::needs_attention) {
+            self.obey();
+        }
 
         let nothing_follows = self.transmit_half(now);
         let frames = self.receive_half(now);
@@ -132,7 +154,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             self.events.publish();
             return Step::User;
         }
-        if frames > 0 || self.engine.has_pending_output() || self.mover.is_busy() {
+        if frames > 0 || self.engine.has_pending_output() || self.must_go_on() {
             return Step::Idle {
                 deadline: Some(now),
             };
@@ -206,6 +228,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             pool: &mut self.pool,
         };
         for frame in &self.batch[..frames] {
+            self.group_frames[frame.rss_hash as usize % GROUPS] += 1;
             let bytes = self.memory.frame(frame.mbuf, usize::from(frame.len));
             self.engine.ingress(cx, *frame, bytes);
         }
@@ -237,6 +260,81 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             }
             let bytes = self.memory.frame(mbuf, assembly.len());
             self.engine.assembled(cx, &assembly, bytes);
+        }
+    }
+
+    /// Begins a command of the control plane, and answers it once it has ended.
+    #[cold]
+    fn obey(&mut self) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        match control.take_command() {
+            Some(Ok(command)) => self.command(command),
+            Some(Err(error)) => control.acknowledge(Err(error)),
+            None => {}
+        }
+        self.answer_control_plane();
+    }
+
+    /// Whether the next cycle has something to do that is not traffic.
+    fn must_go_on(&self) -> bool {
+        let control = self.control.as_ref();
+        self.mover.is_busy() || control.is_some_and(Control::owes_answer)
+    }
+
+    /// Answers the command under way if it has ended.
+    fn answer_control_plane(&mut self) {
+        if let Some(outcome) = self.take_outcome()
+            && let Some(control) = &mut self.control
+        {
+            control.set_state(match self.mover.is_parked() {
+                true => ThreadState::Parked,
+                false => ThreadState::Running,
+            });
+            let mut groups = self.engine.flow_groups();
+            while groups != 0 {
+                let group = groups.trailing_zeros() as usize;
+                control.set_group(group, self.group_frames[group]);
+                groups &= groups - 1;
+            }
+            control.acknowledge(outcome);
+        }
+    }
+
+    /// Tells the control plane how the thread is doing. To be called once in a
+    /// [`REPORT_PERIOD`](crate::REPORT_PERIOD), and before a halt.
+    #[cold]
+    pub fn report(&mut self, now: Instant, times: Times) {
+        let Some(control) = &self.control else {
+            return;
+        };
+        let nic = match self.averages.wants_device() {
+            true => self.nic.statistics(),
+            false => self.nic.counts(),
+        };
+        let counters = self.engine.counters();
+        let report = Report {
+            times,
+            thread: self.counters,
+            nic,
+            connections: self.engine.connections() as u64,
+            mbufs_free: self.pool.available() as u64,
+            waiting: u64::from(self.nic.waiting()),
+            moved_in: counters.tcp_moved_in,
+            moved_out: counters.tcp_moved_out,
+            bad_checksums: counters.rx_bad_checksum,
+            no_buffers: counters.tcp_rcv_dropped + counters.udp_receive_full,
+            retransmits: counters.tcp_retransmits,
+            refused: counters.tcp_listen_overflows + counters.tcp_knocks_refused,
+        };
+        self.averages.update(now, &report);
+        control.publish(now, &report, &self.averages);
+        let mut groups = self.engine.flow_groups();
+        while groups != 0 {
+            let group = groups.trailing_zeros() as usize;
+            control.set_group(group, self.group_frames[group]);
+            groups &= groups - 1;
         }
     }
 

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use ix_abi::{CALL_CAPACITY, CallNumber, Error, SCATTER_GATHER_CAPACITY, area, call};
-use ix_core::{ElasticThread, Step, ThreadConfig, ThreadParts, UserRange};
+use ix_abi::{CALL_CAPACITY, CallNumber, Error, SCATTER_GATHER_CAPACITY, area, call, control};
+use ix_core::{Control, ElasticThread, Step, ThreadConfig, ThreadParts, Times, UserRange};
 use ix_hal::{
     HEADER_ROOM, Instant, LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool, Nic, NicStatistics,
     RxFrame, Transmit, TxFrame,
@@ -46,6 +46,12 @@ impl Nic for NoWire {
     fn disarm_interrupt(&mut self) {}
     fn statistics(&mut self) -> NicStatistics {
         NicStatistics::default()
+    }
+    fn counts(&self) -> NicStatistics {
+        NicStatistics::default()
+    }
+    fn waiting(&self) -> u32 {
+        0
     }
 }
 
@@ -388,4 +394,70 @@ fn forged_buffers_of_datagrams_are_refused() {
         let result = machine.one([numbered(CallNumber::UdpRecvDone, 0), address, 0, 0]);
         assert_eq!(result, Error::BadHandle.to_result(), "{address:#x}");
     }
+}
+
+/// The control page of a thread, and what it says there.
+struct Page(&'static [AtomicU64]);
+
+impl Page {
+    fn new() -> Self {
+        Self(Vec::leak(
+            (0..control::WORDS).map(|_| AtomicU64::new(0)).collect(),
+        ))
+    }
+
+    fn post(&self, opcode: u64) {
+        self.0[control::COMMANDS + control::command::OPCODE].store(opcode, Relaxed);
+        self.0[control::COMMANDS + control::command::SEQUENCE].fetch_add(1, Relaxed);
+    }
+
+    fn said(&self, word: usize) -> u64 {
+        self.0[control::THREADS + word].load(Relaxed)
+    }
+}
+
+#[test]
+fn a_thread_without_others_refuses_to_move_or_park_and_says_so() {
+    let mut machine = Machine::new();
+    let page = Page::new();
+    machine.thread.attach(Control::new(page.0, 0));
+    let running = control::ThreadState::Running as u64;
+    assert_eq!(page.said(control::thread::STATE), running);
+    let refusals = [
+        (1, Error::BadState),
+        (2, Error::BadState),
+        (3, Error::BadState),
+        (9, Error::Invalid),
+    ];
+    for (number, (opcode, error)) in (1..).zip(refusals) {
+        page.post(opcode);
+        machine.round(0);
+        assert_eq!(page.said(control::thread::ACKNOWLEDGED), number);
+        let result = page.said(control::thread::RESULT) as i64;
+        assert_eq!(result, error.to_result(), "opcode {opcode}");
+    }
+}
+
+#[test]
+fn a_report_has_the_counts_of_the_thread() {
+    let mut machine = Machine::new();
+    machine.thread.report(Instant(1), Times::default());
+    let page = Page::new();
+    machine.thread.attach(Control::new(page.0, 0));
+    machine.one([numbered(CallNumber::Close, 0), 0, 0, 0]);
+    let times = Times {
+        user_ns: 3,
+        kernel_ns: 4,
+        idle_ns: 5,
+    };
+    machine.thread.report(Instant(77), times);
+    let counters = machine.thread.counters();
+    assert_eq!(page.said(control::thread::NOW_NS), 77);
+    assert_eq!(page.said(control::thread::CALLS), counters.calls);
+    assert_eq!(page.said(control::thread::CYCLES), counters.cycles);
+    let idle_and_user = (
+        page.said(control::thread::IDLE_NS),
+        page.said(control::thread::USER_NS),
+    );
+    assert_eq!(idle_and_user, (5, 3));
 }

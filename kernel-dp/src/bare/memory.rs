@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0xffff_8000_0000_0000   all RAM at its physical address, except for the kernel image
-//! 0xffff_c000_0000_0000   device registers, uncached, in the order in which they were mapped
+//! 0xffff_c000_0000_0000   device registers, uncached, and memory shared with others, cached, in the
+//!                         order in which they were mapped
 //! 0xffff_d000_0000_0000   blocks of the CPUs other than the first, see `smp`
 //! 0xffff_ffff_8000_0000   the kernel image: code, constants and data, each with its own rights
 //! ```
@@ -254,17 +255,33 @@ impl Memory {
 
     /// Maps device registers, whole pages around what is asked for. They stay mapped for ever.
     pub fn map_device(&mut self, registers: Range) -> Result<NonNull<u8>, MemoryError> {
-        let overlaps = |ram: &Range| registers.start < ram.end && ram.start < registers.end;
+        self.map_outside(registers, Access::Device)
+    }
+
+    /// Maps memory that a device shares with others, cached like RAM: others keep it coherent.
+    pub fn map_shared(&mut self, memory: Range) -> Result<&'static [AtomicU64], MemoryError> {
+        assert!(memory.start.is_multiple_of(PAGE));
+        let words = self.map_outside(memory, Access::KernelData)?;
+        // SAFETY: mapped for ever, aligned, outside of RAM, so that nothing else refers to it; what
+        // is behind it may change at any time, which atomics allow for.
+        Ok(unsafe {
+            core::slice::from_raw_parts(words.as_ptr().cast(), memory.bytes() as usize / 8)
+        })
+    }
+
+    /// Maps what is not RAM, whole pages around what is asked for.
+    fn map_outside(&mut self, part: Range, access: Access) -> Result<NonNull<u8>, MemoryError> {
+        let overlaps = |ram: &Range| part.start < ram.end && ram.start < part.end;
         if self.ram.pieces().iter().any(overlaps) {
-            return Err(MemoryError::DeviceInRam(registers.start));
+            return Err(MemoryError::DeviceInRam(part.start));
         }
-        let start = registers.start & !(PAGE - 1);
-        let bytes = (registers.end - start).next_multiple_of(PAGE);
+        let start = part.start & !(PAGE - 1);
+        let bytes = (part.end - start).next_multiple_of(PAGE);
         let at = self.next_device;
-        self.tables.map(at, start, bytes, Access::Device)?;
+        self.tables.map(at, start, bytes, access)?;
         // A gap keeps overruns of one device out of the next one.
         self.next_device = (at + bytes + PAGE).next_multiple_of(LARGE_PAGE);
-        let address = at + (registers.start - start);
+        let address = at + (part.start - start);
         Ok(NonNull::new(address as *mut u8).expect("device mappings start in the upper half"))
     }
 }

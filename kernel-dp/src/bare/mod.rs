@@ -4,10 +4,11 @@
 //!
 //! Unsafe code is here and nowhere else in this package, at the bottom: `cpu`, `boot`, `stacks`,
 //! `percpu`, `descriptors`, `traps`, `user`, `memory`, `heap`, `apic`, `smp`, `time`, and the
-//! register accesses of `nic`. `load` and `run` stand on top of them.
+//! register accesses of `nic` and `pci`. `load`, `channel` and `run` stand on top of them.
 
 mod apic;
 mod boot;
+mod channel;
 mod console;
 mod cpu;
 mod descriptors;
@@ -17,6 +18,7 @@ mod load;
 mod memory;
 mod nic;
 mod panic;
+mod pci;
 mod percpu;
 mod run;
 mod smp;
@@ -27,11 +29,12 @@ mod user;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
+use core::sync::atomic::AtomicU64;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use ix_core::{ElasticThread, ThreadConfig, ThreadParts};
+use ix_core::{Control, ElasticThread, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic};
 use ix_net::{Endpoint, FlowGroups, Mailbox, Neighborhood, Sharing};
 use ixgbe::{Rss, Steering};
@@ -46,8 +49,9 @@ use cpu::Features;
 use memory::{BootMemory, Memory};
 use nic::NullNic;
 use panic::{ExitCode, refuse};
+use pci::Configuration;
 use percpu::{Job, PerCpu};
-use run::{Idle, Runner};
+use run::{Idle, Runner, Spent};
 use time::Clock;
 use user::User;
 
@@ -116,17 +120,20 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         threads,
     };
     let parts = loaded.threads.into_iter();
+    let apics: Vec<u32> = smp::cpus().map(PerCpu::apic).collect();
+    let mut config = or_refuse(Configuration::new(&mut memory, firmware.ecam));
+    let page = or_refuse(channel::open(&mut memory, &mut config, &apics));
     match options.nic {
         NicChoice::None => {
             let parts = parts.map(|part| (part, NullNic::new()));
-            machine.serve(&mut memory, parts, None)
+            machine.serve(&mut memory, parts, None, page)
         }
         NicChoice::Intel82599 => {
             let pools: Vec<_> = parts.clone().map(|part| part.mbufs).collect();
-            let apics: Vec<u32> = smp::cpus().map(PerCpu::apic).collect();
-            let nic = nic::open(&mut memory, firmware.ecam, &clock, &options, &pools, &apics);
+            let config = &mut config;
+            let nic = nic::open(&mut memory, config, &clock, &options, &pools, &apics);
             let (pairs, rss) = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
-            machine.serve(&mut memory, parts.zip(pairs), Some(&rss))
+            machine.serve(&mut memory, parts.zip(pairs), Some(&rss), page)
         }
     }
 }
@@ -174,6 +181,7 @@ impl Machine<'_> {
         memory: &mut Memory,
         parts: impl Iterator<Item = (load::Thread, N)>,
         rss: Option<&Rss>,
+        page: Option<&'static [AtomicU64]>,
     ) -> ! {
         let idle = self.idle();
         let mailboxes: Vec<Mailbox> = (1..self.threads).map(|_| Mailbox::default()).collect();
@@ -181,6 +189,7 @@ impl Machine<'_> {
             mailboxes: Vec::leak(mailboxes),
             secret: entropy::secret(&self.features),
             rss,
+            page,
         };
         let mut starts = Vec::with_capacity(self.threads);
         for (part, nic) in parts {
@@ -189,6 +198,10 @@ impl Machine<'_> {
                 heap::move_to(or_refuse(region));
             }
             starts.push(Box::new(self.build(part, nic, idle, &shared)));
+        }
+        if let Some(page) = page {
+            let owners = rss.map_or(&[][..], |rss| &rss.reta);
+            Control::initialize(page, self.threads, owners);
         }
         match self.threads {
             1 => say!("serving {}", Place(self.options)),
@@ -225,7 +238,10 @@ impl Machine<'_> {
             net,
         };
         let connections = config.net.connections;
-        let thread = ElasticThread::new(config, parts, self.clock.now());
+        let mut thread = ElasticThread::new(config, parts, self.clock.now());
+        if let Some(page) = shared.page {
+            thread.attach(Control::new(page, part.index));
+        }
         log::info!(
             "thread {}: kernel heap {} MiB ({} MiB left), {} mbufs, {connections} connections, \
              application heap {} MiB",
@@ -366,6 +382,7 @@ struct Shared<'a> {
     mailboxes: &'static [Mailbox],
     secret: [u8; 16],
     rss: Option<&'a Rss>,
+    page: Option<&'static [AtomicU64]>,
 }
 
 /// A thread that is to be run on its own CPU.
@@ -392,6 +409,7 @@ impl<N: Nic + Send> Job for Start<N> {
             memory: self.memory,
             clock: self.clock,
             idle: self.idle,
+            spent: Spent::default(),
         }
         .run()
     }

@@ -11,15 +11,14 @@ use ix_hal::{
     TxFrame,
 };
 use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair, Rss};
-use kernel_dp::acpi::Ecam;
 use kernel_dp::boot_info::Range;
 use kernel_dp::command_line::Options;
-use kernel_dp::pci::{self, Address, Bar, ConfigSpace, Msix, PciError};
+use kernel_dp::pci::{self, Address, Bar, PciError};
 use thiserror::Error;
 
 use super::console::say;
-use super::cpu::{inl, outl};
 use super::memory::{Memory, MemoryError, Region};
+use super::pci::{Configuration, RouteError, route_interrupts};
 use super::time::Clock;
 use super::traps::NIC_VECTOR;
 
@@ -34,8 +33,6 @@ const RING_LEAST: usize = 64;
 const DESCRIPTOR: usize = 16;
 /// How long the link may take to come up after reset, in microseconds.
 const LINK_PATIENCE_US: u32 = 5_000_000;
-/// Bytes of an entry of the MSI-X table.
-const MSIX_ENTRY: u64 = 16;
 
 /// Why there is no NIC.
 #[derive(Debug, Error)]
@@ -49,12 +46,9 @@ pub enum NicError {
     /// BAR 0 is too short to be that of an 82599.
     #[error("{0}: BAR 0 has {1} bytes, an 82599 has {REGISTERS_BYTES}")]
     Registers(Address, u64),
-    /// The MSI-X table lies outside of its BAR.
-    #[error("{0}: the MSI-X table lies outside of its BAR")]
-    MsixTable(Address),
-    /// A CPU that cannot be the target of a message without interrupt remapping.
-    #[error("local APIC {0} is beyond the 255 that an interrupt message can name")]
-    ApicId(u32),
+    /// Its interrupts cannot be pointed at the CPUs.
+    #[error(transparent)]
+    Route(#[from] RouteError),
     /// No memory or mapping for it.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -67,19 +61,18 @@ pub enum NicError {
 /// place of `apics`, spreads all flows over them, and waits for the link.
 pub fn open(
     memory: &mut Memory,
-    ecam: Option<Ecam>,
+    config: &mut Configuration,
     clock: &Clock,
     options: &Options<'_>,
     pools: &[MbufGeometry],
     apics: &[u32],
 ) -> Result<(Vec<QueuePair<Registers>>, Rss), NicError> {
-    let mut config = Configuration::new(memory, ecam)?;
-    let found = pci::find(&config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
+    let found = pci::find(config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
     let address = found.address;
-    pci::disable(&mut config, address);
-    let bar = pci::memory_bar(&mut config, address, 0)?;
-    let msix = pci::msix(&config, address)?;
-    let table = pci::memory_bar(&mut config, address, msix.table_bar)?;
+    pci::disable(config, address);
+    let bar = pci::memory_bar(config, address, 0)?;
+    let msix = pci::msix(config, address)?;
+    let table = pci::memory_bar(config, address, msix.table_bar)?;
     log::debug!(
         "{address}: BAR 0 at {:#x}, MSI-X table at {:#x}",
         bar.address,
@@ -87,11 +80,11 @@ pub fn open(
     );
     let registers = Registers::map(memory, address, bar)?;
     for bridge in found.bridges.iter().rev() {
-        pci::enable(&mut config, *bridge);
+        pci::enable(config, *bridge);
     }
-    pci::enable(&mut config, address);
-    route_interrupts(memory, address, &msix, table, apics)?;
-    pci::enable_msix(&mut config, address, &msix);
+    pci::enable(config, address);
+    route_interrupts(memory, address, &msix, table, NIC_VECTOR, apics)?;
+    pci::enable_msix(config, address, &msix);
 
     let delay = &mut |micros| clock.wait_micros(micros);
     let mut configuration = Config::new(pools.len() as u32);
@@ -149,45 +142,6 @@ fn queue_memory(region: Region, rx_descriptors: usize) -> QueueMemory {
     }
 }
 
-/// The first entries of the MSI-X table, one for each queue pair: a write of the vector to the local
-/// APIC of the CPU that serves it (Intel SDM volume 3, 12.11; PCI Local Bus Specification 3.0,
-/// 6.8.2).
-fn route_interrupts(
-    memory: &mut Memory,
-    address: Address,
-    msix: &Msix,
-    table: Bar,
-    apics: &[u32],
-) -> Result<(), NicError> {
-    let offset = u64::from(msix.table_offset);
-    let bytes = MSIX_ENTRY * apics.len() as u64;
-    if offset + bytes > table.bytes {
-        return Err(NicError::MsixTable(address));
-    }
-    let range = Range::of(table.address + offset, bytes);
-    let entries = memory.map_device(range)?.cast::<[u32; 4]>();
-    for (index, &apic) in apics.iter().enumerate() {
-        let target = u8::try_from(apic).map_err(|_| NicError::ApicId(apic))?;
-        let words = [
-            0xfee0_0000 | u32::from(target) << 12,
-            0,
-            u32::from(NIC_VECTOR),
-            0,
-        ];
-        for (place, word) in words.into_iter().enumerate() {
-            // SAFETY: four words of an entry among those just mapped.
-            unsafe {
-                entries
-                    .add(index)
-                    .cast::<u32>()
-                    .add(place)
-                    .write_volatile(word)
-            };
-        }
-    }
-    Ok(())
-}
-
 /// The 82599's registers.
 #[derive(Clone, Debug)]
 pub struct Registers {
@@ -231,81 +185,6 @@ impl Mmio for Registers {
         fence(Ordering::Release);
         // SAFETY: a register of the device, mapped for good.
         unsafe { self.register(offset).write_volatile(value) };
-    }
-}
-
-/// PCI configuration space: in memory where the firmware says so, else by ports 0xcf8 and 0xcfc.
-enum Configuration {
-    /// All of it from bus 0 to the given last one.
-    Memory(NonNull<u32>, u8),
-    Ports,
-}
-
-const CONFIG_ADDRESS: u16 = 0xcf8;
-const CONFIG_DATA: u16 = 0xcfc;
-
-impl Configuration {
-    fn new(memory: &mut Memory, ecam: Option<Ecam>) -> Result<Self, MemoryError> {
-        let Some(ecam) = ecam.filter(|ecam| ecam.first_bus == 0) else {
-            return Ok(Self::Ports);
-        };
-        let bytes = (u64::from(ecam.last_bus) + 1) << 20;
-        let base = memory.map_device(Range::of(ecam.base, bytes))?;
-        Ok(Self::Memory(base.cast(), ecam.last_bus))
-    }
-
-    /// Where a word lies in memory, or `None` if it does not.
-    fn word(
-        base: NonNull<u32>,
-        last_bus: u8,
-        address: Address,
-        offset: u16,
-    ) -> Option<NonNull<u32>> {
-        if address.bus > last_bus || address.device > 31 || address.function > 7 {
-            return None;
-        }
-        let function = usize::from(address.device) << 3 | usize::from(address.function);
-        let byte = usize::from(address.bus) << 20 | function << 12 | usize::from(offset & 0xffc);
-        // SAFETY: the mapping holds 1 MiB for each bus up to the last one.
-        Some(unsafe { base.add(byte / 4) })
-    }
-
-    /// What the address port takes: enable bit, function, offset.
-    fn port_address(address: Address, offset: u16) -> u32 {
-        let function = u32::from(address.device) << 3 | u32::from(address.function);
-        1 << 31 | u32::from(address.bus) << 16 | function << 8 | u32::from(offset & 0xfc)
-    }
-}
-
-impl ConfigSpace for Configuration {
-    fn read(&self, address: Address, offset: u16) -> u32 {
-        match self {
-            Self::Memory(base, last_bus) => Self::word(*base, *last_bus, address, offset)
-                // SAFETY: `word` gives only words of the mapping.
-                .map_or(u32::MAX, |word| unsafe { word.read_volatile() }),
-            // SAFETY: the two ports are those of configuration space, used by this CPU alone.
-            Self::Ports => unsafe {
-                outl(CONFIG_ADDRESS, Self::port_address(address, offset));
-                inl(CONFIG_DATA)
-            },
-        }
-    }
-
-    fn write(&mut self, address: Address, offset: u16, value: u32) {
-        match self {
-            Self::Memory(base, last_bus) => {
-                if let Some(word) = Self::word(*base, *last_bus, address, offset) {
-                    // SAFETY: `word` gives only words of the mapping; what the value does to the
-                    // device is the caller's business, who maps its memory only afterwards.
-                    unsafe { word.write_volatile(value) };
-                }
-            }
-            // SAFETY: as above.
-            Self::Ports => unsafe {
-                outl(CONFIG_ADDRESS, Self::port_address(address, offset));
-                outl(CONFIG_DATA, value);
-            },
-        }
     }
 }
 
@@ -367,5 +246,13 @@ impl Nic for NullNic {
 
     fn statistics(&mut self) -> NicStatistics {
         self.statistics
+    }
+
+    fn counts(&self) -> NicStatistics {
+        self.statistics
+    }
+
+    fn waiting(&self) -> u32 {
+        0
     }
 }

@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 use ix_abi::syscall;
-use ix_core::{ElasticThread, Step, ThreadCounters};
+use ix_core::{ElasticThread, REPORT_PERIOD, Step, ThreadCounters, Times};
 use ix_hal::{Instant, Nic};
 
 use super::apic::Timer;
@@ -30,6 +30,17 @@ pub struct Runner<N> {
     pub clock: Clock,
     /// What to do when there is nothing to do.
     pub idle: Idle,
+    /// Where the time went.
+    pub spent: Spent,
+}
+
+/// Time that a thread has spent, in TSC ticks, and when it is to be reported.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    start: u64,
+    user: u64,
+    kernel: u64,
+    report_at: Instant,
 }
 
 /// What to do when there is nothing to do.
@@ -47,25 +58,26 @@ impl<N: Nic> Runner<N> {
         let counters = core::ptr::from_ref(self.thread.counters()).cast_mut();
         PerCpu::get().counters.store(counters, Ordering::Relaxed);
         let mut idle_since = rdtsc();
+        self.spent.start = idle_since;
         loop {
-            let now = self.clock.now();
-            match self.thread.cycle(now) {
-                Step::User => self.run_user(),
-                Step::Parked => wait_for_interrupt(),
-                Step::Idle { deadline: Some(at) } if at <= now => {}
-                Step::Idle { .. } => {
-                    match self.idle {
-                        Idle::Halt(spin_ticks, timer)
-                            if rdtsc().wrapping_sub(idle_since) >= spin_ticks =>
-                        {
-                            self.halt(timer);
-                        }
-                        _ => core::hint::spin_loop(),
-                    }
-                    continue;
-                }
+            let tsc = rdtsc();
+            let now = self.clock.at(tsc);
+            if now >= self.spent.report_at {
+                self.report_to_control_plane(now);
             }
-            idle_since = rdtsc();
+            match self.thread.cycle(now) {
+                Step::User => idle_since = self.run_user(tsc),
+                Step::Parked => self.wait_parked(),
+                Step::Idle { deadline: Some(at) } if at <= now => idle_since = tsc,
+                Step::Idle { .. } => match self.idle {
+                    Idle::Halt(spin_ticks, timer)
+                        if rdtsc().wrapping_sub(idle_since) >= spin_ticks =>
+                    {
+                        self.halt(timer);
+                    }
+                    _ => core::hint::spin_loop(),
+                },
+            }
         }
     }
 
@@ -75,14 +87,47 @@ impl<N: Nic> Runner<N> {
     #[cold]
     fn halt(&mut self, timer: Timer) {
         self.thread.nic().arm_interrupt();
-        let now = self.clock.now();
+        let tsc = rdtsc();
+        let now = self.clock.at(tsc);
         match self.thread.cycle(now) {
-            Step::User => self.run_user(),
-            Step::Parked => wait_for_interrupt(),
+            Step::User => {
+                self.run_user(tsc);
+            }
+            Step::Parked => self.wait_parked(),
             Step::Idle { deadline: Some(at) } if at <= now => {}
-            Step::Idle { deadline } => self.halt_until(deadline, timer),
+            Step::Idle { deadline } => {
+                self.report_to_control_plane(now);
+                self.halt_until(deadline, timer);
+            }
         }
         self.thread.nic().disarm_interrupt();
+    }
+
+    /// Halts until somebody has something for this thread.
+    #[cold]
+    fn wait_parked(&mut self) {
+        self.report_to_control_plane(self.clock.now());
+        wait_for_interrupt();
+    }
+
+    /// Tells how this thread is doing, and when it will do so again.
+    #[cold]
+    fn report_to_control_plane(&mut self, now: Instant) {
+        let Spent {
+            start,
+            user,
+            kernel,
+            ..
+        } = self.spent;
+        let ns = |ticks| self.clock.nanoseconds(ticks);
+        let idle = rdtsc().wrapping_sub(start).saturating_sub(user + kernel);
+        let times = Times {
+            user_ns: ns(user),
+            kernel_ns: ns(kernel),
+            idle_ns: ns(idle),
+        };
+        self.thread.report(now, times);
+        self.spent.report_at = Instant(now.0 + REPORT_PERIOD);
     }
 
     fn halt_until(&self, deadline: Option<Instant>, timer: Timer) {
@@ -95,14 +140,20 @@ impl<N: Nic> Runner<N> {
         }
     }
 
-    /// Runs the application until it ends its round.
-    fn run_user(&mut self) {
+    /// Runs the application until it ends its round, after a kernel half-cycle that began at TSC
+    /// value `began`. Gives the TSC value at the end.
+    fn run_user(&mut self, began: u64) -> u64 {
+        let entered = rdtsc();
         loop {
             match self.user.enter() {
-                UserExit::Call(syscall::RUN_IO, _) => return,
+                UserExit::Call(syscall::RUN_IO, _) => break,
                 other => self.serve(other),
             }
         }
+        let left = rdtsc();
+        self.spent.kernel += entered.wrapping_sub(began);
+        self.spent.user += left.wrapping_sub(entered);
+        left
     }
 
     /// Serves what is not the end of a round.

@@ -50,7 +50,19 @@ impl Clock {
     /// Now.
     #[inline]
     pub fn now(&self) -> Instant {
-        Instant(self.scale.nanoseconds(rdtsc().wrapping_sub(self.start)))
+        self.at(rdtsc())
+    }
+
+    /// When the TSC had that value.
+    #[inline]
+    pub fn at(&self, tsc: u64) -> Instant {
+        Instant(self.nanoseconds(tsc.wrapping_sub(self.start)))
+    }
+
+    /// Nanoseconds in that many TSC ticks.
+    #[inline]
+    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+        self.scale.nanoseconds(ticks)
     }
 
     /// The TSC's value at that time.

@@ -15,6 +15,8 @@ pub const TIMER_VECTOR: u8 = 0x40;
 pub const NIC_VECTOR: u8 = 0x41;
 /// Vector that tells a waiting CPU of a job.
 pub const WAKE_VECTOR: u8 = 0x42;
+/// Vector of the control plane's doorbell.
+pub const CONTROL_VECTOR: u8 = 0x43;
 /// Vector of LAPIC errors.
 pub const APIC_ERROR_VECTOR: u8 = 0xfe;
 /// Vector of spurious LAPIC interrupts, which want no end-of-interrupt.

@@ -269,4 +269,12 @@ impl Nic for QueuePair {
     fn statistics(&mut self) -> NicStatistics {
         NicStatistics::default()
     }
+
+    fn counts(&self) -> NicStatistics {
+        NicStatistics::default()
+    }
+
+    fn waiting(&self) -> u32 {
+        0
+    }
 }
