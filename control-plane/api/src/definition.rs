@@ -1,0 +1,208 @@
+//! What a dataplane is made of.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A dataplane, as a user defines it. Only `name` and `app` have to be given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// Its name: letters, digits, `-` and `_`, at most 32.
+    pub name: String,
+    /// The application: its name among the artifacts, or the path of its image.
+    pub app: String,
+    /// Arguments of the application.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Elastic threads, and with it virtual CPUs: the most hardware threads that it can be granted.
+    #[serde(default = "one")]
+    pub threads: u32,
+    /// Threads that serve at the start; all of them unless given.
+    #[serde(default)]
+    pub granted: Option<u32>,
+    /// Memory, like 512M or 5G.
+    #[serde(default = "default_memory")]
+    pub memory: String,
+    /// Address and prefix length; the host's end of the wire is the first other address of the subnet.
+    #[serde(default = "default_ip")]
+    pub ip: String,
+    /// Ethernet address.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// The card.
+    #[serde(default)]
+    pub nic: Nic,
+    /// Who executes the guest's instructions.
+    #[serde(default)]
+    pub accel: Accel,
+    /// Polls also when idle, for the lowest latency.
+    #[serde(default)]
+    pub poll: bool,
+    /// What its kernel and its card's model say.
+    #[serde(default)]
+    pub log: LogLevel,
+    /// Records the wire in this file.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub pcap: Option<PathBuf>,
+    /// Who decides how many hardware threads it has.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// A card.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Nic {
+    /// The model of Intel's 82599.
+    #[default]
+    #[serde(rename = "82599")]
+    Intel82599,
+    /// No card.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// Who executes a guest's instructions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// KVM where it works, else TCG.
+    #[default]
+    Auto,
+    /// The host's CPU.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the usual levels")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Who decides how many hardware threads a dataplane has, and by what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// Who decides.
+    pub mode: Mode,
+    /// The fewest threads that it is left with.
+    pub min: u32,
+    /// The most threads that it is given; all that it has unless given.
+    pub max: Option<u32>,
+    /// Its share among those that are `fair`.
+    pub weight: u32,
+    /// A busy cycle may take this long before the dataplane grows, in microseconds.
+    pub target_loop_us: f64,
+    /// It grows when on average more frames than this wait at each thread.
+    pub grow_queue: f64,
+    /// It shrinks only when fewer frames than this wait at each thread over the long horizon.
+    pub shrink_queue: f64,
+    /// It shrinks only when the remaining threads would be busy for less than this part of the time.
+    pub shrink_busy: f64,
+    /// Time after a change before it grows, in milliseconds.
+    pub grow_hold_ms: u64,
+    /// Time after a change before it shrinks, in milliseconds.
+    pub shrink_hold_ms: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            mode: Mode::Manual,
+            min: 1,
+            max: None,
+            weight: 1,
+            target_loop_us: 500.0,
+            grow_queue: 16.0,
+            shrink_queue: 2.0,
+            shrink_busy: 0.6,
+            grow_hold_ms: 200,
+            shrink_hold_ms: 2_000,
+        }
+    }
+}
+
+/// Who decides how many hardware threads a dataplane has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Nobody: it keeps what it started with.
+    Static,
+    /// Whoever grants and revokes.
+    Manual,
+    /// Its own load.
+    Elastic,
+    /// Its own load, and the weights of all that are fair.
+    Fair,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn default_memory() -> String {
+    "512M".to_owned()
+}
+
+fn default_ip() -> String {
+    "10.9.0.2/24".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_needs_a_name_and_an_application() {
+        let definition: Definition = toml::from_str("name = 'kv'\napp = 'echo'").unwrap();
+        assert_eq!(
+            (definition.threads, definition.memory.as_str()),
+            (1, "512M")
+        );
+        assert_eq!(definition.policy, Policy::default());
+        assert!(toml::from_str::<Definition>("name = 'kv'").is_err());
+    }
+
+    #[test]
+    fn everything_can_be_given() {
+        let text = "name = 'kv'\napp = 'echo'\nargs = ['7']\nthreads = 4\ngranted = 2\n\
+            memory = '1G'\nip = '10.1.0.2/16'\nmac = '52:54:00:00:00:01'\nnic = 'none'\n\
+            accel = 'tcg'\npoll = true\nlog = 'debug'\npcap = '/tmp/w.pcap'\n\
+            [policy]\nmode = 'fair'\nmin = 2\nmax = 3\nweight = 5\n";
+        let definition: Definition = toml::from_str(text).unwrap();
+        assert_eq!(definition.nic, Nic::None);
+        assert_eq!(definition.policy.mode, Mode::Fair);
+        assert_eq!(
+            (definition.policy.max, definition.policy.weight),
+            (Some(3), 5)
+        );
+        let json = serde_json::to_string(&definition).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Definition>(&json).unwrap(),
+            definition
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        for (text, key) in [
+            ("name = 'a'\napp = 'b'\ncpus = 2", "cpus"),
+            ("name = 'a'\napp = 'b'\n[policy]\ngreed = 1", "greed"),
+            ("name = 'a'\napp = 'b'\nnic = 'igb'", "igb"),
+        ] {
+            let error = toml::from_str::<Definition>(text).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}
