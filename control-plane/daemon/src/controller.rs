@@ -1,0 +1,510 @@
+//! Everything that can be done to dataplanes, one thing at a time: whoever holds the controller is
+//! the only one who changes anything.
+
+use std::path::PathBuf;
+
+use ix_api::{
+    CoreMap, Dataplane, Definition, EventKind, FlowGroup, GrantRequest, Holder, Kind,
+    MigrateRequest, Mode, Moved, Policy, Refusal, RevokeRequest, State, Stats,
+};
+use ix_channel::Command;
+use ix_machine::Artifacts;
+use ix_policy::Assignment;
+use ix_policy::groups::{Move, spread};
+
+use crate::dataplane::Managed;
+use crate::journal::Journal;
+use crate::store::{Placement, Store};
+use crate::{keeper, machine, now_ms};
+
+/// All dataplanes, and the machine's hardware threads.
+#[derive(Debug)]
+pub struct Controller {
+    /// What has happened.
+    pub journal: Journal,
+    pub(crate) dataplanes: Vec<Managed>,
+    pub(crate) assignment: Assignment,
+    store: Store,
+    artifacts: Artifacts,
+    /// This program, which is also the keepers'.
+    program: PathBuf,
+    /// Whether hardware threads are made up, so that nothing is pinned.
+    emulated: bool,
+}
+
+/// What a controller is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The folders.
+    pub store: Store,
+    /// Kernel, applications and NIC model.
+    pub artifacts: Artifacts,
+    /// The program to run as keeper.
+    pub program: PathBuf,
+    /// The machine's hardware threads.
+    pub assignment: Assignment,
+    /// Whether they are made up.
+    pub emulated: bool,
+}
+
+impl Controller {
+    /// A controller of the dataplanes that are there already, and of those to come.
+    pub fn new(parts: Parts) -> std::io::Result<Controller> {
+        let mut controller = Controller {
+            journal: Journal::default(),
+            dataplanes: Vec::new(),
+            assignment: parts.assignment,
+            store: parts.store,
+            artifacts: parts.artifacts,
+            program: parts.program,
+            emulated: parts.emulated,
+        };
+        for name in controller.store.names()? {
+            controller.adopt(&name);
+        }
+        Ok(controller)
+    }
+
+    /// All dataplanes.
+    pub fn list(&self) -> Vec<Dataplane> {
+        self.dataplanes.iter().map(Managed::view).collect()
+    }
+
+    /// One dataplane.
+    pub fn view(&self, name: &str) -> Result<Dataplane, Refusal> {
+        self.get(name).map(Managed::view)
+    }
+
+    /// The machine's hardware threads.
+    pub fn cores(&self) -> CoreMap {
+        self.assignment.map(self.emulated)
+    }
+
+    /// The numbers of a dataplane.
+    pub fn stats(&self, name: &str) -> Result<Stats, Refusal> {
+        self.get(name).map(Managed::stats)
+    }
+
+    /// The flow groups of a dataplane.
+    pub fn groups(&self, name: &str) -> Result<Vec<FlowGroup>, Refusal> {
+        self.get(name).map(Managed::groups)
+    }
+
+    /// Starts a dataplane. It serves a while later.
+    pub fn start(&mut self, definition: Definition) -> Result<Dataplane, Refusal> {
+        let name = definition.name.clone();
+        let folder = self.store.folder(&name);
+        machine::config(&definition, &self.artifacts, folder.file("ivshmem.sock"))?;
+        match self.find(&name).map(|place| self.dataplanes[place].state) {
+            Some(State::Ended) => self.remove(&name)?,
+            Some(_) => {
+                return Err(Refusal::new(
+                    Kind::Conflict,
+                    format!("{name} runs already"),
+                    format!("`ixctl stop {name}` stops it; or choose another name"),
+                ));
+            }
+            None => {}
+        }
+        let cores = self.place(&definition)?;
+        let placement = Placement {
+            cores,
+            policy: definition.policy.clone(),
+            started_ms: now_ms(),
+        };
+        let made = folder
+            .create(&definition, &placement)
+            .and_then(|()| keeper::spawn(&folder, &self.program, &self.artifacts));
+        if let Err(error) = made {
+            self.assignment.release_all(&name);
+            // What of it was made is in the way of the next start, which will say so.
+            let _ = folder.remove();
+            return Err(failed(
+                format!("{name}: cannot start its keeper: {error}"),
+                format!("check {}", folder.path().display()),
+            ));
+        }
+        let text = format!(
+            "starts {} with {} threads",
+            definition.app, definition.threads
+        );
+        self.journal.record(EventKind::Started, &name, text);
+        let managed = Managed::new(definition, placement, folder);
+        let view = managed.view();
+        self.dataplanes.push(managed);
+        Ok(view)
+    }
+
+    /// Begins to stop a dataplane; [`Controller::is_gone`] says when it has ended.
+    pub fn begin_stop(&mut self, name: &str) -> Result<(), Refusal> {
+        let managed = self.get_mut(name)?;
+        match managed.refresh() {
+            State::Ended => Ok(()),
+            _ => managed.with_keeper(keeper::client::Keeper::stop),
+        }
+    }
+
+    /// Whether nothing of a dataplane runs any more; if so, it is forgotten.
+    pub fn is_gone(&mut self, name: &str) -> Result<bool, Refusal> {
+        if self.get(name)?.folder.is_kept() {
+            return Ok(false);
+        }
+        self.remove(name).map(|()| true)
+    }
+
+    /// Grants hardware threads to a dataplane: all that were asked for, or none.
+    pub fn grant(&mut self, name: &str, request: &GrantRequest) -> Result<Dataplane, Refusal> {
+        self.get(name)?.must_run()?;
+        self.must_be_changeable(name)?;
+        let count = match (request.count, request.core) {
+            (Some(count), Some(_)) if count != 1 => return Err(one_core()),
+            (count, _) => count.unwrap_or(1) as usize,
+        };
+        let managed = self.get(name)?;
+        let parked = managed.definition.threads as usize - managed.serving().len();
+        if count > parked {
+            return Err(Refusal::new(
+                Kind::Conflict,
+                format!(
+                    "{name} has {} threads, of which {parked} are parked: it cannot be granted {count}",
+                    managed.definition.threads
+                ),
+                "define it with more `threads`",
+            ));
+        }
+        if request.core.is_none() && count > self.assignment.free() {
+            return Err(self.assignment.over_asked(count));
+        }
+        for _ in 0..count {
+            self.grant_one(name, request.core)?;
+        }
+        self.view(name)
+    }
+
+    /// Takes hardware threads back from a dataplane.
+    pub fn revoke(&mut self, name: &str, request: &RevokeRequest) -> Result<Dataplane, Refusal> {
+        self.get(name)?.must_run()?;
+        self.must_be_changeable(name)?;
+        let count = match (request.count, request.core) {
+            (Some(count), Some(_)) if count != 1 => return Err(one_core()),
+            (count, _) => count.unwrap_or(1) as usize,
+        };
+        let serving = self.get(name)?.serving().len();
+        if count >= serving {
+            return Err(Refusal::new(
+                Kind::Conflict,
+                format!("{name} has {serving}: its last hardware thread is not revoked"),
+                format!("revoke fewer, or stop it with `ixctl stop {name}`"),
+            ));
+        }
+        for _ in 0..count {
+            self.revoke_one(name, request.core)?;
+        }
+        self.view(name)
+    }
+
+    /// Moves flow groups of a dataplane to one of its threads.
+    pub fn migrate(&mut self, name: &str, request: &MigrateRequest) -> Result<Moved, Refusal> {
+        let managed = self.get(name)?;
+        managed.must_run()?;
+        let to = request.to as usize;
+        if !managed.serving().contains(&to) {
+            return Err(Refusal::new(
+                Kind::Conflict,
+                format!("thread {to} of {name} does not serve"),
+                format!("`ixctl stats {name}` lists its threads"),
+            ));
+        }
+        let moves = moves_to(&managed.owners(), request, to)?;
+        let groups = moves.iter().map(|step| step.groups.count_ones()).sum();
+        self.give(name, &moves)?;
+        Ok(Moved { groups })
+    }
+
+    /// Changes the policy of a dataplane.
+    pub fn set_policy(&mut self, name: &str, policy: Policy) -> Result<Policy, Refusal> {
+        let managed = self.get_mut(name)?;
+        let mut definition = managed.definition.clone();
+        definition.policy = policy.clone();
+        machine::check_policy(&definition)?;
+        managed.placement.policy = policy.clone();
+        self.save(name)?;
+        let mode = format!("{:?}", policy.mode).to_lowercase();
+        self.journal
+            .record(EventKind::Policy, name, format!("policy is now {mode}"));
+        Ok(policy)
+    }
+
+    /// Gives one more hardware thread to a dataplane, this one or the best one that is free.
+    pub(crate) fn grant_one(&mut self, name: &str, core: Option<u32>) -> Result<(), Refusal> {
+        let managed = self.get(name)?;
+        let cores = managed.placement.cores.iter();
+        let thread = cores.clone().position(Option::is_none);
+        let Some(thread) = thread else {
+            return Err(failed(
+                format!("{name} has no parked thread"),
+                "ask for fewer",
+            ));
+        };
+        let core = core
+            .or_else(|| self.assignment.next_for(name))
+            .ok_or_else(|| self.assignment.over_asked(1))?;
+        self.assignment.take(core, holder(name, thread))?;
+        self.get_mut(name)?.placement.cores[thread] = Some(core);
+        let result = self
+            .pin(name)
+            .and_then(|()| self.get_mut(name)?.command(thread, Command::Run));
+        if let Err(refusal) = result {
+            self.unplace(name, thread)?;
+            return Err(refusal);
+        }
+        self.save(name)?;
+        self.changed(name)?;
+        let text = format!("granted hardware thread {core} for thread {thread}");
+        self.journal.record(EventKind::Granted, name, text);
+        let moves = spread(&self.get(name)?.owners(), &self.get(name)?.serving());
+        self.give(name, &moves)
+    }
+
+    /// Takes one hardware thread back, this one or that of the last thread that serves. What the
+    /// thread serves goes to the others first.
+    pub(crate) fn revoke_one(&mut self, name: &str, core: Option<u32>) -> Result<(), Refusal> {
+        let managed = self.get(name)?;
+        let mut serving = managed.serving();
+        let thread = match core {
+            None => serving.last().copied(),
+            Some(_) => managed.placement.cores.iter().position(|own| *own == core),
+        };
+        let Some(thread) = thread else {
+            let core = core.unwrap_or_default();
+            return Err(Refusal::new(
+                Kind::Absent,
+                format!("{name} does not hold hardware thread {core}"),
+                "`ixctl cores` shows who holds what",
+            ));
+        };
+        serving.retain(|other| *other != thread);
+        let Some(heir) = serving.first().copied() else {
+            return Err(failed(
+                format!("{name} has only one thread"),
+                "stop it instead",
+            ));
+        };
+        let moves: Vec<Move> = spread(&managed.owners(), &serving);
+        self.give(name, &moves)?;
+        let park = Command::Park { to: heir };
+        self.get_mut(name)?.command(thread, park)?;
+        let core = self.get(name)?.placement.cores[thread].unwrap_or_default();
+        self.unplace(name, thread)?;
+        self.changed(name)?;
+        let text = format!("revoked hardware thread {core} of thread {thread}");
+        self.journal.record(EventKind::Revoked, name, text);
+        Ok(())
+    }
+
+    /// Takes the hardware thread of an elastic thread back, and lets its virtual CPU, which halts, have
+    /// Linux's.
+    pub(crate) fn unplace(&mut self, name: &str, thread: usize) -> Result<(), Refusal> {
+        let core = self.get_mut(name)?.placement.cores[thread].take();
+        if let Some(core) = core {
+            self.assignment.release(core);
+        }
+        self.save(name)?;
+        self.pin(name)
+    }
+
+    /// Binds the virtual CPUs of a dataplane to their hardware threads, and what is parked, and what
+    /// is no virtual CPU, to those of Linux.
+    pub(crate) fn pin(&mut self, name: &str) -> Result<(), Refusal> {
+        if self.emulated {
+            return Ok(());
+        }
+        let mut linux: Vec<u32> = self.assignment.reserved().collect();
+        if linux.is_empty() {
+            let map = self.cores();
+            linux.extend(map.threads.iter().map(|thread| thread.id));
+        }
+        let managed = self.get_mut(name)?;
+        let cores = managed.placement.cores.iter();
+        let vcpus = cores
+            .map(|core| core.map_or_else(|| linux.clone(), |core| vec![core]))
+            .collect();
+        managed.with_keeper(|keeper| keeper.pin(vcpus, linux))
+    }
+
+    /// Has threads hand flow groups over.
+    fn give(&mut self, name: &str, moves: &[Move]) -> Result<(), Refusal> {
+        for step in moves {
+            let give = Command::Give {
+                groups: step.groups,
+                to: step.to,
+            };
+            self.get_mut(name)?.command(step.from, give)?;
+            let text = format!(
+                "{} flow groups went from thread {} to thread {}",
+                step.groups.count_ones(),
+                step.from,
+                step.to
+            );
+            self.journal.record(EventKind::Migrated, name, text);
+        }
+        Ok(())
+    }
+
+    /// Chooses the hardware threads that a dataplane starts with.
+    fn place(&mut self, definition: &Definition) -> Result<Vec<Option<u32>>, Refusal> {
+        let granted = definition.granted.unwrap_or(definition.threads) as usize;
+        if granted > self.assignment.free() {
+            return Err(self.assignment.over_asked(granted));
+        }
+        let mut cores = vec![None; definition.threads as usize];
+        for (thread, core) in cores.iter_mut().enumerate().take(granted) {
+            let next = self.assignment.next_for(&definition.name);
+            let next = next.ok_or_else(|| self.assignment.over_asked(granted))?;
+            self.assignment
+                .take(next, holder(&definition.name, thread))?;
+            *core = Some(next);
+        }
+        Ok(cores)
+    }
+
+    /// Takes up a dataplane that an earlier daemon has started.
+    fn adopt(&mut self, name: &str) {
+        let folder = self.store.folder(name);
+        let known = folder
+            .definition()
+            .and_then(|it| Ok((it, folder.placement()?)));
+        let (definition, placement) = match known {
+            Ok(known) => known,
+            Err(error) => {
+                log::error!("{}: cannot be adopted: {error}", folder.path().display());
+                return;
+            }
+        };
+        let mut managed = Managed::new(definition, placement, folder);
+        if managed.refresh() != State::Ended {
+            for (thread, core) in managed.placement.cores.iter().enumerate() {
+                let Some(core) = core else { continue };
+                if let Err(refusal) = self.assignment.take(*core, holder(name, thread)) {
+                    log::error!(
+                        "{name} goes on with a hardware thread it should not have: {refusal}"
+                    );
+                }
+            }
+            self.journal
+                .record(EventKind::Adopted, name, "found, and managed again");
+        }
+        self.dataplanes.push(managed);
+    }
+
+    /// Forgets a dataplane that has ended.
+    fn remove(&mut self, name: &str) -> Result<(), Refusal> {
+        let managed = self.get(name)?;
+        managed.folder.remove().map_err(|error| {
+            failed(
+                format!("{name}: cannot remove its folder: {error}"),
+                format!("remove {}", managed.folder.path().display()),
+            )
+        })?;
+        // A keeper that was killed could not remove its machine's namespace.
+        ix_machine::run_dir::remove_all_abandoned();
+        self.dataplanes.retain(|managed| managed.name() != name);
+        self.assignment.release_all(name);
+        self.journal
+            .record(EventKind::Removed, name, "stopped and removed");
+        Ok(())
+    }
+
+    pub(crate) fn save(&mut self, name: &str) -> Result<(), Refusal> {
+        let managed = self.get(name)?;
+        managed.folder.save(&managed.placement).map_err(|error| {
+            failed(
+                format!("{name}: cannot remember its hardware threads: {error}"),
+                format!("check {}", managed.folder.path().display()),
+            )
+        })
+    }
+
+    fn changed(&mut self, name: &str) -> Result<(), Refusal> {
+        self.get_mut(name)?.changed_ms = now_ms();
+        Ok(())
+    }
+
+    fn must_be_changeable(&self, name: &str) -> Result<(), Refusal> {
+        if self.get(name)?.policy().mode != Mode::Static {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Kind::Conflict,
+            format!("the policy of {name} is static: it keeps what it started with"),
+            format!("`ixctl policy {name} manual` changes that"),
+        ))
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let mut dataplanes = self.dataplanes.iter();
+        dataplanes.position(|managed| managed.name() == name)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<&Managed, Refusal> {
+        let place = self.find(name).ok_or_else(|| absent(name))?;
+        Ok(&self.dataplanes[place])
+    }
+
+    pub(crate) fn get_mut(&mut self, name: &str) -> Result<&mut Managed, Refusal> {
+        let place = self.find(name).ok_or_else(|| absent(name))?;
+        Ok(&mut self.dataplanes[place])
+    }
+}
+
+pub(crate) fn holder(name: &str, thread: usize) -> Holder {
+    Holder {
+        dataplane: name.to_owned(),
+        thread: thread as u32,
+    }
+}
+
+/// The moves that a request asks for, without groups that are where they should be.
+fn moves_to(owners: &[u8], request: &MigrateRequest, to: usize) -> Result<Vec<Move>, Refusal> {
+    let mut moves: Vec<Move> = Vec::new();
+    for group in &request.groups {
+        let Some(owner) = owners.get(*group as usize) else {
+            return Err(Refusal::new(
+                Kind::Invalid,
+                format!("there is no flow group {group}"),
+                format!("use 0 to {}", owners.len().saturating_sub(1)),
+            ));
+        };
+        let (from, bit) = (usize::from(*owner), 1u128 << group);
+        match moves.iter_mut().find(|step| step.from == from) {
+            _ if from == to => {}
+            Some(step) => step.groups |= bit,
+            None => moves.push(Move {
+                from,
+                to,
+                groups: bit,
+            }),
+        }
+    }
+    Ok(moves)
+}
+
+fn absent(name: &str) -> Refusal {
+    Refusal::new(
+        Kind::Absent,
+        format!("there is no dataplane {name}"),
+        "`ixctl ps` lists those that there are",
+    )
+}
+
+fn one_core() -> Refusal {
+    Refusal::new(
+        Kind::Invalid,
+        "a number of hardware threads together with a certain one",
+        "give one of both",
+    )
+}
+
+fn failed(reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+    Refusal::new(Kind::Failed, reason, remedy)
+}

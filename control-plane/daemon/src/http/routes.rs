@@ -1,0 +1,273 @@
+//! Paths and what they do. Each handler's description is also its part of `/openapi.json`.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ix_api::{
+    CoreMap, Dataplane, Decision, Definition, FlowGroup, GrantRequest, Kind, MigrateRequest, Moved,
+    Policy, Refusal, RevokeRequest, Stats,
+};
+use serde::de::DeserializeOwned;
+use utoipa::OpenApi;
+
+use super::{Answer, Refused, Shared, metrics, streams};
+
+/// How long a machine may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How often that is looked for.
+const STOP_PERIOD: Duration = Duration::from_millis(20);
+
+/// All paths.
+pub fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/v1/dataplanes", get(list).post(start))
+        .route("/v1/dataplanes/{name}", get(view).delete(stop))
+        .route("/v1/dataplanes/{name}/grant", post(grant))
+        .route("/v1/dataplanes/{name}/revoke", post(revoke))
+        .route("/v1/dataplanes/{name}/groups", get(groups))
+        .route("/v1/dataplanes/{name}/migrate", post(migrate))
+        .route("/v1/dataplanes/{name}/stats", get(stats))
+        .route("/v1/dataplanes/{name}/policy", get(policy).put(set_policy))
+        .route("/v1/dataplanes/{name}/decisions", get(decisions))
+        .route("/v1/dataplanes/{name}/logs", get(streams::logs))
+        .route("/v1/cores", get(cores))
+        .route("/v1/events", get(streams::events))
+        .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(description))
+        .fallback(nothing_there)
+        .with_state(shared)
+}
+
+/// The description of the interface.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "ixcpd", description = "Control plane of IX dataplanes"),
+    paths(
+        list,
+        start,
+        view,
+        stop,
+        grant,
+        revoke,
+        groups,
+        migrate,
+        stats,
+        policy,
+        set_policy,
+        decisions,
+        cores,
+        streams::logs,
+        streams::events,
+        metrics::metrics
+    ),
+    components(schemas(Refusal))
+)]
+pub struct Description;
+
+/// A body of JSON; one that cannot be read is refused in the interface's own words.
+struct Body<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Body(value)),
+            Err(rejection) => Err(unreadable(&rejection)),
+        }
+    }
+}
+
+fn unreadable(rejection: &JsonRejection) -> Refused {
+    let remedy = "send JSON as /openapi.json describes it";
+    Refusal::new(Kind::Invalid, rejection.body_text(), remedy).into()
+}
+
+/// All dataplanes.
+#[utoipa::path(get, path = "/v1/dataplanes", responses((status = 200, body = Vec<Dataplane>)))]
+async fn list(State(shared): State<Shared>) -> Answer<Vec<Dataplane>> {
+    Ok(Json(shared.with(|controller| controller.list()).await))
+}
+
+/// Starts a dataplane, and answers before it serves.
+#[utoipa::path(post, path = "/v1/dataplanes", request_body = Definition, responses(
+    (status = 200, body = Dataplane), (status = 400, body = Refusal), (status = 409, body = Refusal)
+))]
+async fn start(
+    State(shared): State<Shared>,
+    Body(definition): Body<Definition>,
+) -> Answer<Dataplane> {
+    Ok(Json(
+        shared
+            .with(|controller| controller.start(definition))
+            .await?,
+    ))
+}
+
+/// A dataplane.
+#[utoipa::path(get, path = "/v1/dataplanes/{name}", params(("name" = String, Path,)), responses(
+    (status = 200, body = Dataplane), (status = 404, body = Refusal)
+))]
+async fn view(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Dataplane> {
+    Ok(Json(
+        shared
+            .with(move |controller| controller.view(&name))
+            .await?,
+    ))
+}
+
+/// Stops a dataplane, and answers when nothing of it is left.
+#[utoipa::path(delete, path = "/v1/dataplanes/{name}", params(("name" = String, Path,)), responses(
+    (status = 204), (status = 404, body = Refusal), (status = 500, body = Refusal)
+))]
+async fn stop(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    let stopped = name.clone();
+    shared
+        .with(move |controller| controller.begin_stop(&stopped))
+        .await?;
+    let deadline = Instant::now() + STOP_PATIENCE;
+    loop {
+        let stopped = name.clone();
+        match shared
+            .with(move |controller| controller.is_gone(&stopped))
+            .await
+        {
+            Ok(true) => return Ok(StatusCode::NO_CONTENT),
+            // Somebody else has stopped it at the same time.
+            Err(refusal) if refusal.kind == Kind::Absent => return Ok(StatusCode::NO_CONTENT),
+            Err(refusal) => return Err(refusal.into()),
+            Ok(false) if Instant::now() > deadline => {
+                let reason = format!("{name} did not end in {} s", STOP_PATIENCE.as_secs());
+                let remedy =
+                    format!("`ixctl logs {name}` may say why; kill its keeper as a last resort");
+                return Err(Refusal::new(Kind::Failed, reason, remedy).into());
+            }
+            Ok(false) => tokio::time::sleep(STOP_PERIOD).await,
+        }
+    }
+}
+
+/// Grants hardware threads to a dataplane.
+#[utoipa::path(post, path = "/v1/dataplanes/{name}/grant", params(("name" = String, Path,)),
+    request_body = GrantRequest, responses(
+    (status = 200, body = Dataplane), (status = 404, body = Refusal), (status = 409, body = Refusal)
+))]
+async fn grant(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Body(request): Body<GrantRequest>,
+) -> Answer<Dataplane> {
+    let answer = shared.with(move |controller| controller.grant(&name, &request));
+    Ok(Json(answer.await?))
+}
+
+/// Takes hardware threads back from a dataplane.
+#[utoipa::path(post, path = "/v1/dataplanes/{name}/revoke", params(("name" = String, Path,)),
+    request_body = RevokeRequest, responses(
+    (status = 200, body = Dataplane), (status = 404, body = Refusal), (status = 409, body = Refusal)
+))]
+async fn revoke(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Body(request): Body<RevokeRequest>,
+) -> Answer<Dataplane> {
+    let answer = shared.with(move |controller| controller.revoke(&name, &request));
+    Ok(Json(answer.await?))
+}
+
+/// The flow groups of a dataplane: who serves them, and what has come for them.
+#[utoipa::path(get, path = "/v1/dataplanes/{name}/groups", params(("name" = String, Path,)), responses(
+    (status = 200, body = Vec<FlowGroup>), (status = 404, body = Refusal)
+))]
+async fn groups(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Vec<FlowGroup>> {
+    Ok(Json(
+        shared
+            .with(move |controller| controller.groups(&name))
+            .await?,
+    ))
+}
+
+/// Moves flow groups to a thread.
+#[utoipa::path(post, path = "/v1/dataplanes/{name}/migrate", params(("name" = String, Path,)),
+    request_body = MigrateRequest, responses(
+    (status = 200, body = Moved), (status = 404, body = Refusal), (status = 409, body = Refusal)
+))]
+async fn migrate(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Body(request): Body<MigrateRequest>,
+) -> Answer<Moved> {
+    let answer = shared.with(move |controller| controller.migrate(&name, &request));
+    Ok(Json(answer.await?))
+}
+
+/// What each thread of a dataplane says of itself.
+#[utoipa::path(get, path = "/v1/dataplanes/{name}/stats", params(("name" = String, Path,)), responses(
+    (status = 200, body = Stats), (status = 404, body = Refusal)
+))]
+async fn stats(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Stats> {
+    Ok(Json(
+        shared
+            .with(move |controller| controller.stats(&name))
+            .await?,
+    ))
+}
+
+/// The policy of a dataplane.
+#[utoipa::path(get, path = "/v1/dataplanes/{name}/policy", params(("name" = String, Path,)), responses(
+    (status = 200, body = Policy), (status = 404, body = Refusal)
+))]
+async fn policy(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Policy> {
+    let answer = shared.with(move |controller| Ok(controller.get(&name)?.policy().clone()));
+    Ok(Json(answer.await.map_err(|refusal: Refusal| refusal)?))
+}
+
+/// Changes the policy of a dataplane.
+#[utoipa::path(put, path = "/v1/dataplanes/{name}/policy", params(("name" = String, Path,)),
+    request_body = Policy, responses(
+    (status = 200, body = Policy), (status = 400, body = Refusal), (status = 404, body = Refusal)
+))]
+async fn set_policy(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Body(policy): Body<Policy>,
+) -> Answer<Policy> {
+    let answer = shared.with(move |controller| controller.set_policy(&name, policy));
+    Ok(Json(answer.await?))
+}
+
+/// What the policy of a dataplane decided, and why.
+#[utoipa::path(get, path = "/v1/dataplanes/{name}/decisions", params(("name" = String, Path,)), responses(
+    (status = 200, body = Vec<Decision>), (status = 404, body = Refusal)
+))]
+async fn decisions(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Answer<Vec<Decision>> {
+    let answer = shared.with(move |controller| Ok(controller.get(&name)?.reasons.all()));
+    Ok(Json(answer.await.map_err(|refusal: Refusal| refusal)?))
+}
+
+/// The machine's hardware threads and who holds them.
+#[utoipa::path(get, path = "/v1/cores", responses((status = 200, body = CoreMap)))]
+async fn cores(State(shared): State<Shared>) -> Answer<CoreMap> {
+    Ok(Json(shared.with(|controller| controller.cores()).await))
+}
+
+async fn description() -> impl IntoResponse {
+    let json = Description::openapi().to_json().unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], json)
+}
+
+async fn nothing_there() -> Refused {
+    let remedy = "/openapi.json describes what there is";
+    Refusal::new(Kind::Absent, "there is nothing at this path", remedy).into()
+}

@@ -1,0 +1,183 @@
+//! From a definition to a virtual machine.
+
+use std::path::{Path, PathBuf};
+
+use ix_api::{Accel, Definition, Kind, LogLevel, Nic, Refusal};
+use ix_machine::config::ControlChannel;
+use ix_machine::{AccelChoice, Artifacts, MachineConfig, MemorySize, NetworkConfig, NicKind};
+
+/// Longest name of a dataplane: it is part of paths of sockets, which are short.
+const NAME_MAX: usize = 32;
+
+/// The machine that `definition` describes, with its control channel served at `ivshmem`.
+pub fn config(
+    definition: &Definition,
+    artifacts: &Artifacts,
+    ivshmem: PathBuf,
+) -> Result<MachineConfig, Refusal> {
+    check(definition)?;
+    let mut config = MachineConfig::new(artifacts, &definition.app);
+    if definition.app.contains('/') {
+        config.app = PathBuf::from(&definition.app);
+    }
+    config.app_args = definition.args.clone();
+    config.cpus = definition.threads;
+    config.memory = definition.memory.parse::<MemorySize>().map_err(invalid)?;
+    config.accel = match definition.accel {
+        Accel::Auto => AccelChoice::Auto,
+        Accel::Kvm => AccelChoice::Fixed(ix_machine::Accel::Kvm),
+        Accel::Tcg => AccelChoice::Fixed(ix_machine::Accel::Tcg),
+    };
+    config.nic = match definition.nic {
+        Nic::Intel82599 => NicKind::Intel82599,
+        Nic::None => NicKind::None,
+    };
+    config.network = NetworkConfig::for_guest(&definition.ip).map_err(invalid)?;
+    if let Some(mac) = &definition.mac {
+        config.network.mac = mac.parse().map_err(invalid)?;
+    }
+    config.nic_model.pcap = definition.pcap.clone();
+    config.log_level = match definition.log {
+        LogLevel::Error => ix_machine::LogLevel::Error,
+        LogLevel::Warn => ix_machine::LogLevel::Warn,
+        LogLevel::Info => ix_machine::LogLevel::Info,
+        LogLevel::Debug => ix_machine::LogLevel::Debug,
+        LogLevel::Trace => ix_machine::LogLevel::Trace,
+    };
+    let mut option = |key: &str, value: String| config.kernel_options.push((key.to_owned(), value));
+    if definition.poll {
+        option("poll", "on".to_owned());
+    }
+    if let Some(granted) = definition.granted.filter(|it| *it < definition.threads) {
+        option("granted", granted.to_string());
+    }
+    config.control = Some(ControlChannel {
+        socket: ivshmem,
+        vectors: definition.threads,
+    });
+    config.check().map_err(invalid)?;
+    Ok(config)
+}
+
+/// Refuses what cannot work, before anything is made of it.
+fn check(definition: &Definition) -> Result<(), Refusal> {
+    let name = &definition.name;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(is_plain) {
+        return Err(Refusal::new(
+            Kind::Invalid,
+            format!("{name:?} cannot be a name"),
+            format!("use letters, digits, - and _, at most {NAME_MAX}"),
+        ));
+    }
+    let threads = definition.threads;
+    if definition
+        .granted
+        .is_some_and(|granted| !(1..=threads).contains(&granted))
+    {
+        return Err(Refusal::new(
+            Kind::Invalid,
+            format!("{name}: `granted` is out of range"),
+            format!("use 1 to {threads}, the number of `threads`"),
+        ));
+    }
+    check_policy(definition)
+}
+
+/// Refuses bounds that contradict each other.
+pub fn check_policy(definition: &Definition) -> Result<(), Refusal> {
+    let policy = &definition.policy;
+    let most = policy.max.unwrap_or(definition.threads);
+    if policy.min < 1 || policy.min > most || most > definition.threads {
+        return Err(Refusal::new(
+            Kind::Invalid,
+            format!(
+                "{}: a policy cannot keep it between {} and {most} of {} threads",
+                definition.name, policy.min, definition.threads
+            ),
+            "let `min` be at least 1, and `max` at least `min` and at most `threads`",
+        ));
+    }
+    if policy.weight == 0 {
+        return Err(Refusal::new(
+            Kind::Invalid,
+            format!("{}: a weight of 0", definition.name),
+            "use 1 or more",
+        ));
+    }
+    Ok(())
+}
+
+/// Makes a path in a definition independent of the folder that it was written in.
+pub fn absolute(path: &Path, folder: &Path) -> PathBuf {
+    match path.is_absolute() {
+        true => path.to_owned(),
+        false => folder.join(path),
+    }
+}
+
+fn invalid(error: ix_machine::Error) -> Refusal {
+    Refusal::new(
+        Kind::Invalid,
+        error.to_string(),
+        "change the definition and run it again",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Refusal {
+        let definition = toml::from_str(text).unwrap();
+        let artifacts = Artifacts::at("/nowhere");
+        config(&definition, &artifacts, PathBuf::from("/i")).unwrap_err()
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_what_to_change() {
+        for (text, part) in [
+            ("name = 'a b'\napp = 'x'", "cannot be a name"),
+            ("name = '../a'\napp = 'x'", "cannot be a name"),
+            (
+                "name = 'a'\napp = 'x'\nthreads = 2\ngranted = 3",
+                "use 1 to 2",
+            ),
+            ("name = 'a'\napp = 'x'\ngranted = 0", "use 1 to 1"),
+            ("name = 'a'\napp = 'x'\nthreads = 65", "use 1 to 64"),
+            ("name = 'a'\napp = 'x'\nmemory = '1K'", "512M"),
+            ("name = 'a'\napp = 'x'\nip = '10.0.0.0'", "broadcast"),
+            (
+                "name = 'a'\napp = 'x'\n[policy]\nmin = 2",
+                "between 2 and 1",
+            ),
+            (
+                "name = 'a'\napp = 'x'\n[policy]\nweight = 0",
+                "use 1 or more",
+            ),
+            ("name = 'a'\napp = 'x'", "cargo xtask image"),
+        ] {
+            let text = refused(text).to_string();
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_definition_becomes_a_machine_with_a_channel() {
+        let folder = tempfile::tempdir().unwrap();
+        let elf = std::fs::read("/proc/self/exe").unwrap();
+        for name in ["ixkernel.elf", "kv.elf", "ixnicd"] {
+            std::fs::write(folder.path().join(name), &elf[..64]).unwrap();
+        }
+        let text = "name = 'a'\napp = 'kv'\nthreads = 4\ngranted = 1\npoll = true";
+        let definition = toml::from_str(text).unwrap();
+        let artifacts = Artifacts::at(folder.path());
+        let config = config(&definition, &artifacts, PathBuf::from("/i")).unwrap();
+        assert_eq!(config.cpus, 4);
+        let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let expected = [option("poll", "on"), option("granted", "1")];
+        assert_eq!(config.kernel_options, expected);
+        let channel = config.control.unwrap();
+        assert_eq!((channel.socket, channel.vectors), (PathBuf::from("/i"), 4));
+    }
+}
