@@ -1,0 +1,209 @@
+//! What can be asked of the daemon.
+
+mod change;
+mod show;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::client::Client;
+use crate::top;
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a dataplane from its definition, and wait until it serves.
+    Run {
+        /// A definition in TOML, or the name of an application.
+        what: String,
+        /// Name of the dataplane, instead of the definition's.
+        #[arg(long)]
+        name: Option<String>,
+        /// Elastic threads, instead of the definition's.
+        #[arg(long, value_name = "N")]
+        threads: Option<u32>,
+        /// Address, instead of the definition's.
+        #[arg(long, value_name = "ADDRESS")]
+        ip: Option<String>,
+        /// Return when it starts, not when it serves.
+        #[arg(long)]
+        no_wait: bool,
+        /// Arguments of the application, instead of the definition's.
+        #[arg(last = true, value_name = "ARGUMENT")]
+        args: Vec<String>,
+    },
+    /// List dataplanes.
+    Ps,
+    /// Stop a dataplane, or remove what is left of one that has ended.
+    Stop {
+        /// Its name.
+        name: String,
+    },
+    /// Grant hardware threads to a dataplane.
+    Grant {
+        /// Its name.
+        name: String,
+        /// How many; one unless given.
+        #[arg(value_name = "N", conflicts_with = "core")]
+        count: Option<u32>,
+        /// This one.
+        #[arg(long, value_name = "CORE")]
+        core: Option<u32>,
+    },
+    /// Take hardware threads back from a dataplane.
+    Revoke {
+        /// Its name.
+        name: String,
+        /// How many; one unless given.
+        #[arg(value_name = "N", conflicts_with = "core")]
+        count: Option<u32>,
+        /// This one.
+        #[arg(long, value_name = "CORE")]
+        core: Option<u32>,
+    },
+    /// Show the machine's hardware threads and who holds them.
+    Cores,
+    /// Show which thread serves which flow groups, and what comes for them.
+    Groups {
+        /// Name of the dataplane.
+        name: String,
+    },
+    /// Move flow groups to another thread.
+    Migrate {
+        /// Name of the dataplane.
+        name: String,
+        /// Flow groups, like 0-3,17.
+        groups: String,
+        /// The thread that gets them.
+        #[arg(long, value_name = "THREAD")]
+        to: u32,
+    },
+    /// Show the numbers of a dataplane.
+    Stats {
+        /// Its name.
+        name: String,
+    },
+    /// Watch all dataplanes; q ends it.
+    Top,
+    /// Show or change the policy of a dataplane.
+    Policy {
+        /// Its name.
+        name: String,
+        /// What to do; show it unless given.
+        #[command(subcommand)]
+        change: Option<PolicyChange>,
+    },
+    /// Show what a dataplane says on its console.
+    Logs {
+        /// Its name.
+        name: String,
+        /// Go on as it says more.
+        #[arg(short, long)]
+        follow: bool,
+        /// What its keeper says instead.
+        #[arg(long)]
+        keeper: bool,
+    },
+    /// Show what has happened.
+    Events {
+        /// Go on as more happens.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Check what the control plane needs from this machine.
+    Doctor,
+    /// Print a script that completes commands in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to do with a policy.
+#[derive(Debug, Subcommand)]
+pub enum PolicyChange {
+    /// Show why it decided as it did.
+    Explain,
+    /// It keeps what it started with.
+    Static,
+    /// Hardware threads come and go by `grant` and `revoke`.
+    Manual,
+    /// It grows and shrinks with its load.
+    Elastic(Bounds),
+    /// It grows and shrinks with its load, and shares by weight with others that are fair.
+    Fair(Bounds),
+}
+
+/// Bounds of a policy; what is not given stays.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Bounds {
+    /// The fewest threads that it is left with.
+    #[arg(long)]
+    min: Option<u32>,
+    /// The most threads that it is given.
+    #[arg(long)]
+    max: Option<u32>,
+    /// Its share among those that are fair.
+    #[arg(long)]
+    weight: Option<u32>,
+    /// How long a busy cycle may take before it grows, in microseconds.
+    #[arg(long)]
+    target_loop_us: Option<f64>,
+}
+
+/// Executes a command that needs the daemon.
+pub async fn run(command: &Command, client: &Client, json: bool) -> Result<ExitCode> {
+    match command {
+        Command::Run {
+            what,
+            name,
+            threads,
+            ip,
+            no_wait,
+            args,
+        } => {
+            let changes = change::Overrides {
+                name: name.clone(),
+                threads: *threads,
+                ip: ip.clone(),
+                args: args.clone(),
+            };
+            return change::run(client, what, changes, !no_wait, json).await;
+        }
+        Command::Ps => show::ps(client, json).await?,
+        Command::Stop { name } => change::stop(client, name).await?,
+        Command::Grant { name, count, core } => {
+            change::grant(client, name, *count, *core, json).await?;
+        }
+        Command::Revoke { name, count, core } => {
+            change::revoke(client, name, *count, *core, json).await?;
+        }
+        Command::Cores => show::cores(client, json).await?,
+        Command::Groups { name } => show::groups(client, name, json).await?,
+        Command::Migrate { name, groups, to } => {
+            change::migrate(client, name, groups, *to, json).await?;
+        }
+        Command::Stats { name } => show::stats(client, name, json).await?,
+        Command::Top => top::run(client).await?,
+        Command::Policy { name, change: None } => show::policy(client, name, json).await?,
+        Command::Policy {
+            name,
+            change: Some(PolicyChange::Explain),
+        } => show::explain(client, name, json).await?,
+        Command::Policy {
+            name,
+            change: Some(change),
+        } => change::policy(client, name, change, json).await?,
+        Command::Logs {
+            name,
+            follow,
+            keeper,
+        } => show::logs(client, name, *follow, *keeper).await?,
+        Command::Events { follow } => show::events(client, *follow, json).await?,
+        // They need no daemon.
+        Command::Doctor | Command::Completions { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,400 @@
+//! Commands that show something.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use ix_api::{
+    Action, CoreMap, Dataplane, Decision, Event, FlowGroup, Policy, State, Stats, ThreadStats, Use,
+};
+use serde::Serialize;
+
+use crate::client::{Client, escaped};
+use crate::table::{render, short};
+
+/// Prints an answer as it came.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Lists dataplanes.
+pub async fn ps(client: &Client, as_json: bool) -> Result<()> {
+    let dataplanes: Vec<Dataplane> = client.get("/v1/dataplanes").await?;
+    if as_json {
+        return json(&dataplanes);
+    }
+    print!("{}", ps_table(&dataplanes));
+    Ok(())
+}
+
+fn ps_table(dataplanes: &[Dataplane]) -> String {
+    let rows: Vec<Vec<String>> = dataplanes
+        .iter()
+        .map(|dataplane| {
+            let cores: Vec<String> = dataplane
+                .cores
+                .iter()
+                .flatten()
+                .map(u32::to_string)
+                .collect();
+            vec![
+                dataplane.name.clone(),
+                match dataplane.state {
+                    State::Ended => {
+                        format!("ended: {}", first_line(dataplane.ended.as_deref()))
+                    }
+                    state => format!("{state:?}").to_lowercase(),
+                },
+                dataplane.app.clone(),
+                dataplane.ip.clone(),
+                format!("{}/{}", dataplane.granted(), dataplane.threads),
+                cores.join(","),
+                format!("{:?}", dataplane.policy).to_lowercase(),
+                dataplane.netns.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let headings = [
+        "NAME",
+        "STATE",
+        "APP",
+        "ADDRESS",
+        "THREADS",
+        "CORES",
+        "POLICY",
+        "NAMESPACE",
+    ];
+    render(&headings, &rows)
+}
+
+fn first_line(text: Option<&str>) -> &str {
+    text.and_then(|text| text.lines().next())
+        .unwrap_or_default()
+}
+
+/// Shows who holds which hardware thread.
+pub async fn cores(client: &Client, as_json: bool) -> Result<()> {
+    let map: CoreMap = client.get("/v1/cores").await?;
+    if as_json {
+        return json(&map);
+    }
+    print!("{}", cores_table(&map));
+    Ok(())
+}
+
+fn cores_table(map: &CoreMap) -> String {
+    let rows: Vec<Vec<String>> = map
+        .threads
+        .iter()
+        .map(|thread| {
+            let used = match &thread.used {
+                Use::Reserved => "reserved for Linux".to_owned(),
+                Use::Free => "free".to_owned(),
+                Use::Granted(holder) => format!("{} (thread {})", holder.dataplane, holder.thread),
+            };
+            let numbers = [thread.package, thread.core, thread.id];
+            let mut row: Vec<String> = numbers.map(|number| number.to_string()).to_vec();
+            row.push(used);
+            row
+        })
+        .collect();
+    let mut text = render(&["PACKAGE", "CORE", "THREAD", "USE"], &rows);
+    if map.emulated {
+        text.push_str("made up by `emulate_cores`: nothing is pinned\n");
+    }
+    text
+}
+
+/// Shows who serves which flow groups.
+pub async fn groups(client: &Client, name: &str, as_json: bool) -> Result<()> {
+    let path = format!("/v1/dataplanes/{}/groups", escaped(name));
+    let groups: Vec<FlowGroup> = client.get(&path).await?;
+    if as_json {
+        return json(&groups);
+    }
+    let rows: Vec<Vec<String>> = groups
+        .iter()
+        .map(|group| {
+            vec![
+                group.group.to_string(),
+                group.thread.to_string(),
+                group.frames.to_string(),
+            ]
+        })
+        .collect();
+    print!("{}", render(&["GROUP", "THREAD", "FRAMES"], &rows));
+    Ok(())
+}
+
+/// Shows the numbers of a dataplane.
+pub async fn stats(client: &Client, name: &str, as_json: bool) -> Result<()> {
+    let path = format!("/v1/dataplanes/{}/stats", escaped(name));
+    let stats: Stats = client.get(&path).await?;
+    if as_json {
+        return json(&stats);
+    }
+    print!("{}", stats_table(&stats));
+    Ok(())
+}
+
+/// One column a thread, one row a number: there are few threads and many numbers.
+fn stats_table(stats: &Stats) -> String {
+    type Cell = fn(&ThreadStats) -> String;
+    let averages: fn([f64; 3]) -> String = |values| values.map(short).join(" / ");
+    let rows: [(&str, Cell); 20] = [
+        ("state", |it| it.state.clone()),
+        ("connections", |it| it.connections.to_string()),
+        ("frames received", |it| it.rx_frames.to_string()),
+        ("bytes received", |it| it.rx_bytes.to_string()),
+        ("frames sent", |it| it.tx_frames.to_string()),
+        ("bytes sent", |it| it.tx_bytes.to_string()),
+        ("cycles", |it| it.cycles.to_string()),
+        ("cycles with frames", |it| it.busy_cycles.to_string()),
+        ("events", |it| it.events.to_string()),
+        ("calls", |it| it.calls.to_string()),
+        ("idle", |it| percent(it.idle_ns, it.now_ns)),
+        ("in the application", |it| percent(it.user_ns, it.now_ns)),
+        ("free buffers", |it| it.mbufs_free.to_string()),
+        ("retransmits", |it| it.retransmits.to_string()),
+        ("frames missed", |it| it.rx_missed.to_string()),
+        ("frames refused", |it| it.rx_errors.to_string()),
+        ("payload dropped", |it| it.rx_no_buffers.to_string()),
+        ("frames not sent", |it| it.tx_drops.to_string()),
+        ("connections refused", |it| it.refused.to_string()),
+        ("unresponsive", |it| it.unresponsive.to_string()),
+    ];
+    let mut table: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(name, cell)| row(name, stats.threads.iter().map(cell)))
+        .collect();
+    let threads = || stats.threads.iter();
+    table.push(row(
+        "frames in a batch",
+        threads().map(|it| averages(it.batch)),
+    ));
+    table.push(row(
+        "frames waiting",
+        threads().map(|it| averages(it.queue_depth)),
+    ));
+    let micros = |it: &ThreadStats| averages(it.loop_ns.map(|ns| ns / 1_000.0));
+    table.push(row("us a busy cycle", threads().map(micros)));
+    let headings: Vec<String> = threads()
+        .map(|it| format!("THREAD {}", it.thread))
+        .collect();
+    let headings: Vec<&str> = std::iter::once("")
+        .chain(headings.iter().map(String::as_str))
+        .collect();
+    render(&headings, &table) + "averages are over about 1 ms / 32 ms / 1 s\n"
+}
+
+fn row(name: &str, cells: impl Iterator<Item = String>) -> Vec<String> {
+    std::iter::once(name.to_owned()).chain(cells).collect()
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    match whole {
+        0 => "-".to_owned(),
+        whole => format!("{:.1} %", part as f64 * 100.0 / whole as f64),
+    }
+}
+
+/// Shows the policy.
+pub async fn policy(client: &Client, name: &str, as_json: bool) -> Result<()> {
+    let path = format!("/v1/dataplanes/{}/policy", escaped(name));
+    print_policy(&client.get(&path).await?, as_json)
+}
+
+/// Prints a policy.
+pub fn print_policy(policy: &Policy, as_json: bool) -> Result<()> {
+    if as_json {
+        return json(policy);
+    }
+    print!("{}", toml::to_string(policy)?);
+    Ok(())
+}
+
+/// Shows why a policy decided as it did.
+pub async fn explain(client: &Client, name: &str, as_json: bool) -> Result<()> {
+    let path = format!("/v1/dataplanes/{}/decisions", escaped(name));
+    let decisions: Vec<Decision> = client.get(&path).await?;
+    if as_json {
+        return json(&decisions);
+    }
+    if decisions.is_empty() {
+        println!("its policy has decided nothing: only elastic and fair ones do");
+    }
+    for decision in &decisions {
+        let action = match decision.action {
+            Action::Grow => "grow",
+            Action::Shrink => "shrink",
+            Action::Keep => "keep",
+        };
+        let (at, granted, reason) = (clock(decision.at_ms), decision.granted, &decision.reason);
+        println!("{at}  {action:6}  at {granted}: {reason}");
+    }
+    Ok(())
+}
+
+/// Shows what a dataplane says.
+pub async fn logs(client: &Client, name: &str, follow: bool, keeper: bool) -> Result<()> {
+    let name = escaped(name);
+    let path = format!("/v1/dataplanes/{name}/logs?follow={follow}&keeper={keeper}");
+    let mut out = io::stdout().lock();
+    client
+        .stream(&path, |bytes| {
+            out.write_all(bytes).and_then(|()| out.flush())
+        })
+        .await
+}
+
+/// Shows what has happened, and with `follow` what happens.
+pub async fn events(client: &Client, follow: bool, as_json: bool) -> Result<()> {
+    if !follow {
+        let events: Vec<Event> = client.get("/v1/events?past=true").await?;
+        if as_json {
+            return json(&events);
+        }
+        events
+            .iter()
+            .for_each(|event| println!("{}", event_line(event)));
+        return Ok(());
+    }
+    let mut out = io::stdout().lock();
+    let mut lines = Lines::default();
+    client
+        .stream("/v1/events", |bytes| {
+            for data in lines.add(bytes) {
+                match serde_json::from_str::<Event>(&data) {
+                    Ok(event) if !as_json => writeln!(out, "{}", event_line(&event))?,
+                    _ => writeln!(out, "{data}")?,
+                }
+            }
+            out.flush()
+        })
+        .await
+}
+
+/// The data lines of server-sent events, which may come in any pieces.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn add(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.0.extend_from_slice(bytes);
+        let mut data = Vec::new();
+        while let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.0.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(text) = line.trim_end().strip_prefix("data:") {
+                data.push(text.trim_start().to_owned());
+            }
+        }
+        data
+    }
+}
+
+fn event_line(event: &Event) -> String {
+    format!(
+        "{}  {:10}  {}",
+        clock(event.at_ms),
+        event.dataplane,
+        event.text
+    )
+}
+
+/// Time of day in UTC.
+fn clock(at_ms: u64) -> String {
+    let seconds = at_ms / 1_000 % 86_400;
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    format!(
+        "{hours:02}:{minutes:02}:{:02}.{:03}Z",
+        seconds % 60,
+        at_ms % 1_000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ix_api::{HardwareThread, Holder};
+
+    #[test]
+    fn a_dataplane_is_a_line() {
+        let dataplane: Dataplane = serde_json::from_value(serde_json::json!({
+            "name": "kv", "state": "running", "ended": null, "app": "echo", "ip": "10.9.0.2/24",
+            "threads": 4, "cores": [1, null, 3, null], "policy": "elastic", "accel": "tcg",
+            "netns": "ix-1-0", "keeper_pid": 5, "vm_pid": 6, "started_ms": 0,
+        }))
+        .unwrap();
+        let expected = "\
+NAME  STATE    APP   ADDRESS      THREADS  CORES  POLICY   NAMESPACE
+kv    running  echo  10.9.0.2/24  2/4      1,3    elastic  ix-1-0
+";
+        assert_eq!(ps_table(&[dataplane]), expected);
+    }
+
+    #[test]
+    fn hardware_threads_are_listed_with_their_holders() {
+        let thread = |id, used| HardwareThread {
+            id,
+            core: id % 2,
+            package: 0,
+            used,
+        };
+        let holder = Holder {
+            dataplane: "kv".to_owned(),
+            thread: 2,
+        };
+        let map = CoreMap {
+            emulated: false,
+            threads: vec![
+                thread(0, Use::Reserved),
+                thread(1, Use::Granted(holder)),
+                thread(2, Use::Free),
+            ],
+        };
+        let expected = "\
+PACKAGE  CORE  THREAD  USE
+0        0     0       reserved for Linux
+0        1     1       kv (thread 2)
+0        0     2       free
+";
+        assert_eq!(cores_table(&map), expected);
+    }
+
+    #[test]
+    fn numbers_of_threads_stand_beside_each_other() {
+        let thread = |thread, idle_ns| ThreadStats {
+            thread,
+            state: "running".to_owned(),
+            now_ns: 1_000,
+            idle_ns,
+            loop_ns: [1_500.0, 0.0, 2e6],
+            ..ThreadStats::default()
+        };
+        let text = stats_table(&Stats {
+            threads: vec![thread(0, 250), thread(1, 0)],
+        });
+        let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap();
+        assert_eq!(
+            line("idle").split_whitespace().collect::<Vec<_>>(),
+            ["idle", "25.0", "%", "0.0", "%"]
+        );
+        assert!(line("us a busy cycle").contains("1.5 / 0 / 2.0k"), "{text}");
+    }
+
+    #[test]
+    fn events_are_found_in_any_pieces() {
+        let mut lines = Lines::default();
+        assert!(lines.add(b"id: 1\ndata: {\"a\"").is_empty());
+        assert_eq!(
+            lines.add(b": 1}\n\n: keep alive\n\ndata: b\n"),
+            ["{\"a\": 1}", "b"]
+        );
+    }
+
+    #[test]
+    fn times_of_day_are_read_from_milliseconds() {
+        assert_eq!(clock(86_400_000 + 3_723_004), "01:02:03.004Z");
+    }
+}
