@@ -4,4 +4,6 @@
 
 use ix_net::testing::{FuzzMode, fuzz};
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz(FuzzMode::Frames, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    fuzz(FuzzMode::Frames, data);
+});

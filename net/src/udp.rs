@@ -129,7 +129,9 @@ impl Engine {
         if self.udp.slot(local_port).is_none() {
             return Err(Error::BadState);
         }
-        if remote.port == 0 || fragments.len() > MAX_FRAGMENTS {
+        // No descriptor may be empty.
+        let has_empty = fragments.iter().any(|piece| piece.len == 0);
+        if remote.port == 0 || has_empty || fragments.len() > MAX_FRAGMENTS {
             return Err(Error::Invalid);
         }
         let payload_len = fragments.iter().map(|piece| u64::from(piece.len)).sum();

@@ -83,6 +83,12 @@ impl Wheel {
         self.entries[timer as usize].tick <= latest && self.next <= latest
     }
 
+    /// Whether a timer goes off at the next occasion.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn is_due(&self, timer: u32) -> bool {
+        self.entries[timer as usize].tick <= self.current + 1
+    }
+
     /// When [`Wheel::expired`] has to be called next.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {

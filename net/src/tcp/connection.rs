@@ -60,8 +60,9 @@ bitflags::bitflags! {
         const ECN = 0x20;
         /// It runs over IPv6: nothing slow, but the fast path for IPv4 is not for it.
         const IPV6 = 0x40;
-        /// There is no round-trip time yet: the first one brings the retransmission timer much nearer.
-        const UNMEASURED = 0x80;
+        /// The next acknowledgement of new data brings the retransmission timer much nearer: there was no
+        /// round-trip time yet, or backoff ends.
+        const TIMER_MOVES = 0x80;
         /// In any state but ESTABLISHED.
         const UNESTABLISHED = 0x100;
     }

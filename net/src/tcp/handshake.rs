@@ -263,7 +263,9 @@ impl Engine {
             true => State::FinWait1,
             false => State::Established,
         });
-        connection.slow.set(Slow::UNMEASURED, connection.srtt8 == 0);
+        connection
+            .slow
+            .set(Slow::TIMER_MOVES, connection.srtt8 == 0);
         connection.backoff = 0;
         connection.silence_since = NEVER;
         connection.rto_deadline = NEVER;

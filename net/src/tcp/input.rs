@@ -61,7 +61,9 @@ impl Engine {
         let records = &mut self.send_records;
         connection.acknowledge(records, &mut self.counters, &self.local, ack, cx.now);
         let left = connection.queued();
-        connection.slow.set(Slow::UNMEASURED, connection.srtt8 == 0);
+        connection
+            .slow
+            .set(Slow::TIMER_MOVES, connection.srtt8 == 0);
         // Backoff is over, or the estimate has shrunk: the deadline may have come nearer.
         self.rearm_timer(index);
         let connection = &self.connections[index];

@@ -250,6 +250,7 @@ impl Engine {
             .min(u32::from(connection.mss));
         if len != 0 && connection.send_cursor != NONE {
             connection.slow.remove(Slow::PERSIST);
+            connection.slow.insert(Slow::TIMER_MOVES);
             self.send_new_data(cx, index, len);
             self.mark_dirty(index);
         } else {

@@ -193,7 +193,7 @@ impl Engine {
         let is_shorter = earliest == connection.rto_deadline && connection.backoff == 0;
         let late = if is_shorter { connection.rto / 2 } else { 0 };
         ensure!(
-            earliest == NEVER || connection.timer_at <= earliest + late,
+            earliest == NEVER || connection.timer_at <= earliest + late || self.wheel.is_due(index),
             "the timer is set for {}, but ACK, RACK, RTO, state are due at {deadlines:?}",
             connection.timer_at
         );

@@ -7,7 +7,6 @@
 mod app;
 mod conditions;
 mod fuzz;
-mod fuzz6;
 mod host;
 mod invariants;
 mod link;

@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod fuzz;
 mod image;
 mod run;
 mod setup;
@@ -21,6 +22,7 @@ pub enum Command {
     Demo(demo::Args),
     Test(test::Args),
     Sim(sim::Args),
+    Fuzz(fuzz::Args),
     Bench(bench::Args),
     Ci(ci::Args),
 }
@@ -35,6 +37,7 @@ impl Command {
             Command::Demo(args) => demo::run(&args),
             Command::Test(args) => test::run(&args),
             Command::Sim(args) => sim::run(&args),
+            Command::Fuzz(args) => fuzz::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Ci(args) => ci::run(&args),
         }
