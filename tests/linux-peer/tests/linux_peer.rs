@@ -77,6 +77,8 @@ fn bulk_data_arrives_intact_both_ways_at_once() {
         let mut station = Station::new(Path::default());
         let script = script(bytes, bytes, Role::ShutsDown);
         let time = exchange(&mut station, opens, &script, Ends::First);
+        let counters = station.host.engine.counters();
+        assert_ne!(counters.tcp_large_frames, 0, "{opens:?}: nothing to cut");
         println!(
             "{opens:?} opens, {} MiB each way: {:.0} MiB/s each way",
             bytes / MIB,
