@@ -186,6 +186,10 @@ counters! {
     tcp_out_segments "TcpOutSegs",
     /// Frames sent that the device was to cut into segments.
     tcp_large_frames "IxTcpLargeFrames",
+    /// Records cut because SACK blocks cover a part of them.
+    tcp_sack_cuts "IxTcpSackCuts",
+    /// Retransmissions of the first segment of a record that could not be cut for want of records.
+    tcp_uncut_retransmits "IxTcpUncutRetransmits",
     /// TCP segments that are malformed.
     tcp_in_errors "TcpInErrs",
     /// TCP segments with a wrong checksum.

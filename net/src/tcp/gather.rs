@@ -142,7 +142,10 @@ impl Engine {
         let mss = u32::from(self.connections[index].mss);
         let len = len - remainder(len, mss);
         let is_inside = len != 0 && len < self.send_records.get(record).len;
-        is_inside && self.send_records.has_room() && self.cut_record(index, record, len)
+        let is_cut =
+            is_inside && self.send_records.has_room() && self.cut_record(index, record, len);
+        self.counters.tcp_sack_cuts += u64::from(is_cut);
+        is_cut
     }
 }
 

@@ -306,7 +306,7 @@ impl Engine {
         if !self.send_segment(cx, index, seq, control, &[Fragment { bus, len }]) {
             return None;
         }
-        self.counters.tcp_send_records_exhausted += 1;
+        self.counters.tcp_uncut_retransmits += 1;
         let record = self.send_records.get_mut(first);
         record.flags.insert(SendFlags::RETRANSMITTED);
         record.sent_at = micros(cx.now);

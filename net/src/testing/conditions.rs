@@ -52,6 +52,7 @@ fn of_the_surroundings(
         ("IPv6", scenario.is_ipv6),
         ("an MTU of 576 to 600", has_mtu(576..=600)),
         ("an MTU of 1400 to 1500", has_mtu(1400..=1500)),
+        ("an MTU of 9000", has_mtu(9000..=9000)),
         ("a window below one segment", least_window < 500),
         ("sequence numbers wrap", network.wraps() != 0),
         (
@@ -93,6 +94,12 @@ fn of_the_engines(network: &Network<EngineStation, EngineStation>) -> Vec<Condit
         ("no buffer for payload", any(|c| c.tcp_rcv_dropped)),
         ("segments out of order give way", any(|c| c.tcp_ofo_pruned)),
         ("no send record", any(|c| c.tcp_send_records_exhausted)),
+        ("a large frame", any(|c| c.tcp_large_frames)),
+        ("a part of one is sacked", any(|c| c.tcp_sack_cuts)),
+        (
+            "a part of one is repeated uncut",
+            any(|c| c.tcp_uncut_retransmits),
+        ),
         ("a SYN cookie completes", any(|c| c.tcp_cookies_received)),
         ("an old timestamp (PAWS)", any(|c| c.tcp_paws_rejected)),
         ("a challenge acknowledgement", any(|c| c.tcp_challenge_acks)),

@@ -2,9 +2,9 @@
 
 use super::machine;
 use super::support::frames::{self, TCP};
-use super::support::{Machine, Port};
+use super::support::{Machine, Port, Sizes};
 use ix_hal::{Fragment, MAX_FRAGMENTS, MbufId, Nic, Transmit, TxChecksum, TxFrame};
-use ixgbe::LARGEST_PAYLOAD;
+use ixgbe::{Config, LARGEST_PAYLOAD, VlanTag};
 
 /// Bytes of a buffer that are filled.
 const PIECE: usize = 2000;
@@ -161,6 +161,32 @@ fn small_frames_between_large_ones_keep_their_context() {
             arrived.into_iter().eq(segments.chain(small)),
             "round {seed}"
         );
+        port.pair.reclaim(&mut port.pool);
+    }
+}
+
+#[test]
+fn jumbo_segments_in_a_vlan_have_its_tag() {
+    let mut config = Config::new(1);
+    config.vlan = VlanTag::new(100, 5);
+    config.mtu = 9000;
+    let sizes = Sizes {
+        buffers: 512,
+        buffer_shift: 14,
+        ..Sizes::default()
+    };
+    let (mut machine, _, mut port) = Machine::with_port(config, sizes);
+    let (payload, fragments) = payload(&machine, &mut port, MAX_FRAGMENTS);
+    for checksum in [TxChecksum::Ipv4Tcp, TxChecksum::Ipv6Tcp] {
+        let headers = Headers::new(checksum);
+        send(&mut port, &headers, &fragments, 8928);
+        machine.run();
+        let expected = [0, 1].map(|number| {
+            let mut frame = headers.segment(&payload, 8928, number);
+            frame.splice(12..12, [0x81, 0, 0xa0, 100]);
+            frame
+        });
+        assert!(machine.arrived() == expected, "{checksum:?}");
         port.pair.reclaim(&mut port.pool);
     }
 }
