@@ -166,6 +166,8 @@ counters! {
     udp_in_datagrams "UdpInDatagrams",
     /// Datagrams sent.
     udp_out_datagrams "UdpOutDatagrams",
+    /// ICMP errors about datagrams from a bound port.
+    udp_icmp_errors "IxUdpIcmpErrors",
     /// Datagrams to a port that nobody bound.
     udp_no_ports "UdpNoPorts",
     /// Datagrams that are malformed, have a wrong checksum, or found no room.

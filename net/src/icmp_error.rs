@@ -16,7 +16,7 @@ use crate::path_mtu::{narrower, narrower6};
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, State};
 use crate::tcp::time_wait::TIME_WAIT;
-use crate::wire::{IPV4, PROTOCOL_TCP, TCP, be16, be32, be64};
+use crate::wire::{IPV4, PROTOCOL_TCP, PROTOCOL_UDP, TCP, be16, be32, be64};
 use ix_abi::{DeadReason, Error};
 use ix_hal::{Instant, Transmit};
 
@@ -54,11 +54,12 @@ struct Quote {
 }
 
 impl Quote {
-    /// Reads the packet that an error quotes, if it is the beginning of a TCP segment.
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads the packet that an error quotes, if it is the beginning of one of that protocol, TCP or UDP,
+    /// whose ports are in the same place.
+    fn parse(bytes: &[u8], protocol: u8) -> Option<Self> {
         let header_len = usize::from(bytes.first()? & 15) * 4;
-        let is_tcp = bytes.len() >= IPV4 && bytes[0] >> 4 == 4 && bytes[9] == PROTOCOL_TCP;
-        if !is_tcp || header_len < IPV4 || be16(bytes, 6) & 0x1fff != 0 {
+        let is_right = bytes.len() >= IPV4 && bytes[0] >> 4 == 4 && bytes[9] == protocol;
+        if !is_right || header_len < IPV4 || be16(bytes, 6) & 0x1fff != 0 {
             return None;
         }
         let source = IpAddress::from_ipv4(be32(bytes, 12));
@@ -68,9 +69,9 @@ impl Quote {
     }
 
     /// The same over IPv6, where we send no extension headers.
-    fn parse6(bytes: &[u8]) -> Option<Self> {
+    fn parse6(bytes: &[u8], protocol: u8) -> Option<Self> {
         let header = bytes.first_chunk::<IPV6>()?;
-        if header[0] >> 4 != 6 || header[6] != PROTOCOL_TCP {
+        if header[0] >> 4 != 6 || header[6] != protocol {
             return None;
         }
         let source = IpAddress::from_words(be64(header, 8), be64(header, 16));
@@ -111,8 +112,8 @@ impl Engine {
             PARAMETER_PROBLEM => self.counters.icmp_in_parameter_problems += 1,
             _ => return false,
         }
-        let Some(quote) = Quote::parse(&message[8..]) else {
-            self.counters.icmp_ignored += 1;
+        let Some(quote) = Quote::parse(&message[8..], PROTOCOL_TCP) else {
+            self.count_datagram_error(Quote::parse(&message[8..], PROTOCOL_UDP));
             return true;
         };
         let Some(index) = self.connection_of(&quote) else {
@@ -149,8 +150,8 @@ impl Engine {
             PARAMETER_PROBLEM6 => self.counters.icmp6_in_parameter_problems += 1,
             _ => return false,
         }
-        let Some(quote) = Quote::parse6(&message[8..]) else {
-            self.counters.icmp_ignored += 1;
+        let Some(quote) = Quote::parse6(&message[8..], PROTOCOL_TCP) else {
+            self.count_datagram_error(Quote::parse6(&message[8..], PROTOCOL_UDP));
             return true;
         };
         let Some(index) = self.connection_of(&quote) else {
@@ -171,6 +172,18 @@ impl Engine {
             _ => {}
         }
         true
+    }
+
+    /// An error that is about no segment, perhaps about a datagram. Whoever bound the port is not told:
+    /// nothing in a datagram proves that the error is not forged (RFC 8085 5.2 asks for what only the
+    /// application can check), and there is no connection to remember it for.
+    fn count_datagram_error(&mut self, quote: Option<Quote>) {
+        match quote {
+            Some(quote) if self.udp.is_bound(quote.ports[0]) => {
+                self.counters.udp_icmp_errors += 1;
+            }
+            _ => self.counters.icmp_ignored += 1,
+        }
     }
 
     /// The connection that has the quoted segment under way.

@@ -9,14 +9,14 @@ use ix_hal::Instant;
 const ENTRIES: usize = 64;
 /// How long a narrow path is believed in, in nanoseconds.
 const LIFETIME: u64 = 600 * 1_000_000_000;
-/// No path is taken for narrower: below, a datagram of 512 bytes no longer fits, and a forged
-/// error could make us send crumbs.
-const LEAST: u16 = 552;
+/// No path is taken for narrower: links that are, nobody has seen (RFC 1191 7.1 knows of none), and a
+/// forged error could make us send crumbs.
+const LEAST: u16 = 296;
 /// Nor a path of IPv6 than every link for it must take (RFC 8201 4).
 const LEAST6: u16 = crate::ipv6::LEAST_MTU;
 /// Sizes that paths often have (RFC 1191 7), for routers that do not say which (a next-hop MTU of
 /// 0).
-const PLATEAUS: [u16; 6] = [8166, 4352, 2002, 1492, 1006, LEAST];
+const PLATEAUS: [u16; 7] = [8166, 4352, 2002, 1492, 1006, 508, LEAST];
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
@@ -109,7 +109,8 @@ mod tests {
         assert_eq!(narrower(1500, 9000), None);
         assert_eq!(narrower(1500, 0), Some(1492));
         assert_eq!(narrower(1492, 0), Some(1006));
-        assert_eq!(narrower(552, 0), None);
+        assert_eq!(narrower(1006, 0), Some(508));
+        assert_eq!(narrower(296, 0), None);
         assert_eq!(narrower6(1500, 1280), Some(1280));
         for reported in [0, 1279, 1500, 9000, 1 << 20] {
             assert_eq!(narrower6(1500, reported), None);

@@ -57,6 +57,11 @@ impl Udp {
         }
     }
 
+    /// Whether somebody asked for the datagrams to a port.
+    pub fn is_bound(&self, port: u16) -> bool {
+        self.slot(port).is_some()
+    }
+
     fn slot(&self, port: u16) -> Option<usize> {
         let slot = self.slots[usize::from(port)];
         (slot != NONE).then_some(usize::from(slot))

@@ -270,8 +270,26 @@ fn crumbs_and_wide_paths_are_not_believed_in() {
     lab.error([UNREACHABLE, TOO_LONG], 1500, &segment);
     lab.error([UNREACHABLE, TOO_LONG], 9000, &segment);
     assert_eq!(lab.count("IxTcpPathMtuLowered"), 0);
+    // The slowest links there are, as they say.
+    lab.error([UNREACHABLE, TOO_LONG], 400, &segment);
+    assert_eq!(lab.next_len(), Some(400));
     lab.error([UNREACHABLE, TOO_LONG], 68, &segment);
-    assert_eq!(lab.next_len(), Some(552));
+    assert_eq!(lab.next_len(), Some(296));
+}
+
+#[test]
+fn an_error_about_a_datagram_is_counted_and_no_more() {
+    let mut lab = Lab::open();
+    lab.host.engine.udp_bind(53).unwrap();
+    let mut datagram = lab.sent.clone();
+    datagram[9] = 17;
+    for (port, count) in [(53u16, 1), (54, 1), (53, 2)] {
+        datagram[20..22].copy_from_slice(&port.to_be_bytes());
+        lab.error([UNREACHABLE, PORT], 0, &datagram);
+        assert_eq!(lab.count("IxUdpIcmpErrors"), count);
+    }
+    assert_eq!(lab.count("IxIcmpIgnored"), 1);
+    assert!(lab.host.queue.events.is_empty());
 }
 
 #[test]
