@@ -202,6 +202,16 @@ impl Connection {
         field as u16
     }
 
+    /// The right edge of the window as the peer may know it: beyond `rcv_adv` by what scaling has
+    /// rounded an offer up by. A shut window is shut.
+    #[inline]
+    pub(crate) fn rcv_edge(&self) -> Seq {
+        match self.rcv_adv == self.rcv_nxt {
+            true => self.rcv_adv,
+            false => self.rcv_adv + ((1 << self.rcv_scale) - 1),
+        }
+    }
+
     /// Opens the receive window by what the application gave back, if that is worth it (RFC 9293
     /// 3.8.6.2.2).
     #[inline(always)]

@@ -88,6 +88,8 @@ impl Engine {
         let connection = &mut self.connections[index];
         *self.rx.get_mut(mbuf.0) = connection.rx_record(offset, len);
         connection.take_payload(&mut self.rx, mbuf, len);
+        // Payload may reach as far as rounding made an offer.
+        connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt);
         cx.events.push(Event::Recv {
             cookie: connection.cookie,
             mbuf,

@@ -39,11 +39,8 @@ impl Engine {
         }
         // Trim to the window on both sides.
         let start = segment.seq.max(connection.rcv_nxt);
-        let stop = if end.gt(connection.rcv_adv) {
-            connection.rcv_adv
-        } else {
-            end
-        };
+        let edge = connection.rcv_edge();
+        let stop = if end.gt(edge) { edge } else { end };
         if stop != end {
             self.counters.tcp_trimmed_bytes += u64::from(end - stop);
             connection.flags.insert(Flags::ACK_NOW);
@@ -258,7 +255,7 @@ impl Engine {
             return;
         }
         if at != connection.rcv_nxt {
-            if at.gt(connection.rcv_nxt) && at.le(connection.rcv_adv) {
+            if at.gt(connection.rcv_nxt) && at.le(connection.rcv_edge()) {
                 connection.fin_at = at;
                 connection.flags.insert(Flags::FIN_WAITS);
                 connection.update_out_of_order();

@@ -188,7 +188,7 @@ impl Engine {
         segment: &Segment<'_>,
     ) -> Verdict {
         let connection = &self.connections[index];
-        let (start, edge) = (connection.rcv_nxt, connection.rcv_adv);
+        let (start, edge) = (connection.rcv_nxt, connection.rcv_edge());
         let end = segment.seq + segment.sequence_len();
         let is_acceptable = if segment.sequence_len() == 0 || start == edge {
             // An empty segment at the edge follows a full window of data that may have been lost:

@@ -109,7 +109,7 @@ impl Engine {
                     }
                     state => (
                         name(state),
-                        window_place(&segment, start, connection.rcv_adv),
+                        window_place(&segment, start, connection.rcv_edge()),
                     ),
                 }
             }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use ix_machine::Ipv6Network;
+use ix_machine::{Ipv6Network, NetworkConfig};
 use ix_net::testing::{App, Host};
 use ix82599::wire::{MAX_FRAME_BYTES, Wire as _};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -80,13 +80,19 @@ impl Station {
     }
 
     /// The same with another configuration; IPv4 address and secret are the station's. With IPv6,
-    /// the two speak over that.
+    /// the two speak over that. The MTU is that of Linux too.
     pub fn with_config(path: Path, config: ix_net::Config) -> Self {
         let ipv6 = config.ipv6.map(|_| Ipv6Network {
             host: LINUX6,
             ..Ipv6Network::default()
         });
-        Self::on(Wire::with_ipv6(LINUX, ipv6, path), config)
+        let network = NetworkConfig {
+            host: LINUX,
+            ipv6,
+            mtu: config.mtu,
+            ..NetworkConfig::default()
+        };
+        Self::on(Wire::with_network(&network, path), config)
     }
 
     /// The same on a given wire.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ix_machine::netns::OwnedNetns;
-use ix_machine::{Ipv6Network, Netns, NetworkConfig};
+use ix_machine::{Netns, NetworkConfig};
 use ix82599::wire::{Tap, TapConfig};
 
 use super::{Distant, Path};
@@ -64,20 +64,20 @@ pub struct Wire {
 impl Wire {
     /// Makes a Linux host with that address, at the end of `path`.
     pub fn new(address: Ipv4Addr, path: Path) -> Self {
-        Self::with_ipv6(address, None, path)
+        let network = NetworkConfig {
+            host: address,
+            ipv6: None,
+            ..NetworkConfig::default()
+        };
+        Self::with_network(&network, path)
     }
 
-    /// The same with IPv6 beside it, unless it is to be silent.
-    pub fn with_ipv6(address: Ipv4Addr, ipv6: Option<Ipv6Network>, path: Path) -> Self {
+    /// The same with all that can be said of a network.
+    pub fn with_network(network: &NetworkConfig, path: Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ixpeer{}-{count}", std::process::id());
-        let network = NetworkConfig {
-            host: address,
-            ipv6,
-            ..NetworkConfig::default()
-        };
-        let namespace = OwnedNetns::create(&name, TAP, &network)
+        let namespace = OwnedNetns::create(&name, TAP, network)
             .unwrap_or_else(|error| panic!("make a namespace: {error}"));
         let config = TapConfig {
             name: TAP.to_owned(),

@@ -87,6 +87,26 @@ fn bulk_data_arrives_intact_both_ways_at_once() {
     }
 }
 
+#[test]
+#[ignore = "makes a network namespace: cargo xtask test linux-peer"]
+fn large_frames_fill_the_window_that_was_offered_and_nothing_is_refused() {
+    let config = ix_net::Config {
+        mtu: 9000,
+        ..ix_net::Config::default()
+    };
+    for opens in [Opens::Linux, Opens::Engine] {
+        let mut station = Station::with_config(Path::default(), config.clone());
+        let mut script = script(16 * MIB, 16 * MIB, Role::ShutsDown);
+        // Gives back late, so that the window is what holds Linux up.
+        script.lazy = 900;
+        exchange(&mut station, opens, &script, Ends::First);
+        assert_eq!(station.from_linux.longest, 9000, "{opens:?}");
+        assert_eq!(station.from_engine.longest, 9000, "{opens:?}");
+        let counters = station.host.engine.counters();
+        assert_eq!(counters.tcp_trimmed_bytes, 0, "{opens:?}");
+    }
+}
+
 /// Keeps events for the test to look at, and accepts knocks.
 #[derive(Default)]
 struct Recorder {
