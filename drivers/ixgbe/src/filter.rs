@@ -73,7 +73,8 @@ pub(crate) fn set_up<R: Mmio>(registers: &R, config: &Config) {
 }
 
 /// The filter lets frames without a tag pass, and those of the VLAN in its table. It counts nothing,
-/// so that without a VLAN it stays off: the receive rings then drop and count what is tagged.
+/// so that without a VLAN it stays off: the receive rings then drop and count what is tagged. The
+/// EtherType of a tag is 0x8100 after a reset, in both directions (VLNCTRL.VET, DMATXCTL.VT).
 fn set_up_vlan<R: Mmio>(registers: &R, vlan: Option<VlanTag>) {
     let mut vlnctrl = Vlnctrl::from_bits_retain(registers.read32(VLNCTRL));
     vlnctrl.remove(Vlnctrl::CFIEN);
