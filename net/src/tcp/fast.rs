@@ -113,6 +113,12 @@ impl Engine {
                 self.counters.tcp_rtt_samples += 1;
             } else {
                 connection.acknowledge(records, &mut self.counters, local, ack, cx.now);
+                // The estimate may have shrunk, and the deadline come nearer.
+                let deadline = connection.rto_deadline;
+                if deadline < connection.timer_at {
+                    connection.timer_at = deadline;
+                    self.wheel.arm(index, deadline);
+                }
             }
             cx.events.push(Event::Sent {
                 cookie: connection.cookie,
