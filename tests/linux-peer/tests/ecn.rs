@@ -107,8 +107,8 @@ fn marks_are_echoed_and_answered_both_ways() {
             "{opens:?}"
         );
         assert!(counters.tcp_ecn_reductions <= to_linux, "{opens:?}");
-        // Marks took the place of losses.
-        assert_eq!(counters.tcp_retransmits, 0, "{opens:?}");
+        // Marks took the place of losses. (A probe may be sent again where Linux is held up.)
+        assert_eq!(counters.tcp_fast_recoveries, 0, "{opens:?}");
         assert_eq!(engine.ecn_capable_empty, 0, "{opens:?}: {engine:?}");
         println!(
             "{opens:?} opens: {to_linux} marks to Linux, {} reductions of the engine; {} marks to the \
