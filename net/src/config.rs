@@ -31,6 +31,16 @@ pub enum Ecn {
     Request,
 }
 
+/// How a SYN is refused for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Refusal {
+    /// It is dropped: the peer tries again, and there may be room by then.
+    #[default]
+    Silence,
+    /// It is answered by a RST, within their rate limit: the peer knows at once, and asks elsewhere.
+    Reset,
+}
+
 /// IPv6 beside IPv4. A link-local address made from the MAC address is there in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Config {
@@ -98,8 +108,10 @@ pub struct Config {
     /// Secret for the flow hash, sequence numbers and ports. Must not be guessable from outside.
     pub secret: [u8; 16],
 
-    /// Connections in any state but TIME-WAIT. When full, SYNs are dropped and `connect` fails.
+    /// Connections in any state but TIME-WAIT. When full, SYNs are refused and `connect` fails.
     pub connections: u32,
+    /// How SYNs are refused that neither find room nor are answered with a cookie.
+    pub refusal: Refusal,
     /// Connections that have not completed a passive handshake. When full, SYNs are answered with
     /// cookies, or dropped.
     pub half_open: u32,
@@ -203,6 +215,7 @@ impl Default for Config {
             mtu: 1500,
             secret: [0; 16],
             connections: 4096,
+            refusal: Refusal::default(),
             half_open: 1024,
             syn_cookies: true,
             recoveries: 512,

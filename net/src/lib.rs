@@ -62,7 +62,7 @@ mod wheel;
 mod wire;
 
 pub use address::{Endpoint, IpAddress};
-pub use config::{Config, CongestionControl, Ecn, Ipv6Config};
+pub use config::{Config, CongestionControl, Ecn, Ipv6Config, Refusal};
 pub use context::{Context, Event, Events};
 pub use counters::Counters;
 pub use engine::Engine;

@@ -1,7 +1,7 @@
 //! Opening: a SYN becomes a knock, an accepted knock a SYN-ACK, `connect` a SYN; and what comes
 //! back (RFC 9293 3.10.7.2 to 3.10.7.4).
 
-use crate::config::{CongestionControl, Ecn};
+use crate::config::{CongestionControl, Ecn, Refusal};
 use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
@@ -44,6 +44,9 @@ impl Engine {
                 self.send_cookie(cx, segment);
             } else {
                 self.counters.tcp_listen_drops += 1;
+                if self.config.refusal == Refusal::Reset {
+                    self.reset_stranger(cx, segment);
+                }
             }
             return;
         }

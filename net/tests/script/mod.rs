@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Duration, Fragment, Instant};
 use ix_net::testing::{Host, Situation};
-use ix_net::{Config, CongestionControl, Ecn, Endpoint, Event, Ipv6Config};
+use ix_net::{Config, CongestionControl, Ecn, Endpoint, Event, Ipv6Config, Refusal};
 use segment::{Expected, Family, Fields, Numbers};
 use std::collections::BTreeSet;
 
@@ -158,6 +158,12 @@ fn configure(config: &mut Config, segmentation: &mut u32, setting: &str) -> Resu
         "send_fragments" => config.send_fragments = number,
         "half_open" => config.half_open = number,
         "connections" => config.connections = number,
+        "refuse_by_reset" => {
+            config.refusal = match number {
+                0 => Refusal::Silence,
+                _ => Refusal::Reset,
+            }
+        }
         "time_wait" => config.time_wait = number,
         "challenge_acks" => config.challenge_acks = number,
         "resets" => config.resets = number,
