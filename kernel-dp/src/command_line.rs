@@ -40,7 +40,7 @@ pub struct Options<'a> {
     pub nic: NicChoice,
     /// `rto_min_us=`: floor of the retransmission timeout, in microseconds.
     pub rto_min_us: Option<u32>,
-    /// `congestion=newreno`: what governs the congestion windows; also `cubic` and `dctcp`.
+    /// `congestion=cubic`: what governs the congestion windows; also `newreno` and `dctcp`.
     pub congestion: CongestionControl,
     /// Everything behind ` -- `, words parted by white space.
     pub arguments: &'a str,
@@ -119,7 +119,7 @@ impl Default for Options<'_> {
             spin_us: 50,
             nic: NicChoice::Intel82599,
             rto_min_us: None,
-            congestion: CongestionControl::NewReno,
+            congestion: CongestionControl::default(),
             arguments: "",
         }
     }
