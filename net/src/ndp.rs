@@ -91,12 +91,14 @@ impl Engine {
             self.send_discovery(cx, all.multicast_mac(), (target, all), &message);
             return;
         }
-        // One that is not on-link cannot ask, and nothing would ever be sent to it directly.
-        if !self.is_host(source) || !self.ipv6.routers.is_on_link(source) {
+        if !self.is_host(source) {
             self.counters.ndp_ignored += 1;
             return;
         }
-        if let Some(mac) = source_mac {
+        // To one that is not on-link as far as we know, nothing would ever be sent directly.
+        if let Some(mac) = source_mac
+            && self.ipv6.routers.is_on_link(source)
+        {
             let claim = Claim {
                 address: source,
                 mac: Some(mac),

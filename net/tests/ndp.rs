@@ -142,10 +142,6 @@ fn question_that_is_not_valid_or_not_for_us_is_not_answered() {
             solicitation(PEER, LOCAL, PEER, Some(PEER_MAC)),
             "IxNdpIgnored",
         ),
-        (
-            solicitation(FAR, LOCAL, LOCAL, Some(PEER_MAC)),
-            "IxNdpIgnored",
-        ),
         (damaged, "Icmp6InErrors"),
         (
             solicitation(PEER, solicited_node(PEER), PEER, Some(PEER_MAC)),
@@ -158,6 +154,18 @@ fn question_that_is_not_valid_or_not_for_us_is_not_answered() {
         assert_eq!(count(&host, counter), before + 1, "{counter}");
     }
     assert_eq!(host.mbufs_out(), 0);
+}
+
+#[test]
+fn question_from_a_prefix_that_is_not_known_is_answered_and_not_learnt_from() {
+    let mut config = config();
+    ipv6(&mut config).gateway = Some(ROUTER);
+    let mut host = host(config);
+    host.receive(&solicitation(FAR, LOCAL, LOCAL, Some(PEER_MAC)));
+    let both = NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE;
+    assert_eq!(answer(&mut host), Some((FAR, LOCAL, both)));
+    connect(&mut host, FAR).unwrap();
+    assert!(asks_for(&take(&mut host).unwrap(), ROUTER));
 }
 
 #[test]
