@@ -123,7 +123,7 @@ pub struct Config {
     pub recoveries: u16,
     /// Entries of the TIME-WAIT table. When full, the oldest gives way.
     pub time_wait: u32,
-    /// Entries of the neighbour (ARP) cache. When full, the least recently confirmed gives way.
+    /// Entries of the neighbour cache, for ARP and NDP together. When full, the least recently confirmed gives way.
     pub neighbors: u16,
     /// Ports listened on. When full, `listen` fails.
     pub listeners: u16,
@@ -134,7 +134,7 @@ pub struct Config {
     pub mbufs: u32,
     /// Most buffers that connections may hold, all together. Beyond, payload is dropped.
     pub mbufs_held: u32,
-    /// IPv4 datagrams of which some fragments are missing. When full, the oldest gives way.
+    /// Datagrams of either family of which some fragments are missing. When full, the oldest gives way.
     pub reassemblies: u16,
     /// How long a datagram may lack a fragment.
     pub reassembly_timeout: Duration,
