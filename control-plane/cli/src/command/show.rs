@@ -152,8 +152,8 @@ fn stats_table(stats: &Stats) -> String {
         ("cycles with frames", |it| it.busy_cycles.to_string()),
         ("events", |it| it.events.to_string()),
         ("calls", |it| it.calls.to_string()),
-        ("idle", |it| percent(it.idle_ns, it.now_ns)),
-        ("in the application", |it| percent(it.user_ns, it.now_ns)),
+        ("seconds idle", |it| seconds(it.idle_ns)),
+        ("seconds in the application", |it| seconds(it.user_ns)),
         ("free buffers", |it| it.mbufs_free.to_string()),
         ("retransmits", |it| it.retransmits.to_string()),
         ("frames missed", |it| it.rx_missed.to_string()),
@@ -191,11 +191,8 @@ fn row(name: &str, cells: impl Iterator<Item = String>) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(cells).collect()
 }
 
-fn percent(part: u64, whole: u64) -> String {
-    match whole {
-        0 => "-".to_owned(),
-        whole => format!("{:.1} %", part as f64 * 100.0 / whole as f64),
-    }
+fn seconds(ns: u64) -> String {
+    format!("{:.3}", ns as f64 / 1e9)
 }
 
 /// Shows the policy.
@@ -373,13 +370,11 @@ PACKAGE  CORE  THREAD  USE
             ..ThreadStats::default()
         };
         let text = stats_table(&Stats {
-            threads: vec![thread(0, 250), thread(1, 0)],
+            threads: vec![thread(0, 250_000_000), thread(1, 0)],
         });
         let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap();
-        assert_eq!(
-            line("idle").split_whitespace().collect::<Vec<_>>(),
-            ["idle", "25.0", "%", "0.0", "%"]
-        );
+        let idle: Vec<&str> = line("seconds idle").split_whitespace().collect();
+        assert_eq!(idle, ["seconds", "idle", "0.250", "0.000"]);
         assert!(line("us a busy cycle").contains("1.5 / 0 / 2.0k"), "{text}");
     }
 
