@@ -158,7 +158,8 @@ impl Scenario {
             rx_window: window.map(|index| windows[index as usize]),
             room: some_room(random),
             wrap_within: [there, back].map(|len| match random.chance(750) {
-                true => len + 2,
+                // Not so few that a forgotten connection often comes back with the same numbers.
+                true => (len + 2).max(64),
                 false => 0,
             }),
             segmentation: segmentation.map(|index| large[index as usize]),
