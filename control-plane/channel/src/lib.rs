@@ -8,9 +8,12 @@
 //!
 //! The guest is hostile here as everywhere: whatever it writes is a number in a report, or is refused.
 
+#![deny(unsafe_code)]
+
 mod command;
 mod doorbell;
 mod ivshmem;
+#[expect(unsafe_code, reason = "words of a mapped file")]
 mod page;
 
 pub use command::{Command, CommandError, Commander};
