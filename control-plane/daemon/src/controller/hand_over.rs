@@ -56,6 +56,13 @@ impl Controller {
                 "`ixctl cores` shows who holds what",
             ));
         };
+        if thread == 0 {
+            return Err(Refusal::new(
+                Kind::Conflict,
+                format!("thread 0 of {name} serves always: what belongs to no flow comes to it"),
+                "revoke the hardware thread of another one",
+            ));
+        }
         serving.retain(|other| *other != thread);
         let Some(heir) = serving.first().copied() else {
             return Err(failed(
@@ -66,7 +73,13 @@ impl Controller {
         let moves: Vec<Move> = spread(&managed.owners(), &serving);
         self.give(name, &moves)?;
         let park = Command::Park { to: heir };
-        self.get_mut(name)?.command(thread, park)?;
+        if let Err(refusal) = self.get_mut(name)?.command(thread, park) {
+            // It serves on, so it gets its share back.
+            let managed = self.get(name)?;
+            let moves = spread(&managed.owners(), &managed.serving());
+            self.give(name, &moves)?;
+            return Err(refusal);
+        }
         let core = self.get(name)?.placement.cores[thread].unwrap_or_default();
         self.unplace(name, thread)?;
         self.changed(name)?;

@@ -9,8 +9,8 @@ use ix_channel::Command;
 use super::protocol::{Answer, Hello, PROTOCOL, Reply, Request, Status};
 use crate::store::Folder;
 
-/// Longer than a keeper waits for an elastic thread.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// Longer than a keeper waits for an elastic thread, twice.
+const TIMEOUT: Duration = Duration::from_secs(25);
 /// Longest reply.
 const REPLY_BYTES: u64 = 64 << 10;
 

@@ -16,10 +16,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use ix_channel::{Command, Commander, ControlPage, Doorbells, Ivshmem};
+use ix_channel::{Command, CommandError, Commander, ControlPage, Doorbells, Ivshmem};
 use ix_machine::{Artifacts, Machine, Stopper};
 
 use crate::machine;
@@ -29,6 +29,8 @@ use protocol::{Answer, Hello, PROTOCOL, Phase, Reply, Request, Status};
 /// How long a thread may take to execute a command: it may have many connections to hand over, and
 /// may be one of many virtual CPUs on few real ones.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait until a thread may be able to execute a command.
+const RETRY: Duration = Duration::from_millis(5);
 /// How often the end of the machine is looked for.
 const WAIT: Duration = Duration::from_secs(3600);
 /// Longest request.
@@ -103,13 +105,10 @@ impl Kept {
     fn execute(&self, request: Request) -> Result<Answer, String> {
         match request {
             Request::Status => Ok(Answer::Status(self.status())),
-            Request::Command { thread, command } => {
-                let command = Command::from(command);
-                self.commander
-                    .execute(thread, command, COMMAND_PATIENCE)
-                    .map(|value| Answer::Done { value })
-                    .map_err(|error| error.to_string())
-            }
+            Request::Command { thread, command } => self
+                .command(thread, Command::from(command))
+                .map(|value| Answer::Done { value })
+                .map_err(|error| error.to_string()),
             Request::Pin { vcpus, rest } => {
                 let machine = self.machine.get().ok_or("its machine is still starting")?;
                 vcpus::pin(machine, &vcpus, &rest).map_err(|error| format!("{error:#}"))?;
@@ -122,6 +121,20 @@ impl Kept {
                 }
                 Ok(Answer::Done { value: 0 })
             }
+        }
+    }
+
+    /// Has a thread execute a command, again for a while if it says that it cannot yet: such as a thread
+    /// that is to park, and still has connections on their way to another one.
+    fn command(&self, thread: usize, command: Command) -> Result<u64, CommandError> {
+        let deadline = Instant::now() + COMMAND_PATIENCE;
+        loop {
+            let result = self.commander.execute(thread, command, COMMAND_PATIENCE);
+            let not_yet = CommandError::Refused(ix_abi::Error::TryAgain);
+            if result != Err(not_yet) || Instant::now() > deadline {
+                return result;
+            }
+            thread::sleep(RETRY);
         }
     }
 
