@@ -3,7 +3,8 @@
 //! Unknown keys, repeated keys and values out of range are refused: a dataplane that silently runs
 //! with another configuration than the one asked for is worse than one that does not start.
 
-use core::net::Ipv6Addr;
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ix_abi::boot::ARGUMENTS_MAX;
 use ix_net::{CongestionControl, Ipv6Config};
@@ -174,6 +175,30 @@ impl<'a> Options<'a> {
         })
     }
 
+    /// Own IPv4 address and prefix length. Without an address there is no network either: loopback
+    /// names no host.
+    pub fn address_and_prefix(&self) -> (Ipv4Addr, u8) {
+        let (address, prefix) = self.address.unwrap_or(([127, 0, 0, 1], 32));
+        (Ipv4Addr::from(address), prefix)
+    }
+
+    /// Where the machine can be reached, in words.
+    pub fn place(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            write!(f, "{}", self.address_and_prefix().0)?;
+            if let Some((address, _)) = self.address6 {
+                write!(f, " and {address}")?;
+            }
+            if self.router_advertisements {
+                f.write_str(" and where a router says")?;
+            }
+            if let Some(vlan) = self.vlan {
+                write!(f, " in VLAN {}", vlan.id())?;
+            }
+            Ok(())
+        })
+    }
+
     fn check_ipv6(&self) -> Result<(), CommandLineError<'a>> {
         match self.ipv6() {
             Some(_) if self.mtu < IPV6_MIN_MTU => Err(CommandLineError::MtuWithoutIpv6(self.mtu)),
@@ -299,7 +324,7 @@ fn number(value: &str, least: u32, most: u32) -> Option<u32> {
 }
 
 fn ipv4(value: &str) -> Option<[u8; 4]> {
-    let address: core::net::Ipv4Addr = value.parse().ok()?;
+    let address: Ipv4Addr = value.parse().ok()?;
     let usable = !(address.is_unspecified() || address.is_broadcast() || address.is_multicast());
     usable.then_some(address.octets())
 }
@@ -348,6 +373,8 @@ mod tests {
         };
         assert_eq!(options.ipv6(), Some(expected));
         assert_eq!(options.vlan, VlanTag::new(100, 5));
+        let place = "10.9.0.2 and fd00:9::2 and where a router says in VLAN 100";
+        assert_eq!(options.place().to_string(), place);
         assert_eq!((options.mtu, options.batch, options.spin_us), (1400, 32, 7));
         assert_eq!(options.log, LevelFilter::Debug);
         assert_eq!(options.poll, Poll::Always);

@@ -204,8 +204,8 @@ impl Machine<'_> {
             Control::initialize(page, self.threads, owners);
         }
         match self.threads {
-            1 => say!("serving {}", Place(self.options)),
-            threads => say!("serving {} on {threads} CPUs", Place(self.options)),
+            1 => say!("serving {}", self.options.place()),
+            threads => say!("serving {} on {threads} CPUs", self.options.place()),
         }
         let mut starts = starts.into_iter();
         let own = or_refuse(starts.next().ok_or("there is no thread to run"));
@@ -275,7 +275,7 @@ impl Machine<'_> {
     fn net_config(&self, mac: [u8; 6], part: &load::Thread, shared: &Shared<'_>) -> ix_net::Config {
         let (options, plan) = (self.options, &self.plan);
         let default = ix_net::Config::default();
-        let (ipv4, ipv4_prefix) = address_and_prefix(options);
+        let (ipv4, ipv4_prefix) = options.address_and_prefix();
         let mbufs = part.mbufs.count;
         let connections = (plan.kernel_heap / HEAP_PER_CONNECTION) as u32;
         let connections = connections.clamp(CONNECTIONS_LEAST, CONNECTIONS_MOST);
@@ -348,32 +348,6 @@ impl Machine<'_> {
             None if self.threads > 1 => Neighborhood::Speaker(shared.mailboxes),
             None => Neighborhood::Alone,
         }
-    }
-}
-
-/// Own address and prefix. Without an address there is no network either: loopback names no host.
-fn address_and_prefix(options: &Options<'_>) -> (Ipv4Addr, u8) {
-    let (address, prefix) = options.address.unwrap_or(([127, 0, 0, 1], 32));
-    (Ipv4Addr::from(address), prefix)
-}
-
-/// Where the machine can be reached.
-struct Place<'a>(&'a Options<'a>);
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(options) = self;
-        write!(f, "{}", address_and_prefix(options).0)?;
-        if let Some((address, _)) = options.address6 {
-            write!(f, " and {address}")?;
-        }
-        if options.router_advertisements {
-            f.write_str(" and where a router says")?;
-        }
-        if let Some(vlan) = options.vlan {
-            write!(f, " in VLAN {}", vlan.id())?;
-        }
-        Ok(())
     }
 }
 
