@@ -1,5 +1,6 @@
 //! Reads a packet script line by line and carries it out.
 
+mod icmp;
 mod segment;
 
 use core::net::{IpAddr, Ipv4Addr};
@@ -200,6 +201,11 @@ impl Run {
                 .unlisten(PORT)
                 .map_err(|error| format!("{error:?}")),
             ["established", ..] => self.establish(&words[1..].join(" ")),
+            ["<", "too_long", ref words @ ..] => {
+                let frame = icmp::too_long(words, &self.numbers)?;
+                self.host.receive(&frame);
+                Ok(())
+            }
             ["<", ..] => self.inject(&words[1..]),
             [">", "nothing"] => self.expect_no_frame(),
             [">", ..] => self.expect_frame(&words[1..]),

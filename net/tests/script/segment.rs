@@ -38,7 +38,8 @@ impl Family {
         }
     }
 
-    fn local(self) -> IpAddr {
+    /// The engine's address.
+    pub fn local(self) -> IpAddr {
         match self {
             Self::Ipv4 => LOCAL.into(),
             Self::Ipv6 => LOCAL6.into(),
@@ -78,6 +79,14 @@ impl Numbers {
             family,
             ..Self::default()
         }
+    }
+
+    /// What an ICMP error quotes at least of the engine's segment with that number.
+    pub fn first_bytes_of(&self, seq: u32) -> Vec<u8> {
+        let seq = self.iss.unwrap_or(0).wrapping_add(seq);
+        let ports = [self.port(), PEER_PORT];
+        let ports = ports.into_iter().flat_map(u16::to_be_bytes);
+        ports.chain(seq.to_be_bytes()).collect()
     }
 
     fn port(&self) -> u16 {
