@@ -36,7 +36,16 @@ impl Controller {
         let text = format!("granted hardware thread {core} for thread {thread}");
         self.journal.record(EventKind::Granted, name, text);
         let moves = spread(&self.get(name)?.owners(), &self.get(name)?.serving());
-        self.give(name, &moves)
+        let dealt = self.give(name, &moves);
+        if dealt.is_err() && !self.get(name)?.owners().contains(&(thread as u8)) {
+            // Whoever does not get flow groups is of no use.
+            self.get_mut(name)?
+                .command(thread, Command::Park { to: 0 })?;
+            self.unplace(name, thread)?;
+            let text = format!("revoked hardware thread {core} again: no flow group can move");
+            self.journal.record(EventKind::Revoked, name, text);
+        }
+        dealt
     }
 
     /// Takes one hardware thread back, this one or that of the last thread that serves. What the
