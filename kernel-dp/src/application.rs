@@ -119,6 +119,23 @@ impl MemoryPlan {
         (plan.mbufs >= Self::mbufs_least(mbuf_shift)).then_some(plan)
     }
 
+    /// The plan for tables of that size in the kernel's heap of each thread, which come first; the
+    /// mbufs and the application share what is left.
+    pub fn with_tables(
+        available: u64,
+        threads: usize,
+        mbuf_shift: u32,
+        kernel_heap: u64,
+    ) -> Option<Self> {
+        let kernel_heap = kernel_heap.next_multiple_of(LARGE_PAGE);
+        let all = kernel_heap.checked_mul(threads as u64)?;
+        let rest = Self::of(available.checked_sub(all)?, threads, mbuf_shift)?;
+        Some(Self {
+            kernel_heap,
+            ..rest
+        })
+    }
+
     /// Free memory that is enough for that many threads with mbufs of that size.
     pub fn least(threads: usize, mbuf_shift: u32) -> u64 {
         let thread = Self::THREAD_RESERVE + 4 * Self::mbufs_least(mbuf_shift);
@@ -155,6 +172,17 @@ mod tests {
             let least = MemoryPlan::least(threads, mbuf_shift);
             assert!(MemoryPlan::of(least, threads, mbuf_shift).is_some());
         }
+    }
+
+    #[test]
+    fn tables_of_a_given_size_come_first() {
+        let heap = (576 << 20) + 1;
+        let plan = MemoryPlan::with_tables(1980 << 20, 1, 11, heap).unwrap();
+        assert_eq!(plan.kernel_heap, 578 << 20);
+        let sum = plan.kernel_heap + plan.mbufs + plan.heap;
+        assert!(sum + MemoryPlan::RESERVE + MemoryPlan::THREAD_RESERVE <= 1980 << 20);
+        assert_eq!(MemoryPlan::with_tables(500 << 20, 1, 11, heap), None);
+        assert_eq!(MemoryPlan::with_tables(1 << 30, 2, 11, u64::MAX / 2), None);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Options<'a> {
     pub rto_min_us: Option<u32>,
     /// `congestion=cubic`: what governs the congestion windows; also `newreno` and `dctcp`.
     pub congestion: CongestionControl,
+    /// `connections=`: how many each thread has tables for; by its memory unless given.
+    pub connections: Option<u32>,
     /// Everything behind ` -- `, words parted by white space.
     pub arguments: &'a str,
 }
@@ -102,7 +104,7 @@ const IPV6_MIN_MTU: u16 = 1280;
 const MAX_MTU: u16 = 9000;
 const ON_OR_OFF: &str = "on or off";
 const KEYS: &str =
-    "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us nic rto_min_us congestion";
+    "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us nic rto_min_us congestion connections";
 
 impl Default for Options<'_> {
     fn default() -> Self {
@@ -121,6 +123,7 @@ impl Default for Options<'_> {
             nic: NicChoice::Intel82599,
             rto_min_us: None,
             congestion: CongestionControl::default(),
+            connections: None,
             arguments: "",
         }
     }
@@ -268,6 +271,10 @@ impl<'a> Options<'a> {
                 let names = expected("newreno, cubic or dctcp");
                 self.congestion = congestion(value).ok_or_else(names)?;
             }
+            "connections" => {
+                let range = expected("1024 to 4194304 connections");
+                self.connections = Some(number(value, 1024, 1 << 22).ok_or_else(range)?);
+            }
             _ => return Err(CommandLineError::UnknownKey(key)),
         }
         Ok(())
@@ -360,7 +367,8 @@ mod tests {
     fn a_full_line_sets_everything() {
         let line = b"ip=10.9.0.2/24 gw=10.9.0.1 ip6=fd00:9::2/48 gateway6=fe80::1 ra=on \
             vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 \
-            nic=82599 rto_min_us=500 congestion=cubic -- --port 7 --x";
+            nic=82599 rto_min_us=500 congestion=cubic connections=1000000 \
+            -- --port 7 --x";
         let options = Options::parse(line).unwrap();
         assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
         assert_eq!(options.gateway, Some([10, 9, 0, 1]));
@@ -380,6 +388,7 @@ mod tests {
         assert_eq!(options.poll, Poll::Always);
         assert_eq!(options.rto_min_us, Some(500));
         assert_eq!(options.congestion, CongestionControl::Cubic);
+        assert_eq!(options.connections, Some(1_000_000));
         assert_eq!(
             options.arguments().collect::<Vec<_>>(),
             ["--port", "7", "--x"]
@@ -422,6 +431,7 @@ mod tests {
             ("spin_us=1000001", "spin_us"),
             ("rto_min_us=99", "rto_min_us"),
             ("congestion=bbr", "newreno, cubic or dctcp"),
+            ("connections=1000", "1024 to 4194304"),
             ("cpus=4", "unknown key `cpus`"),
             ("quiet", "`quiet`"),
             ("mtu=1500 mtu=1500", "`mtu` is given twice"),

@@ -106,7 +106,12 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     }
 
     let mbuf_shift = application::mbuf_shift(options.mtu);
-    let plan = or_refuse(plan_memory(memory.available(), threads, mbuf_shift));
+    let plan = or_refuse(plan_memory(
+        memory.available(),
+        threads,
+        mbuf_shift,
+        options.connections,
+    ));
     heap::move_to(or_refuse(
         memory.allocate_dirty(plan.kernel_heap, KERNEL_HEAP),
     ));
@@ -140,11 +145,22 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
 
 const KERNEL_HEAP: &str = "the kernel's heap";
 
-fn plan_memory(free: u64, threads: usize, mbuf_shift: u32) -> Result<MemoryPlan, TooLittle> {
-    MemoryPlan::of(free, threads, mbuf_shift).ok_or(TooLittle {
+fn plan_memory(
+    free: u64,
+    threads: usize,
+    mbuf_shift: u32,
+    connections: Option<u32>,
+) -> Result<MemoryPlan, TooLittle> {
+    let tables = connections.map_or(0, table_bytes);
+    let plan = match connections {
+        Some(_) => MemoryPlan::with_tables(free, threads, mbuf_shift, tables),
+        None => MemoryPlan::of(free, threads, mbuf_shift),
+    };
+    plan.ok_or(TooLittle {
         free,
         threads,
         mbuf_shift,
+        tables,
     })
 }
 
@@ -152,14 +168,16 @@ fn plan_memory(free: u64, threads: usize, mbuf_shift: u32) -> Result<MemoryPlan,
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} MiB free are too little for {threads} CPUs, which need {} MiB: give the machine more \
-     memory, fewer CPUs or a smaller MTU",
+     memory, fewer CPUs, fewer connections or a smaller MTU",
     free >> 20,
-    MemoryPlan::least(*threads, *mbuf_shift) >> 20
+    (MemoryPlan::least(*threads, *mbuf_shift) + *threads as u64 * tables) >> 20
 )]
 struct TooLittle {
     free: u64,
     threads: usize,
     mbuf_shift: u32,
+    /// Of each thread, beside what it has in any case.
+    tables: u64,
 }
 
 /// What is known of the machine once it is set up.
@@ -277,8 +295,11 @@ impl Machine<'_> {
         let default = ix_net::Config::default();
         let (ipv4, ipv4_prefix) = options.address_and_prefix();
         let mbufs = part.mbufs.count;
-        let connections = (plan.kernel_heap / HEAP_PER_CONNECTION) as u32;
-        let connections = connections.clamp(CONNECTIONS_LEAST, CONNECTIONS_MOST);
+        let by_memory = (plan.kernel_heap / HEAP_PER_CONNECTION) as u32;
+        let by_memory = by_memory.clamp(CONNECTIONS_LEAST, CONNECTIONS_MOST);
+        let connections = options.connections.unwrap_or(by_memory);
+        // Of very many, few are in any of these states at a time.
+        let busy = connections.min(CONNECTIONS_MOST);
         ix_net::Config {
             mac,
             ipv4,
@@ -288,9 +309,9 @@ impl Machine<'_> {
             mtu: options.mtu,
             secret: shared.secret,
             connections,
-            half_open: connections / 4,
-            time_wait: connections * 2,
-            send_fragments: connections * 8,
+            half_open: busy / 4,
+            time_wait: busy * 2,
+            send_fragments: busy * 8,
             mbufs,
             // The rest is for the receive ring and for frames on their way.
             mbufs_held: mbufs / 4 * 3,
@@ -393,8 +414,18 @@ impl<N: Nic + Send> Job for Start<N> {
 /// table, eight of the send records and its share of the flow table are half of this; the other
 /// half is for the tables that do not depend on it.
 const HEAP_PER_CONNECTION: u64 = 2048;
+/// Bytes of one idle connection, its share of the tables included (`net` holds itself to it).
+const IDLE_CONNECTION: u64 = 512;
+/// Bytes of heap for the tables that do not depend on them.
+const OTHER_TABLES: u64 = 16 << 20;
 const CONNECTIONS_LEAST: u32 = 1024;
 const CONNECTIONS_MOST: u32 = 65_536;
+
+/// Bytes of heap for the tables of so many connections, and for those that do not depend on them.
+fn table_bytes(connections: u32) -> u64 {
+    let busy = u64::from(connections.min(CONNECTIONS_MOST));
+    u64::from(connections) * IDLE_CONNECTION + busy * HEAP_PER_CONNECTION / 2 + OTHER_TABLES
+}
 
 fn or_refuse<T, E: fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| refuse(ExitCode::BadBoot, error))
