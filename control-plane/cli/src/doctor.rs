@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use anyhow::Result;
 use serde::Serialize;
 
 /// What was found out about one thing.
@@ -29,7 +30,7 @@ enum Verdict {
 }
 
 /// Checks and prints everything. It fails if something is missing that is needed.
-pub fn run(socket: &Path, json: bool) -> ExitCode {
+pub fn run(socket: &Path, json: bool) -> Result<ExitCode> {
     let findings = [
         user(),
         kvm(),
@@ -44,20 +45,17 @@ pub fn run(socket: &Path, json: bool) -> ExitCode {
         daemon(socket),
     ];
     if json {
-        // The findings are plain data.
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&findings).unwrap_or_default()
-        );
+        println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
         findings
             .iter()
             .for_each(|finding| print!("{}", lines(finding)));
     }
-    match findings.iter().any(|it| it.verdict == Verdict::Bad) {
+    let is_bad = |finding: &Finding| finding.verdict == Verdict::Bad;
+    Ok(match findings.iter().any(is_bad) {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
-    }
+    })
 }
 
 fn lines(finding: &Finding) -> String {

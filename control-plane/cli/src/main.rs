@@ -61,7 +61,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             clap_complete::generate(*shell, &mut description, "ixctl", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Doctor => Ok(doctor::run(&cli.socket, cli.json)),
+        Command::Doctor => doctor::run(&cli.socket, cli.json),
         command => {
             let client = Client::new(&cli.socket);
             command::run(command, &client, cli.json).await

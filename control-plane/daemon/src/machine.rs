@@ -1,6 +1,6 @@
 //! From a definition to a virtual machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ix_api::{Accel, Definition, Kind, LogLevel, Nic, Refusal};
 use ix_machine::config::ControlChannel;
@@ -106,14 +106,6 @@ pub fn check_policy(definition: &Definition) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-/// Makes a path in a definition independent of the folder that it was written in.
-pub fn absolute(path: &Path, folder: &Path) -> PathBuf {
-    match path.is_absolute() {
-        true => path.to_owned(),
-        false => folder.join(path),
-    }
 }
 
 fn invalid(error: ix_machine::Error) -> Refusal {

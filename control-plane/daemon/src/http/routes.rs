@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, Request, State};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ix_api::{
@@ -262,9 +261,8 @@ async fn cores(State(shared): State<Shared>) -> Answer<CoreMap> {
     Ok(Json(shared.with(|controller| controller.cores()).await))
 }
 
-async fn description() -> impl IntoResponse {
-    let json = Description::openapi().to_json().unwrap_or_default();
-    ([(header::CONTENT_TYPE, "application/json")], json)
+async fn description() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
 }
 
 async fn nothing_there() -> Refused {

@@ -63,11 +63,9 @@ pub async fn events(
         .into_response()
 }
 
-fn to_sse(event: Event) -> Result<sse::Event, Infallible> {
-    let json = serde_json::to_string(&event).unwrap_or_default();
-    Ok(sse::Event::default()
-        .id(event.number.to_string())
-        .data(json))
+fn to_sse(event: Event) -> Result<sse::Event, axum::Error> {
+    let number = event.number.to_string();
+    sse::Event::default().id(number).json_data(event)
 }
 
 /// Which part of a log.
