@@ -23,6 +23,8 @@ pub struct Control {
     taken: u64,
     /// Whether it was not answered yet.
     owes_answer: bool,
+    /// The flow groups that it gives away, and to whom.
+    giving: Option<(u128, u32)>,
 }
 
 impl Control {
@@ -54,6 +56,7 @@ impl Control {
             thread,
             taken: 0,
             owes_answer: false,
+            giving: None,
         };
         control.taken = control.posted();
         control
@@ -82,7 +85,11 @@ impl Control {
         }
         self.taken = posted;
         self.owes_answer = true;
-        Some(self.decode())
+        let command = self.decode();
+        if let Ok(Command::Give { groups, to }) = command {
+            self.giving = Some((groups, to));
+        }
+        Some(command)
     }
 
     fn decode(&self) -> Result<Command, Error> {
@@ -102,9 +109,25 @@ impl Control {
     /// Answers the command taken last.
     pub fn acknowledge(&mut self, result: Result<(), Error>) {
         self.owes_answer = false;
+        if let Some((groups, to)) = self.giving.take()
+            && result.is_ok()
+        {
+            self.hand_over(groups, to);
+        }
         let result = result.map_or_else(Error::to_result, |()| 0);
         self.word(thread::RESULT).store(result as u64, Relaxed);
         self.word(thread::ACKNOWLEDGED).store(self.taken, Release);
+    }
+
+    /// Says whose flow groups are that were this thread's, as the last who writes so for it: whoever
+    /// sees the answer sees the new owner, which counts from its next report on.
+    fn hand_over(&self, groups: u128, to: u32) {
+        let words = &self.page[control::GROUPS..];
+        for (group, word) in words.iter().enumerate() {
+            if groups >> group & 1 == 1 {
+                word.store(u64::from(to), Relaxed);
+            }
+        }
     }
 
     /// Says what the thread does.
@@ -242,6 +265,8 @@ mod tests {
         assert_eq!(control.take_command(), None, "one command at a time");
         control.acknowledge(Ok(()));
         assert_eq!(answer(page, 3), (1, 0));
+        let owners = [0, 1, 2, 127].map(|group| page[control::GROUPS + group].load(Relaxed));
+        assert_eq!(owners, [7, 0, 7, 7]);
         assert_eq!(control.take_command(), Some(Ok(Command::Park { to: 1 })));
         control.acknowledge(Err(Error::BadState));
         assert_eq!(answer(page, 3), (2, Error::BadState.to_result()));
