@@ -106,6 +106,9 @@ pub mod area {
     /// Datagrams whose memory is free again, counted since the start in the order of the accepted
     /// `udp_send` calls; kernel to application.
     pub const UDP_SENT: usize = 6;
+    /// Not 0 if the application follows [`super::EventKind::Migrated`]; as long as it does not, its
+    /// connections stay on their threads. Application to kernel, read when flow groups are to move.
+    pub const FOLLOWS_MOVES: usize = 7;
     /// First word of the boot block, see [`super::boot`].
     pub const BOOT: usize = 64;
     /// First word of the event array.

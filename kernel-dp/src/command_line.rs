@@ -37,6 +37,8 @@ pub struct Options<'a> {
     pub poll: Poll,
     /// `spin_us=50`: how long to poll in vain before halting, in microseconds.
     pub spin_us: u32,
+    /// `granted=`: how many threads serve at first, all unless set; the others start parked.
+    pub granted: Option<u32>,
     /// `nic=82599`: which network device to drive.
     pub nic: NicChoice,
     /// `rto_min_us=`: floor of the retransmission timeout, in microseconds.
@@ -103,8 +105,8 @@ pub enum CommandLineError<'a> {
 const IPV6_MIN_MTU: u16 = 1280;
 const MAX_MTU: u16 = 9000;
 const ON_OR_OFF: &str = "on or off";
-const KEYS: &str =
-    "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us nic rto_min_us congestion connections";
+const KEYS: &str = "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted nic rto_min_us \
+     congestion connections";
 
 impl Default for Options<'_> {
     fn default() -> Self {
@@ -120,6 +122,7 @@ impl Default for Options<'_> {
             batch: 64,
             poll: Poll::Adaptive,
             spin_us: 50,
+            granted: None,
             nic: NicChoice::Intel82599,
             rto_min_us: None,
             congestion: CongestionControl::default(),
@@ -262,6 +265,10 @@ impl<'a> Options<'a> {
                 let most = expected("0 to 1000000 us");
                 self.spin_us = number(value, 0, 1_000_000).ok_or_else(most)?;
             }
+            "granted" => {
+                let threads = expected("1 to 64 threads");
+                self.granted = Some(number(value, 1, 64).ok_or_else(threads)?);
+            }
             "nic" => self.nic = nic(value).ok_or_else(expected("82599 or none"))?,
             "rto_min_us" => {
                 let range = expected("100 to 1000000 us");
@@ -366,7 +373,7 @@ mod tests {
     #[test]
     fn a_full_line_sets_everything() {
         let line = b"ip=10.9.0.2/24 gw=10.9.0.1 ip6=fd00:9::2/48 gateway6=fe80::1 ra=on \
-            vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 \
+            vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 granted=2 \
             nic=82599 rto_min_us=500 congestion=cubic connections=1000000 \
             -- --port 7 --x";
         let options = Options::parse(line).unwrap();
@@ -386,6 +393,7 @@ mod tests {
         assert_eq!((options.mtu, options.batch, options.spin_us), (1400, 32, 7));
         assert_eq!(options.log, LevelFilter::Debug);
         assert_eq!(options.poll, Poll::Always);
+        assert_eq!(options.granted, Some(2));
         assert_eq!(options.rto_min_us, Some(500));
         assert_eq!(options.congestion, CongestionControl::Cubic);
         assert_eq!(options.connections, Some(1_000_000));
@@ -429,6 +437,7 @@ mod tests {
             ("nic=igb", "82599 or none"),
             ("log=loud", "off, error"),
             ("spin_us=1000001", "spin_us"),
+            ("granted=0", "1 to 64 threads"),
             ("rto_min_us=99", "rto_min_us"),
             ("congestion=bbr", "newreno, cubic or dctcp"),
             ("connections=1000", "1024 to 4194304"),

@@ -131,6 +131,22 @@ impl<R: Mmio + Clone> Ixgbe<R> {
         Ok(())
     }
 
+    /// Moves some flow groups, a bit each, to one queue. The table is read back, so that frames which
+    /// arrive from now on are steered by it.
+    pub fn redirect(&mut self, groups: u128, queue: u32) -> Result<(), Error> {
+        let mut reta = self.config.rss.reta;
+        for (group, entry) in reta.iter_mut().enumerate() {
+            if groups >> group & 1 != 0 {
+                // More than 255 are no queue either.
+                *entry = queue.min(255) as u8;
+            }
+        }
+        self.set_redirection(reta)?;
+        // 7.1.2.8: the hardware's copy is what is read.
+        self.registers.read32(ixgbe_spec::register::reta(0));
+        Ok(())
+    }
+
     pub(crate) fn registers(&self) -> &R {
         &self.registers
     }

@@ -64,6 +64,11 @@ impl Area {
         self.words[area::WAKE_NS].load(Relaxed)
     }
 
+    /// Whether the application knows what to do when a connection changes its thread.
+    pub fn follows_moves(&self) -> bool {
+        self.words[area::FOLLOWS_MOVES].load(Relaxed) != 0
+    }
+
     /// Number of calls the application claims to have filled in; the claim is consumed.
     #[inline]
     pub fn take_call_count(&self) -> u64 {

@@ -31,7 +31,7 @@ pub struct ElasticThread<N, M> {
     pub(crate) nic: N,
     pub(crate) memory: M,
     pub(crate) pool: MbufPool,
-    area: Area,
+    pub(crate) area: Area,
     pub(crate) events: EventWriter,
     sendable: Sendable,
     batch_bound: usize,

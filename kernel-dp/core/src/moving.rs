@@ -42,7 +42,8 @@ const TIMER_PATIENCE: Duration = Duration::from_millis(1);
 /// What the control plane asks of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Hand flow groups, a bit each, with all their connections to another running thread.
+    /// Hand flow groups, a bit each, with all their connections to another running thread. Refused
+    /// while another set is under way, and if the application does not follow moves.
     Give {
         /// The groups.
         groups: u128,

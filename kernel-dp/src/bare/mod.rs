@@ -11,6 +11,7 @@ mod boot;
 mod channel;
 mod console;
 mod cpu;
+mod crossbar;
 mod descriptors;
 mod entropy;
 mod heap;
@@ -34,8 +35,8 @@ use core::sync::atomic::AtomicU64;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use ix_core::{Control, ElasticThread, ThreadConfig, ThreadParts};
-use ix_hal::{MbufPool, Nic};
+use ix_core::{Control, Crew, ElasticThread, Inbox, ThreadConfig, ThreadParts};
+use ix_hal::{MbufPool, Nic, Steer};
 use ix_net::{Endpoint, FlowGroups, Mailbox, Neighborhood, Sharing};
 use ixgbe::{Rss, Steering};
 use kernel_dp::acpi;
@@ -46,6 +47,7 @@ use kernel_dp::command_line::{NicChoice, Options, Poll};
 use apic::Timer;
 use console::say;
 use cpu::Features;
+use crossbar::Crossbar;
 use memory::{BootMemory, Memory};
 use nic::NullNic;
 use panic::{ExitCode, refuse};
@@ -137,8 +139,10 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             let pools: Vec<_> = parts.clone().map(|part| part.mbufs).collect();
             let config = &mut config;
             let nic = nic::open(&mut memory, config, &clock, &options, &pools, &apics);
-            let (pairs, rss) = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
-            machine.serve(&mut memory, parts.zip(pairs), Some(&rss), page)
+            let (pairs, nic) = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
+            let rss = nic.rss().clone();
+            let steer: &Crossbar = Box::leak(Box::new(Crossbar::new(nic)));
+            machine.serve(&mut memory, parts.zip(pairs), Some((&rss, steer)), page)
         }
     }
 }
@@ -198,7 +202,7 @@ impl Machine<'_> {
         self,
         memory: &mut Memory,
         parts: impl Iterator<Item = (load::Thread, N)>,
-        rss: Option<&Rss>,
+        steering: Option<(&Rss, &'static dyn Steer)>,
         page: Option<&'static [AtomicU64]>,
     ) -> ! {
         let idle = self.idle();
@@ -206,7 +210,8 @@ impl Machine<'_> {
         let shared = Shared {
             mailboxes: Vec::leak(mailboxes),
             secret: entropy::secret(&self.features),
-            rss,
+            steering: steering.filter(|_| self.threads > 1),
+            inboxes: Vec::leak((0..self.threads).map(|_| Inbox::new()).collect()),
             page,
         };
         let mut starts = Vec::with_capacity(self.threads);
@@ -218,7 +223,7 @@ impl Machine<'_> {
             starts.push(Box::new(self.build(part, nic, idle, &shared)));
         }
         if let Some(page) = page {
-            let owners = rss.map_or(&[][..], |rss| &rss.reta);
+            let owners = steering.map_or(&[][..], |(rss, _)| &rss.reta);
             Control::initialize(page, self.threads, owners);
         }
         match self.threads {
@@ -246,10 +251,13 @@ impl Machine<'_> {
         let parts = ThreadParts {
             nic,
             memory: part.frames,
-            pool: MbufPool::new(part.mbufs),
+            pool: match net.sharing {
+                Some(sharing) => MbufPool::with_loans(part.mbufs, sharing.thread, sharing.loans),
+                None => MbufPool::new(part.mbufs),
+            },
             area: part.area,
             sendable: part.sendable(),
-            crew: None,
+            crew: self.crew(part.index, shared),
         };
         let config = ThreadConfig {
             batch_bound: usize::from(self.options.batch),
@@ -320,15 +328,15 @@ impl Machine<'_> {
             udp_port_mbufs: (mbufs / 32).min(u32::from(u16::MAX)) as u16,
             rto_min_us: options.rto_min_us.unwrap_or(default.rto_min_us),
             congestion: options.congestion,
-            sharing: self.sharing(part.index, shared),
+            sharing: self.sharing(part.index, mbufs, shared),
             neighborhood: self.neighborhood(part.index, shared),
             ..default
         }
     }
 
     /// The flow groups of that thread, where there are more threads.
-    fn sharing(&self, index: usize, shared: &Shared<'_>) -> Option<Sharing> {
-        let rss = shared.rss.filter(|_| self.threads > 1)?;
+    fn sharing(&self, index: usize, mbufs: u32, shared: &Shared<'_>) -> Option<Sharing> {
+        let (rss, _) = shared.steering?;
         // Where each entry of the redirection table names itself, the "queue" is the flow group.
         let steering = Steering::new(&Rss {
             key: rss.key,
@@ -354,8 +362,20 @@ impl Machine<'_> {
             thread: index as u32,
             groups: FlowGroups(Box::leak(Box::new(group_of))),
             owned: owned.fold(0, |mask, (group, _)| mask | 1 << group),
-            loans: 0,
-            luggage: 0,
+            loans: mbufs / 2,
+            luggage: LUGGAGE,
+        })
+    }
+
+    /// The place of that thread among the others, where there are any.
+    fn crew(&self, index: usize, shared: &Shared<'_>) -> Option<Crew> {
+        let (_, steer) = shared.steering?;
+        let granted = self.options.granted.unwrap_or(u32::MAX);
+        Some(Crew {
+            thread: index as u32,
+            inboxes: shared.inboxes,
+            steer,
+            is_parked: index as u32 >= granted,
         })
     }
 
@@ -376,7 +396,9 @@ impl Machine<'_> {
 struct Shared<'a> {
     mailboxes: &'static [Mailbox],
     secret: [u8; 16],
-    rss: Option<&'a Rss>,
+    /// How the NIC spreads flows at first, and what changes that, if there are more threads.
+    steering: Option<(&'a Rss, &'static dyn Steer)>,
+    inboxes: &'static [Inbox],
     page: Option<&'static [AtomicU64]>,
 }
 
@@ -410,6 +432,8 @@ impl<N: Nic + Send> Job for Start<N> {
     }
 }
 
+/// Connections that go from one thread to another at a time.
+const LUGGAGE: u32 = 1024;
 /// Bytes of the kernel's heap for each connection: its own state, two entries of the TIME-WAIT
 /// table, eight of the send records and its share of the flow table are half of this; the other
 /// half is for the tables that do not depend on it.

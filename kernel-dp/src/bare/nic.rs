@@ -58,7 +58,8 @@ pub enum NicError {
 }
 
 /// Brings the first 82599 up with a queue pair for each of `pools`, served by the CPU at the same
-/// place of `apics`, spreads all flows over them, and waits for the link.
+/// place of `apics`, spreads all flows over those that are granted, and waits for the link. Gives
+/// the queue pairs, and the device that they are of.
 pub fn open(
     memory: &mut Memory,
     config: &mut Configuration,
@@ -66,7 +67,7 @@ pub fn open(
     options: &Options<'_>,
     pools: &[MbufGeometry],
     apics: &[u32],
-) -> Result<(Vec<QueuePair<Registers>>, Rss), NicError> {
+) -> Result<(Vec<QueuePair<Registers>>, Ixgbe<Registers>), NicError> {
     let found = pci::find(config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
     let address = found.address;
     pci::disable(config, address);
@@ -90,6 +91,8 @@ pub fn open(
     let mut configuration = Config::new(pools.len() as u32);
     configuration.mtu = u32::from(options.mtu);
     configuration.vlan = options.vlan;
+    let queues = pools.len() as u32;
+    configuration.rss = Rss::even(options.granted.unwrap_or(queues).min(queues));
     let mut nic = Ixgbe::new(registers, configuration, delay)?;
     if let Some(ipv6) = options.ipv6() {
         for group in ipv6.multicast_macs(nic.mac()) {
@@ -115,7 +118,7 @@ pub fn open(
          {} Mb/s",
         link.megabits
     );
-    Ok((pairs, nic.rss().clone()))
+    Ok((pairs, nic))
 }
 
 const RINGS_BYTES: usize = RING * (2 * DESCRIPTOR + HEADER_ROOM);

@@ -252,6 +252,13 @@ pub fn give_job(cpu: &PerCpu, job: Box<dyn Job>) {
     apic::send(apic, Message::Interrupt(WAKE_VECTOR));
 }
 
+/// Interrupts the processor of a thread, so that it does not halt, or not any longer.
+pub fn wake(thread: u32) {
+    if let Some(cpu) = cpus().nth(thread as usize) {
+        apic::send(cpu.apic(), Message::Interrupt(WAKE_VECTOR));
+    }
+}
+
 /// The processor that ends the machine, by thread number plus one.
 static ENDING: AtomicU32 = AtomicU32::new(0);
 

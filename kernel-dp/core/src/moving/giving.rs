@@ -60,7 +60,8 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             return Err(Error::Invalid);
         }
         let owned = self.engine.flow_groups();
-        if !matches!(self.mover.giving, Giving::Nothing) || groups & !owned != 0 {
+        let is_idle = matches!(self.mover.giving, Giving::Nothing);
+        if !is_idle || groups & !owned != 0 || !self.area.follows_moves() {
             return Err(Error::BadState);
         }
         let begin = Message::Begin {

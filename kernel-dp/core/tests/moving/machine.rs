@@ -67,6 +67,7 @@ pub fn fixtures() -> Rc<Fixtures> {
         for word in [area::CALL_COUNT, area::EVENT_COUNT, area::WAKE_NS] {
             area[word].store(0, Relaxed);
         }
+        area[area::FOLLOWS_MOVES].store(1, Relaxed);
     }
     fixtures
 }

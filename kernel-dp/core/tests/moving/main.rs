@@ -563,7 +563,8 @@ impl Totals {
 #[test]
 fn groups_move_while_streams_flow() {
     let mut totals = Totals::default();
-    for seed in 0..seeds(300) {
+    let seeds = seeds(300);
+    for seed in 0..seeds {
         let mut random = Random::new(seed ^ 0x77);
         let plan = Plan {
             seed,
@@ -581,8 +582,11 @@ fn groups_move_while_streams_flow() {
         totals.add(&run(&plan));
     }
     println!("{totals:?}");
-    assert!(totals.moves > 1000 && totals.parks > 100, "{totals:?}");
-    assert!(totals.frames_kept > 1000, "{totals:?}");
+    assert!(
+        totals.moves > 10 * seeds && totals.parks > seeds,
+        "{totals:?}"
+    );
+    assert!(totals.frames_kept > 10 * seeds, "{totals:?}");
 }
 
 /// Losses, duplicates and reordering on the wire: retransmission timers, out-of-order segments and
@@ -590,7 +594,8 @@ fn groups_move_while_streams_flow() {
 #[test]
 fn groups_move_while_the_wire_loses_frames() {
     let mut totals = Totals::default();
-    for seed in 0..seeds(100) {
+    let seeds = seeds(100);
+    for seed in 0..seeds {
         let mut random = Random::new(seed ^ 0x78);
         let plan = Plan {
             seed,
@@ -613,7 +618,7 @@ fn groups_move_while_the_wire_loses_frames() {
     }
     println!("{totals:?}");
     assert!(
-        totals.moves > 1000 && totals.frames_forwarded > 100,
+        totals.moves > 10 * seeds && totals.frames_forwarded > seeds,
         "{totals:?}"
     );
 }
@@ -621,7 +626,8 @@ fn groups_move_while_the_wire_loses_frames() {
 #[test]
 fn sixty_four_threads_hand_groups_around() {
     let mut totals = Totals::default();
-    for seed in 0..seeds(100) / 10 {
+    let seeds = seeds(100) / 10;
+    for seed in 0..seeds {
         let plan = Plan {
             seed,
             threads: 64,
@@ -638,5 +644,5 @@ fn sixty_four_threads_hand_groups_around() {
         totals.add(&run(&plan));
     }
     println!("{totals:?}");
-    assert!(totals.moves > 100, "{totals:?}");
+    assert!(totals.moves >= 10 * seeds, "{totals:?}");
 }

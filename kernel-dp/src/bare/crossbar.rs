@@ -1,0 +1,37 @@
+//! Which thread gets which flow groups, and how one thread wakes another: the machine's side of
+//! [`ix_hal::Steer`]. All threads share the registers of the redirection table, behind a lock that
+//! is taken only when groups move.
+
+use ix_hal::Steer;
+use ixgbe::Ixgbe;
+use spin::Mutex;
+
+use super::nic::Registers;
+use super::smp;
+
+/// The NIC's redirection table.
+pub struct Crossbar {
+    nic: Mutex<Ixgbe<Registers>>,
+}
+
+impl Crossbar {
+    /// Takes the device, whose queue pairs have gone to their threads.
+    pub fn new(nic: Ixgbe<Registers>) -> Self {
+        Self {
+            nic: Mutex::new(nic),
+        }
+    }
+}
+
+impl Steer for Crossbar {
+    fn assign(&self, groups: u128, thread: u32) {
+        if let Err(error) = self.nic.lock().redirect(groups, thread) {
+            // The cycle checks the thread: there is a queue for each.
+            log::error!("flow groups {groups:#x} stay where they are: {error}");
+        }
+    }
+
+    fn wake(&self, thread: u32) {
+        smp::wake(thread);
+    }
+}
