@@ -5,6 +5,7 @@ use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::icmp::Unreachable;
 use crate::packet::Packet;
+use crate::quick::QuickSegment;
 use crate::wire::{
     ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4Packet, PROTOCOL_ICMP,
     PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, Segment, be16, ipv4_checksum_is_good,
@@ -39,6 +40,12 @@ impl Engine {
 
     /// The TCP segment for us in a frame, if there is one and all is well with it.
     fn tcp_segment<'a>(&self, checksum: RxChecksum, bytes: &'a [u8]) -> Option<Segment<'a>> {
+        if checksum == RxChecksum::Good
+            && let Some(quick) =
+                QuickSegment::parse(bytes, self.local.mac_word, self.local.address_word)
+        {
+            return quick.segment();
+        }
         let ethernet = bytes.first_chunk::<ETHERNET>()?;
         if ethernet[..6] != self.local.mac {
             return None;

@@ -1,11 +1,13 @@
 //! A TCP segment in a frame of the usual shape over IPv4, as the fast path takes it: looked at in as few
 //! words as will do. The counterpart for IPv6 is in `quick6`.
 
-use crate::flow::{FlowKey, FlowTable};
+use crate::address::IpAddress;
+use crate::flow::{FlowKey, FlowTable, OWN_IPV4};
 use crate::seq::Seq;
 use crate::tcp::connection::TEMPLATE_BYTES;
 use crate::wire::{
-    ETHERNET, PROTOCOL_TCP, TCP_HEADERS, TIMESTAMPS_PADDED, be16, be32, control, le16, le32,
+    ETHERNET, PROTOCOL_TCP, Segment, TCP, TCP_HEADERS, TIMESTAMPS_PADDED, be16, be32, control,
+    le16, le32,
 };
 
 /// The fields of a segment of the usual shape, in a frame of either family.
@@ -65,6 +67,27 @@ impl<'a> QuickSegment<'a> {
             return None;
         }
         Some(Self { header, frame, end })
+    }
+
+    /// All of it; `None` if the TCP header is malformed.
+    #[inline(always)]
+    pub fn segment(&self) -> Option<Segment<'a>> {
+        let header = self.header;
+        let payload = TCP_HEADERS - TCP + usize::from(header[46] >> 4) * 4;
+        let options = self.frame.get(TCP_HEADERS..payload)?;
+        let len = self.end.checked_sub(payload as u32)?;
+        let source = IpAddress::from_ipv4(be32(header, 26));
+        Some(Segment {
+            frame: self.frame,
+            key: FlowKey::from_wire(source, OWN_IPV4, le32(header, 34)),
+            seq: self.seq(),
+            ack: self.ack(),
+            control: header[47],
+            window: self.window(),
+            options,
+            payload: payload as u16,
+            len: len as u16,
+        })
     }
 }
 

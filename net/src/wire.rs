@@ -254,6 +254,7 @@ pub(crate) fn fold(sum: u64) -> u16 {
 
 /// Writes EtherType and IPv4 header of a packet with `payload_len` bytes after its header. The
 /// checksum is left to the NIC.
+#[inline]
 pub(crate) fn emit_ipv4(
     room: &mut [u8],
     source: u32,
@@ -280,6 +281,7 @@ pub(crate) fn ipv4_checksum_is_good(frame: &[u8], packet: &Ipv4Packet) -> bool {
 }
 
 /// Writes EtherType and header of an IPv6 packet with `payload_len` bytes after its header.
+#[inline]
 pub(crate) fn emit_ipv6(
     room: &mut [u8],
     source: IpAddress,
@@ -298,6 +300,7 @@ pub(crate) fn emit_ipv6(
 }
 
 /// Stores an IPv6 address.
+#[inline]
 pub(crate) fn put_address(room: &mut [u8], at: usize, address: IpAddress) {
     room[at..at + 8].copy_from_slice(&address.high.to_be_bytes());
     room[at + 8..at + 16].copy_from_slice(&address.low.to_be_bytes());
@@ -305,6 +308,7 @@ pub(crate) fn put_address(room: &mut [u8], at: usize, address: IpAddress) {
 
 /// Writes EtherType and IP header of a packet with `payload_len` bytes after its header; returns
 /// where in the frame the header ends.
+#[inline]
 pub(crate) fn emit_ip(
     room: &mut [u8],
     source: IpAddress,

@@ -9,10 +9,11 @@ use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::congestion::Control;
 use crate::tcp::connection::{Connection, Flags, Slow, State};
+use crate::tcp::ecn;
 use crate::tcp::input::micros;
 use crate::tcp::options::{Options, SynOptions};
 use crate::wheel::NEVER;
-use crate::wire::{Segment, TCP, TcpHeader, control};
+use crate::wire::{Segment, TCP, control, put16};
 use ix_abi::{DeadReason, Error};
 use ix_hal::{Instant, Transmit, TxFrame};
 
@@ -124,17 +125,12 @@ impl Engine {
     }
 
     /// Sends SYN or SYN-ACK; `false` if the TX ring is full.
-    #[cold]
     pub(crate) fn send_syn<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
-        let key = self.connections[index].key;
-        let mss = self.own_mss(key.remote);
-        let Some(source) = self.own_address(&key) else {
-            return true;
-        };
+        let mss = self.own_mss(self.connections[index].key.remote);
         let Some(room) = cx.tx.header() else {
             return false;
         };
@@ -150,30 +146,19 @@ impl Engine {
         if is_answer {
             connection.rcv_adv = connection.rcv_nxt + window;
         }
-        let mut destination_mac = [0; 6];
-        destination_mac.copy_from_slice(&connection.template[..6]);
-        let header = TcpHeader {
-            source_mac: self.local.mac,
-            destination_mac,
-            source,
-            destination: connection.key.remote,
-            source_port: connection.key.local_port(),
-            destination_port: connection.key.remote_port(),
-            seq: connection.iss,
-            ack: if is_answer {
-                connection.rcv_nxt
-            } else {
-                Seq(0)
-            },
-            control: connection.syn_control(),
-            window: window as u16,
-        };
-        let options_len = options.emit(&mut room[connection.tcp_offset() + TCP..]);
-        let end = header.emit(room, options_len, 0);
+        let control = connection.syn_control();
+        let written = connection.fill_any_header(room, cx.now, connection.iss, control, 0);
+        ecn::unmark(room);
+        let tcp = connection.tcp_offset();
+        put16(room, tcp + 14, window as u16);
+        // More options than any other segment has.
+        let options_len = options.emit(&mut room[tcp + TCP..]);
+        let header_len = (tcp + TCP + options_len) as u16;
+        connection.grow_options(room, header_len - written);
         cx.tx.send(&TxFrame {
-            header_len: (end + options_len) as u16,
+            header_len,
             fragments: &[],
-            checksum: header.checksum(),
+            checksum: connection.checksum(),
             segment_size: 0,
             release: None,
         });

@@ -9,7 +9,7 @@ use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Slow, TEMPLATE_BYTES};
 use crate::wheel::NEVER;
 use crate::wire::{
-    ETHERNET, IPV4, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, TcpHeader, be16, control, fold, put16,
+    ETHERNET, IPV4, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, be16, control, emit_ip, fold, put16,
     put32,
 };
 use ix_hal::{HEADER_ROOM, Instant, TxChecksum};
@@ -53,22 +53,16 @@ impl Family for Ipv6 {
 impl Connection {
     /// Writes the parts of the header template that stay the same.
     pub(crate) fn build_template(&mut self, mac: [u8; 6], own: IpAddress) {
-        let header = TcpHeader {
-            source_mac: mac,
-            destination_mac: [0; 6],
-            source: own,
-            destination: self.key.remote,
-            source_port: self.key.local_port(),
-            destination_port: self.key.remote_port(),
-            seq: Seq(0),
-            ack: Seq(0),
-            control: control::ACK,
-            window: 0,
-        };
-        let mut room = [0; HEADER_ROOM];
-        let end = header.emit(&mut room, 0, 0);
-        put32(&mut room, end, TIMESTAMPS_PADDED);
-        self.template.copy_from_slice(&room[..TEMPLATE_BYTES]);
+        self.template = [0; TEMPLATE_BYTES];
+        let room = &mut self.template;
+        room[6..12].copy_from_slice(&mac);
+        let tcp = emit_ip(room, own, self.key.remote, PROTOCOL_TCP, 0);
+        put16(room, tcp, self.key.local_port());
+        put16(room, tcp + 2, self.key.remote_port());
+        if tcp == Ipv4::TCP {
+            room[Ipv4::TCP + 13] = control::ACK;
+            put32(room, Ipv4::TCP + TCP, TIMESTAMPS_PADDED);
+        }
         self.slow.set(Slow::IPV6, self.key.remote.ipv4().is_none());
         self.pseudo_sum = pseudo_sum(PROTOCOL_TCP, own, self.key.remote);
         self.neighbor_epoch = 0;

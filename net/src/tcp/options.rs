@@ -1,7 +1,7 @@
 //! TCP options (RFC 9293 3.1, RFC 7323, RFC 2018): reading them all, and writing those of a SYN.
 
 use crate::seq::Seq;
-use crate::wire::{TIMESTAMPS_PADDED, be16, be32, put16, put32};
+use crate::wire::{TIMESTAMPS_PADDED, be32, put16, put32};
 
 /// Most blocks that fit in one SACK option.
 const SACK_BLOCKS: usize = 4;
@@ -34,22 +34,40 @@ impl Options {
             return options;
         }
         let mut rest = bytes;
-        while let Some(&kind) = rest.first() {
-            match kind {
-                0 => break,
-                1 => {
-                    rest = &rest[1..];
-                    continue;
+        loop {
+            rest = match *rest {
+                [] | [0, ..] => break,
+                [1, ref rest @ ..] => rest,
+                [2, 4, a, b, ref rest @ ..] => {
+                    options.mss = Some(u16::from_be_bytes([a, b]));
+                    rest
                 }
-                _ => {}
-            }
-            let Some(&len) = rest.get(1) else { break };
-            let len = usize::from(len);
-            if len < 2 || len > rest.len() {
-                break;
-            }
-            options.take(kind, &rest[2..len]);
-            rest = &rest[len..];
+                [3, 3, scale, ref rest @ ..] => {
+                    // A shift above 14 counts as 14 (RFC 7323 2.3).
+                    options.window_scale = Some(scale.min(14));
+                    rest
+                }
+                [4, 2, ref rest @ ..] => {
+                    options.sack_permitted = true;
+                    rest
+                }
+                [8, 10, a, b, c, d, e, f, g, h, ref rest @ ..] => {
+                    let value = u32::from_be_bytes([a, b, c, d]);
+                    options.timestamps = Some((value, u32::from_be_bytes([e, f, g, h])));
+                    rest
+                }
+                [kind, len, ..] => {
+                    let Some((value, rest)) = rest.split_at_checked(usize::from(len)) else {
+                        break;
+                    };
+                    let Some(value) = value.get(2..) else { break };
+                    if kind == 5 {
+                        options.take_sack(value);
+                    }
+                    rest
+                }
+                [_] => break,
+            };
         }
         options
     }
@@ -59,21 +77,14 @@ impl Options {
         &self.sack[..self.sack_count]
     }
 
-    fn take(&mut self, kind: u8, value: &[u8]) {
-        match (kind, value.len()) {
-            (2, 2) => self.mss = Some(be16(value, 0)),
-            // A shift above 14 counts as 14 (RFC 7323 2.3).
-            (3, 1) => self.window_scale = Some(value[0].min(14)),
-            (4, 0) => self.sack_permitted = true,
-            (5, len) if len % 8 == 0 && len / 8 <= SACK_BLOCKS => {
-                for (block, edges) in self.sack.iter_mut().zip(value.chunks_exact(8)) {
-                    *block = (Seq(be32(edges, 0)), Seq(be32(edges, 4)));
-                }
-                self.sack_count = len / 8;
-            }
-            (8, 8) => self.timestamps = Some((be32(value, 0), be32(value, 4))),
-            _ => {}
+    fn take_sack(&mut self, blocks: &[u8]) {
+        if !blocks.len().is_multiple_of(8) || blocks.len() / 8 > SACK_BLOCKS {
+            return;
         }
+        for (block, edges) in self.sack.iter_mut().zip(blocks.chunks_exact(8)) {
+            *block = (Seq(be32(edges, 0)), Seq(be32(edges, 4)));
+        }
+        self.sack_count = blocks.len() / 8;
     }
 }
 

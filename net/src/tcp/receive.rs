@@ -154,6 +154,9 @@ impl Engine {
         index: u32,
     ) {
         let connection = &mut self.connections[index];
+        if !connection.slow.contains(Slow::OUT_OF_ORDER) {
+            return;
+        }
         let fin_at = connection.fin_at;
         if connection.flags.contains(Flags::FIN_WAITS) && fin_at == connection.rcv_nxt {
             self.fin_arrives(cx, index, fin_at);
@@ -229,11 +232,15 @@ impl Engine {
     }
 
     /// Gives all out-of-order segments of a connection back to the pool.
+    #[inline]
     pub(crate) fn drop_out_of_order<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) {
+        if !self.connections[index].slow.contains(Slow::OUT_OF_ORDER) {
+            return;
+        }
         self.leave_delivering(index);
         while self.connections[index].ofo_head != NONE {
             cx.pool.give(MbufId(self.connections[index].ofo_head));

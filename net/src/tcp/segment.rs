@@ -48,7 +48,10 @@ impl Engine {
                     self.syn_sent_segment(cx, index, segment);
                     false
                 }
-                _ => self.synchronized_segment(cx, index, mbuf, segment),
+                _ => {
+                    !self.predicted_end(cx, index, segment)
+                        && self.synchronized_segment(cx, index, mbuf, segment)
+                }
             },
         };
         if !is_kept {

@@ -1,0 +1,117 @@
+//! The segments without payload that begin and end nearly every connection, as they usually come:
+//! the acknowledgement of our SYN, the peer's FIN, and the acknowledgement of ours. Exactly what
+//! `segment` would do is done about them, with the checks left out that cannot fail; whatever is
+//! unusual goes there instead.
+
+use crate::context::{Context, Events};
+use crate::engine::Engine;
+use crate::records::NONE;
+use crate::tcp::connection::{Connection, Flags, Slow, State};
+use crate::wheel::NEVER;
+use crate::wire::{Segment, TIMESTAMPS_PADDED, be32, control};
+use ix_hal::Transmit;
+
+const FIN_ACK: u8 = control::FIN | control::ACK;
+
+/// What a segment as predicted means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It acknowledges our SYN, and nothing else is to be said.
+    Opened,
+    /// The peer sends no more, and has acknowledged everything.
+    Closing,
+    /// It acknowledges our FIN, behind data that was acknowledged before.
+    Closed,
+}
+
+impl Engine {
+    /// Deals with a segment for a connection if it is one of those. Otherwise returns `false`, and
+    /// nothing has changed.
+    #[inline(always)]
+    pub(crate) fn predicted_end<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        segment: &Segment<'_>,
+    ) -> bool {
+        let connection = &mut self.connections[index];
+        if segment.len != 0
+            || segment.seq != connection.rcv_nxt
+            || segment.ack != connection.snd_nxt
+        {
+            return false;
+        }
+        let Some(end) = connection.end_by(segment) else {
+            return false;
+        };
+        let Some(timestamp) = connection.newer_timestamp(segment) else {
+            return false;
+        };
+        if segment.seq.le(connection.rcv_acked) {
+            connection.ts_recent = timestamp;
+        }
+        connection.heard_at = cx.now.0;
+        connection.take_window(segment.window);
+        connection.snd_wl1 = segment.seq;
+        connection.snd_wl2 = segment.ack;
+        match end {
+            End::Opened => self.established(cx, index, segment.ack),
+            End::Closing => {
+                self.fin_arrives(cx, index, segment.seq);
+                self.check_closed(cx, index);
+                if self.connections[index].state > State::SynReceived {
+                    self.mark_dirty(index);
+                }
+            }
+            End::Closed => {
+                connection.snd_una = segment.ack;
+                connection.duplicate_acks = 0;
+                connection.rto_deadline = NEVER;
+                self.check_closed(cx, index);
+            }
+        }
+        true
+    }
+}
+
+impl Connection {
+    /// What a segment means that is next in order, without payload, and acknowledges all that was
+    /// sent; `None` if there is more to it.
+    #[inline(always)]
+    fn end_by(&self, segment: &Segment<'_>) -> Option<End> {
+        // Neither loss nor anything else is being dealt with.
+        let usual = Slow::IPV6 | Slow::UNESTABLISHED | Slow::CLOSED | Slow::TIMER_MOVES;
+        if !(self.slow - usual).is_empty() || self.flags.contains(Flags::PROBED) {
+            return None;
+        }
+        let acked = segment.ack - self.snd_una;
+        match (self.state, segment.control) {
+            (State::SynReceived, control::ACK) => {
+                let is_simple = acked == 1 && !self.flags.contains(Flags::FIN_QUEUED);
+                is_simple.then_some(End::Opened)
+            }
+            (State::Established | State::FinWait2, FIN_ACK) => {
+                let is_open = self.rcv_adv != self.rcv_nxt;
+                (acked == 0 && is_open).then_some(End::Closing)
+            }
+            (State::FinWait1 | State::LastAck, control::ACK) => {
+                let is_last = acked == 1 && self.flags.contains(Flags::FIN_SENT);
+                (is_last && self.send_head == NONE && self.backoff == 0).then_some(End::Closed)
+            }
+            _ => None,
+        }
+    }
+
+    /// What the peer's latest timestamp is after a segment that has nothing but that option, or
+    /// none where timestamps are not in use; `None` if the segment is to be looked at more closely.
+    #[inline(always)]
+    fn newer_timestamp(&self, segment: &Segment<'_>) -> Option<u32> {
+        if !self.flags.contains(Flags::TIMESTAMPS) {
+            return segment.options.is_empty().then_some(self.ts_recent);
+        }
+        let option = segment.options.as_array::<12>()?;
+        let value = be32(option, 4);
+        let is_newer = value.wrapping_sub(self.ts_recent) as i32 >= 0;
+        (be32(option, 0) == TIMESTAMPS_PADDED && is_newer).then_some(value)
+    }
+}
