@@ -192,7 +192,7 @@ impl Engine {
         bytes: &[u8],
     ) {
         self.counters.rx_frames += 1;
-        if !self.predicted_frame(cx, &frame, bytes) {
+        if !self.quick_frame(cx, &frame, bytes) {
             self.frame_arrives(cx, frame, bytes);
         }
     }

@@ -11,7 +11,7 @@ use crate::wire::{
     PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, Segment, be16, ipv4_checksum_is_good,
 };
 use core::net::Ipv4Addr;
-use ix_hal::{RxChecksum, RxFrame, Transmit};
+use ix_hal::{MbufId, RxChecksum, RxFrame, Transmit};
 
 impl Engine {
     /// Sorts a frame by protocol and hands it, with its mbuf, to the right part.
@@ -22,9 +22,7 @@ impl Engine {
         frame: RxFrame,
         bytes: &[u8],
     ) {
-        if frame.mbuf.0 as usize >= self.rx.len() {
-            self.counters.rx_foreign_mbuf += 1;
-            cx.pool.give(frame.mbuf);
+        if self.is_foreign(cx, frame.mbuf) {
             return;
         }
         if bytes.get(12..14) == Some(&ETHERTYPE_IPV6.to_be_bytes())
@@ -38,14 +36,40 @@ impl Engine {
         }
     }
 
+    /// A TCP segment in a frame of the usual shape that the fast path did not predict.
+    #[inline(never)]
+    pub(crate) fn quick_segment_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        quick: QuickSegment<'_>,
+    ) {
+        if self.is_foreign(cx, frame.mbuf) {
+            return;
+        }
+        match quick.segment() {
+            Some(segment) => self.segment_arrives(cx, frame.mbuf, &segment),
+            None => self.other_frame_arrives(cx, frame, quick.frame()),
+        }
+    }
+
+    /// Whether a buffer is none that the engine has a record for; gives it back if so.
+    #[inline]
+    fn is_foreign<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        mbuf: MbufId,
+    ) -> bool {
+        let is_foreign = mbuf.0 as usize >= self.rx.len();
+        if is_foreign {
+            self.counters.rx_foreign_mbuf += 1;
+            cx.pool.give(mbuf);
+        }
+        is_foreign
+    }
+
     /// The TCP segment for us in a frame, if there is one and all is well with it.
     fn tcp_segment<'a>(&self, checksum: RxChecksum, bytes: &'a [u8]) -> Option<Segment<'a>> {
-        if checksum == RxChecksum::Good
-            && let Some(quick) =
-                QuickSegment::parse(bytes, self.local.mac_word, self.local.address_word)
-        {
-            return quick.segment();
-        }
         let ethernet = bytes.first_chunk::<ETHERNET>()?;
         if ethernet[..6] != self.local.mac {
             return None;

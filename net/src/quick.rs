@@ -69,6 +69,11 @@ impl<'a> QuickSegment<'a> {
         Some(Self { header, frame, end })
     }
 
+    /// The whole frame.
+    pub fn frame(&self) -> &'a [u8] {
+        self.frame
+    }
+
     /// All of it; `None` if the TCP header is malformed.
     #[inline(always)]
     pub fn segment(&self) -> Option<Segment<'a>> {

@@ -66,7 +66,11 @@ impl Wheel {
 
     /// Arms a timer, or moves it, to a deadline in nanoseconds.
     pub fn arm(&mut self, timer: u32, deadline: u64) {
-        self.unlink(timer);
+        let Entry { tick, next, prev } = self.entries[timer as usize];
+        if tick != NEVER {
+            self.entries[prev as usize].next = next;
+            self.entries[next as usize].prev = prev;
+        }
         let tick = tick_at_or_after(deadline).max(self.current + 1);
         self.place(timer, tick);
     }
@@ -139,7 +143,7 @@ impl Wheel {
         };
     }
 
-    /// Links an unlinked timer into the slot of a tick that is not before `current`.
+    /// Links a timer that nothing is linked to into the slot of a tick that is not before `current`.
     fn place(&mut self, timer: u32, tick: u64) {
         const REACH: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - (1 << (SLOT_BITS * 3));
         let ahead = (tick - self.current).min(REACH);

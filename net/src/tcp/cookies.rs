@@ -154,9 +154,12 @@ impl Engine {
             // A refusal goes back to where the segment came from, without a neighbour lookup.
             self.connections[index].template[..6].copy_from_slice(&addresses[6..]);
         }
-        let deadline = cx.now + self.config.handshake_timeout;
-        self.connections[index].state_deadline = deadline.0;
-        self.arm_timer(index, deadline.0);
+        let connection = &mut self.connections[index];
+        let deadline = (cx.now + self.config.handshake_timeout).0;
+        connection.state_deadline = deadline;
+        // Early enough for the SYN-ACK, so that the timer is armed once if that follows soon.
+        let deadline = deadline.min(cx.now.0 + connection.rto);
+        self.arm_timer(index, deadline);
         cx.events.push(Event::Knock {
             handle: self.connections.handle(index),
             peer: Endpoint {

@@ -16,17 +16,17 @@ use crate::wire::control;
 use ix_hal::{Fragment, RxChecksum, RxFrame, Transmit, TxFrame};
 
 impl Engine {
-    /// Deals with a frame if it holds a segment as predicted: in order, in the window, free of
-    /// surprises, and for a connection that has nothing special going on. Otherwise returns
-    /// `false`, and nothing has changed.
+    /// Deals with a frame that holds a TCP segment to us over IPv4 and is of the usual shape. It is
+    /// predicted to be in order, in the window, free of surprises, and for a connection that has
+    /// nothing special going on. Of any other frame returns `false`, and nothing has changed.
     #[inline]
-    pub(crate) fn predicted_frame<T: Transmit, E: Events>(
+    pub(crate) fn quick_frame<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         frame: &RxFrame,
         bytes: &[u8],
     ) -> bool {
-        if frame.checksum != RxChecksum::Good || self.rx.held >= self.local.mbufs_held {
+        if frame.checksum != RxChecksum::Good {
             return false;
         }
         let Some(segment) =
@@ -34,10 +34,15 @@ impl Engine {
         else {
             return false;
         };
-        self.predicted_segment::<Ipv4, _, _, _>(cx, frame, &segment)
+        if self.rx.held >= self.local.mbufs_held
+            || !self.predicted_segment::<Ipv4, _, _, _>(cx, frame, &segment)
+        {
+            self.quick_segment_arrives(cx, *frame, segment);
+        }
+        true
     }
 
-    /// The same over IPv6.
+    /// Deals with a segment over IPv6 as predicted. Otherwise returns `false`, and nothing has changed.
     #[inline]
     pub(crate) fn predicted_frame6<T: Transmit, E: Events>(
         &mut self,

@@ -240,9 +240,10 @@ impl Engine {
             connection.snd_nxt += 1;
         }
         if connection.rto_deadline == NEVER {
-            self.arm_rto(now, index);
+            connection.rto_deadline = now.0 + connection.backed_off_rto(self.local.rto_max);
         }
-        self.schedule_probe(now, index);
+        connection.expect_probe(now);
+        self.rearm_timer(index);
     }
 
     /// Starts the retransmission timer.

@@ -25,10 +25,8 @@ impl Engine {
     /// After something was sent or acknowledged: a probe is due if nothing is heard (RFC 8985 7.2).
     #[inline]
     pub(crate) fn schedule_probe(&mut self, now: Instant, index: u32) {
-        let connection = &self.connections[index];
-        let deadline = now.0 + connection.probe_timeout();
-        if deadline < connection.rack_deadline && connection.may_probe() {
-            self.arm_rack(index, deadline);
+        if self.connections[index].expect_probe(now) {
+            self.rearm_timer(index);
         }
     }
 
@@ -143,6 +141,18 @@ impl Engine {
 }
 
 impl Connection {
+    /// Sets when a probe is due, if that is sooner than what its timer stands for; whether it was. The
+    /// caller sees to the connection's timer.
+    #[inline]
+    pub(crate) fn expect_probe(&mut self, now: Instant) -> bool {
+        let deadline = now.0 + self.probe_timeout();
+        let is_sooner = deadline < self.rack_deadline && self.may_probe();
+        if is_sooner {
+            self.rack_deadline = deadline;
+        }
+        is_sooner
+    }
+
     /// Whether a probe makes sense now.
     fn may_probe(&self) -> bool {
         // Without a loss but with something sacked the reordering window ends the silence.

@@ -22,7 +22,7 @@ enum Verdict {
 
 impl Engine {
     /// Takes in a segment by the book; `found` is what the flow table knows of its flow.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn unpredicted_segment<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -106,6 +106,7 @@ impl Engine {
     }
 
     /// A segment in SYN-RECEIVED or any later state. Returns whether the mbuf was kept.
+    #[inline(never)]
     fn synchronized_segment<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
