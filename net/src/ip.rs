@@ -31,7 +31,7 @@ impl Engine {
             return;
         }
         match self.tcp_segment(frame.checksum, bytes) {
-            Some(segment) => self.segment_arrives(cx, frame.mbuf, &segment),
+            Some(segment) => self.any_segment_arrives(cx, frame.mbuf, &segment),
             None => self.other_frame_arrives(cx, frame, bytes),
         }
     }
@@ -51,6 +51,17 @@ impl Engine {
             Some(segment) => self.segment_arrives(cx, frame.mbuf, &segment),
             None => self.other_frame_arrives(cx, frame, quick.frame()),
         }
+    }
+
+    /// A TCP segment in any other frame.
+    #[inline(never)]
+    fn any_segment_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        mbuf: MbufId,
+        segment: &Segment<'_>,
+    ) {
+        self.segment_arrives(cx, mbuf, segment);
     }
 
     /// Whether a buffer is none that the engine has a record for; gives it back if so.
@@ -198,7 +209,7 @@ impl Engine {
             }
             PROTOCOL_TCP => match Segment::parse(bytes, packet) {
                 Some(segment) => {
-                    self.segment_arrives(cx, frame.mbuf, &segment);
+                    self.any_segment_arrives(cx, frame.mbuf, &segment);
                     return true;
                 }
                 None => self.counters.tcp_in_errors += 1,

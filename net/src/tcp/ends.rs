@@ -58,9 +58,10 @@ impl Engine {
             End::Opened => self.established(cx, index, segment.ack),
             End::Closing => {
                 self.fin_arrives(cx, index, segment.seq);
-                self.check_closed(cx, index);
-                if self.connections[index].state > State::SynReceived {
-                    self.mark_dirty(index);
+                match self.connections[index].state {
+                    State::CloseWait => self.mark_dirty(index),
+                    // It was FIN-WAIT-2: both sides have closed.
+                    _ => self.check_closed(cx, index),
                 }
             }
             End::Closed => {

@@ -21,7 +21,7 @@ pub(crate) fn micros(now: Instant) -> u32 {
 
 impl Engine {
     /// Takes in a TCP segment that is addressed to us and has good checksums.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn segment_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,

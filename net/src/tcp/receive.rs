@@ -232,15 +232,23 @@ impl Engine {
     }
 
     /// Gives all out-of-order segments of a connection back to the pool.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn drop_out_of_order<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) {
-        if !self.connections[index].slow.contains(Slow::OUT_OF_ORDER) {
-            return;
+        if self.connections[index].slow.contains(Slow::OUT_OF_ORDER) {
+            self.drop_all_out_of_order(cx, index);
         }
+    }
+
+    #[inline(never)]
+    fn drop_all_out_of_order<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) {
         self.leave_delivering(index);
         while self.connections[index].ofo_head != NONE {
             cx.pool.give(MbufId(self.connections[index].ofo_head));
