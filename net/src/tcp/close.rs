@@ -125,6 +125,7 @@ impl Engine {
 
     /// Ends a connection: gives back everything but the received mbufs that the application still
     /// holds, and tells it. The slot is free if the application has closed already.
+    #[inline]
     pub(crate) fn finish<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -150,6 +151,7 @@ impl Engine {
     }
 
     /// Frees the slot of a dead connection and the mbufs that it still holds.
+    #[inline]
     pub(crate) fn release<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,

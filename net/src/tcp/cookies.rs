@@ -144,6 +144,7 @@ impl Engine {
     }
 
     /// Tells the application of a knock, which it must answer in time.
+    #[inline(always)]
     pub(crate) fn knock<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,

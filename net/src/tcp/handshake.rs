@@ -27,6 +27,7 @@ const MIN_MSS: u16 = 88;
 
 impl Engine {
     /// A SYN for a port that is listened on: makes it a knock, if there is room for one.
+    #[inline]
     pub(crate) fn syn_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -110,6 +111,7 @@ impl Engine {
     }
 
     /// Settles what was negotiated, once the peer's SYN is in.
+    #[inline(always)]
     pub(crate) fn finish_options(&mut self, index: u32) {
         let connection = &mut self.connections[index];
         if connection.flags.contains(Flags::TIMESTAMPS) {
@@ -219,6 +221,7 @@ impl Engine {
     }
 
     /// The handshake is complete: our SYN was acknowledged.
+    #[inline(always)]
     pub(crate) fn established<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -318,6 +321,7 @@ impl Connection {
     }
 
     /// Takes over the sequence number, window and options of the peer's SYN.
+    #[inline(always)]
     pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, options: &Options) {
         self.agree_on_ecn(segment.control);
         self.irs = segment.seq;

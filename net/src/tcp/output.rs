@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// Looks the MAC address of the next hop up; without one the connection waits for it.
-    #[cold]
+    #[inline]
     fn resolve(&mut self, now: Instant, index: u32) -> bool {
         let key = self.connections[index].key;
         if self.own_address(&key).is_none() {

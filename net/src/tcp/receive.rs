@@ -258,6 +258,7 @@ impl Engine {
     }
 
     /// Takes in a FIN whose sequence number is `at`.
+    #[inline(always)]
     pub(crate) fn fin_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
