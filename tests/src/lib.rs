@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 mod booted;
+mod flood;
 #[expect(
     unsafe_code,
     reason = "lends memory of this process to driver and application"
@@ -19,6 +20,7 @@ mod ping;
 mod router;
 
 pub use booted::{BOOT_TIMEOUT, Booted, EXCHANGE_TIMEOUT, exchange, pattern};
+pub use flood::SynFlood;
 pub use pcap::captured_frames;
 pub use ping::Pinger;
 pub use router::{RouterAdvertiser, interface_index};
