@@ -25,8 +25,6 @@ fn the_options_are_negotiated_over_ipv6_whoever_opens() {
             assert_eq!((tally.resets, tally.fins), (0, 1), "{opens:?}");
             assert_eq!(tally.longest, 1500, "{opens:?}");
         }
-        let counters = station.host.engine.counters();
-        assert_eq!(counters.tcp_retransmits, 0, "{opens:?}");
     }
 }
 
