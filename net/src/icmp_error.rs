@@ -112,12 +112,7 @@ impl Engine {
             PARAMETER_PROBLEM => self.counters.icmp_in_parameter_problems += 1,
             _ => return false,
         }
-        let Some(quote) = Quote::parse(&message[8..], PROTOCOL_TCP) else {
-            self.count_datagram_error(Quote::parse(&message[8..], PROTOCOL_UDP));
-            return true;
-        };
-        let Some(index) = self.connection_of(&quote) else {
-            self.counters.icmp_out_of_window += 1;
+        let Some((quote, index)) = self.quoted_connection(&message[8..], Quote::parse) else {
             return true;
         };
         match (kind, code) {
@@ -150,12 +145,7 @@ impl Engine {
             PARAMETER_PROBLEM6 => self.counters.icmp6_in_parameter_problems += 1,
             _ => return false,
         }
-        let Some(quote) = Quote::parse6(&message[8..], PROTOCOL_TCP) else {
-            self.count_datagram_error(Quote::parse6(&message[8..], PROTOCOL_UDP));
-            return true;
-        };
-        let Some(index) = self.connection_of(&quote) else {
-            self.counters.icmp_out_of_window += 1;
+        let Some((quote, index)) = self.quoted_connection(&message[8..], Quote::parse6) else {
             return true;
         };
         match (kind, code) {
@@ -172,6 +162,23 @@ impl Engine {
             _ => {}
         }
         true
+    }
+
+    /// What an error quotes and the connection that has it under way; without one the error is counted.
+    fn quoted_connection(
+        &mut self,
+        quoted: &[u8],
+        parse: fn(&[u8], u8) -> Option<Quote>,
+    ) -> Option<(Quote, u32)> {
+        let Some(quote) = parse(quoted, PROTOCOL_TCP) else {
+            self.count_datagram_error(parse(quoted, PROTOCOL_UDP));
+            return None;
+        };
+        let index = self.connection_of(&quote);
+        if index.is_none() {
+            self.counters.icmp_out_of_window += 1;
+        }
+        index.map(|index| (quote, index))
     }
 
     /// An error that is about no segment, perhaps about a datagram. Whoever bound the port is not told:
