@@ -96,8 +96,6 @@ pub mod thread {
     pub const QUEUE_DEPTH: usize = 20;
     /// Average nanoseconds of a cycle that found frames, three horizons.
     pub const LOOP_NS: usize = 23;
-    /// Times that the application stayed away longer than it may.
-    pub const UNRESPONSIVE: usize = 26;
     /// Frames lost for want of a descriptor.
     pub const RX_MISSED: usize = 27;
     /// Frames refused by the driver or with a bad checksum.

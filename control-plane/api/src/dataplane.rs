@@ -104,8 +104,6 @@ pub struct ThreadStats {
     pub queue_depth: [f64; 3],
     /// Nanoseconds of a busy cycle.
     pub loop_ns: [f64; 3],
-    /// Times that the application stayed away for too long.
-    pub unresponsive: u64,
     /// Frames lost for want of a descriptor.
     pub rx_missed: u64,
     /// Frames refused.

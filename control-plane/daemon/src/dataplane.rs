@@ -261,7 +261,6 @@ fn stats(index: usize, report: &ThreadReport) -> ThreadStats {
         batch: report.batch,
         queue_depth: report.queue_depth,
         loop_ns: report.loop_ns,
-        unresponsive: report.unresponsive,
         rx_missed: report.rx_missed,
         rx_errors: report.rx_errors,
         rx_no_buffers: report.rx_no_buffers,

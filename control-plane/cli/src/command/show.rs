@@ -141,7 +141,7 @@ pub async fn stats(client: &Client, name: &str, as_json: bool) -> Result<()> {
 fn stats_table(stats: &Stats) -> String {
     type Cell = fn(&ThreadStats) -> String;
     let averages: fn([f64; 3]) -> String = |values| values.map(short).join(" / ");
-    let rows: [(&str, Cell); 20] = [
+    let rows: [(&str, Cell); 19] = [
         ("state", |it| it.state.clone()),
         ("connections", |it| it.connections.to_string()),
         ("frames received", |it| it.rx_frames.to_string()),
@@ -161,7 +161,6 @@ fn stats_table(stats: &Stats) -> String {
         ("payload dropped", |it| it.rx_no_buffers.to_string()),
         ("frames not sent", |it| it.tx_drops.to_string()),
         ("connections refused", |it| it.refused.to_string()),
-        ("unresponsive", |it| it.unresponsive.to_string()),
     ];
     let mut table: Vec<Vec<String>> = rows
         .iter()
