@@ -62,29 +62,14 @@
 
 pub mod control;
 mod error;
+pub mod syscall;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use error::{DeadReason, Error};
 
 /// Version of this contract; the kernel refuses an application image built for another.
-pub const VERSION: u32 = 6;
-
-/// Numbers of the unbatched system calls (`rax` of the `syscall` instruction).
-///
-/// As a function call does, a system call preserves `rbx`, `rbp`, `rsp`, `r12` to `r15` and the
-/// SSE state. `rax` holds the result: 0, or the negative of an [`Error`]. The other registers hold
-/// nothing that means anything.
-pub mod syscall {
-    /// Ends the round: execute the call array, return with events. No arguments.
-    pub const RUN_IO: u64 = 0;
-    /// Writes UTF-8 text to the kernel log. `rdi` = address, `rsi` = length (at most [`LOG_MAX`]).
-    pub const LOG: u64 = 1;
-    /// Stops the application. `rdi` = exit code; does not return.
-    pub const EXIT: u64 = 2;
-    /// Longest text of one [`LOG`] call, in bytes.
-    pub const LOG_MAX: u64 = 1024;
-}
+pub const VERSION: u32 = 7;
 
 /// Layout of the thread area: one per elastic thread, [`area::BYTES`] long, shared by the kernel
 /// and that thread alone. All positions are indices of 64-bit words.
@@ -109,6 +94,11 @@ pub mod area {
     /// Not 0 if the application follows [`super::EventKind::Migrated`]; as long as it does not, its
     /// connections stay on their threads. Application to kernel, read when flow groups are to move.
     pub const FOLLOWS_MOVES: usize = 7;
+    /// Not 0 while a background thread asks not to be interrupted, for the few instructions in which
+    /// it has something that others spin for, such as a lock. The kernel lets it go on for at most
+    /// [`super::syscall::HOLD_MAX_NS`]. Each background thread has a value of its own. Application to
+    /// kernel; without effect on elastic threads, which nothing interrupts for another.
+    pub const HOLD: usize = 8;
     /// First word of the boot block, see [`super::boot`].
     pub const BOOT: usize = 64;
     /// First word of the event array.
@@ -349,6 +339,8 @@ pub mod boot {
     pub const LOCAL_IPV6_HIGH: usize = 9;
     /// Its last eight bytes.
     pub const LOCAL_IPV6_LOW: usize = 10;
+    /// Processors for background threads: 0 or 1, see [`syscall`](super::syscall).
+    pub const BACKGROUND: usize = 11;
     /// First word of the argument text: UTF-8, arguments parted by a zero byte, little-endian words.
     pub const ARGUMENTS: usize = 16;
     /// Most bytes of argument text.
