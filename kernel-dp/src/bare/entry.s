@@ -71,6 +71,40 @@ start_user:
     swapgs
     iretq
 
+# Goes on where an interrupt took the processor from the user, with all its registers; the SSE state is
+# still there, since the kernel never touches it. RIP must be canonical: IRETQ faults on any other.
+.global resume_user
+resume_user:
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov gs:[{kernel_rsp}], rsp
+    push {user_ss}
+    push qword ptr gs:[{user} + {rsp}]
+    push qword ptr gs:[{user} + {rflags}]
+    push {user_cs}
+    push qword ptr gs:[{user} + {rip}]
+    mov rax, gs:[{user} + {rax}]
+    mov rbx, gs:[{user} + {rbx}]
+    mov rcx, gs:[{user} + {rcx}]
+    mov rdx, gs:[{user} + {rdx}]
+    mov rsi, gs:[{user} + {rsi}]
+    mov rdi, gs:[{user} + {rdi}]
+    mov rbp, gs:[{user} + {rbp}]
+    mov r8, gs:[{user} + {r8}]
+    mov r9, gs:[{user} + {r9}]
+    mov r10, gs:[{user} + {r10}]
+    mov r11, gs:[{user} + {r11}]
+    mov r12, gs:[{user} + {r12}]
+    mov r13, gs:[{user} + {r13}]
+    mov r14, gs:[{user} + {r14}]
+    mov r15, gs:[{user} + {r15}]
+    swapgs
+    iretq
+
 # LSTAR. IF, TF, DF, NT and AC are off by SFMASK; RCX = user RIP, R11 = user RFLAGS.
 .global syscall_entry
 .balign 64
@@ -89,7 +123,7 @@ syscall_entry:
     mov gs:[{user} + {r14}], r14
     mov gs:[{user} + {r15}], r15
     xor eax, eax
-# Makes the pending enter_user or start_user return EAX.
+# Makes the pending enter_user, start_user or resume_user return EAX.
 return_to_kernel:
     mov rsp, gs:[{kernel_rsp}]
     pop r15
@@ -100,8 +134,8 @@ return_to_kernel:
     pop rbx
     ret
 
-# The user faulted: its registers are in the per-CPU block, RDI is what enter_user returns. An
-# exception leaves AC and the like as the user had them.
+# The user faulted or was interrupted: its registers are in the per-CPU block, RDI is what enter_user
+# returns. A trap leaves AC and the like as the user had them.
 .global abandon_user
 abandon_user:
     push 2

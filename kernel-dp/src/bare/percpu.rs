@@ -54,7 +54,7 @@ pub struct PerCpu {
     this: AtomicU64,
     /// Stack pointer of the `enter_user` that waits for the user to trap; `entry.s` only.
     pub kernel_rsp: AtomicU64,
-    /// The user's registers; `entry.s` writes them in `syscall`, a trap handler on a fault.
+    /// The user's registers; `entry.s` writes them in `syscall`, a trap handler on a fault or a tick.
     pub user: UnsafeCell<UserRegisters>,
     /// Why the user was abandoned; a trap handler writes it.
     pub fault: UnsafeCell<Fault>,

@@ -174,6 +174,8 @@ impl<N: Nic> Runner<N> {
                 })
             }
             UserExit::Call(..) => self.user.set_result(ix_abi::Error::Invalid.to_result()),
+            // One that was meant for a halt.
+            UserExit::Tick => {}
             UserExit::Fault(fault, registers) => {
                 smp::begin_end();
                 let thread = PerCpu::get().thread();

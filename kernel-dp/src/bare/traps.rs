@@ -1,6 +1,6 @@
-//! Traps: exceptions of the user stop the application, exceptions of the kernel are a panic,
-//! interrupts only acknowledge: they
-//! exist to end a halt.
+//! Traps: exceptions of the user stop the application, exceptions of the kernel are a panic. The
+//! timer's interrupt ends user mode; all others, and that one in the kernel, only acknowledge: they
+//! exist to end a halt. The kernel lets them in only there.
 
 use core::arch::asm;
 use core::fmt;
@@ -69,26 +69,40 @@ unsafe extern "C" {
 /// All traps end up here, with interrupts off and the kernel's GS.base.
 pub extern "C" fn handle_trap(frame: &mut TrapFrame) {
     match frame.vector {
-        EXCEPTIONS.. => handle_interrupt(frame.vector as u8),
+        EXCEPTIONS.. => handle_interrupt(frame),
         NMI => {
             super::smp::stop_if_ending();
             log::warn!("NMI at {:#x}, ignored", frame.rip);
         }
         DOUBLE_FAULT | MACHINE_CHECK => stop_kernel(frame),
-        _ if frame.cs & 3 == 3 => stop_user(frame),
+        _ if frame.is_of_user() => stop_user(frame),
         // A debug exception that the user provoked may be put off into `syscall` by `mov ss`.
         DEBUG => clear_debug_status(),
         _ => stop_kernel(frame),
     }
 }
 
-fn handle_interrupt(vector: u8) {
+fn handle_interrupt(frame: &TrapFrame) {
     let cpu = PerCpu::get();
     cpu.interrupts.fetch_add(1, Ordering::Relaxed);
+    let vector = frame.vector as u8;
     match vector {
         SPURIOUS_VECTOR => {}
         LEGACY_VECTOR.. if vector < LEGACY_VECTOR + 16 => {}
         _ => apic::end_of_interrupt(),
+    }
+    if vector == TIMER_VECTOR && frame.is_of_user() {
+        leave_user(frame);
+    }
+}
+
+fn leave_user(frame: &TrapFrame) -> ! {
+    let cpu = PerCpu::get();
+    // SAFETY: the user was interrupted, so that the kernel waits in `enter_user` and nothing else
+    // touches the registers; `abandon_user` resumes it and leaves this stack for good.
+    unsafe {
+        *cpu.user.get() = frame.registers();
+        abandon_user(super::user::TICKED)
     }
 }
 
@@ -124,6 +138,10 @@ fn stop_kernel(frame: &TrapFrame) -> ! {
 }
 
 impl TrapFrame {
+    fn is_of_user(&self) -> bool {
+        self.cs & 3 == 3
+    }
+
     fn registers(&self) -> UserRegisters {
         UserRegisters {
             rax: self.rax,

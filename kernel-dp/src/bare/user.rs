@@ -1,5 +1,6 @@
 //! User mode as a function call: [`User::enter`] runs the application until it makes a system
-//! call or faults.
+//! call, faults, or is interrupted by this CPU's timer. After a tick the next `enter` goes on where
+//! the user was, with all its registers; they stay in [`PerCpu::user`] meanwhile.
 
 use core::mem::offset_of;
 
@@ -23,12 +24,17 @@ macro_rules! entry_code {
     };
 }
 
-entry_code!(rax rbx rsi rdi rbp rsp r12 r13 r14 r15 rip rflags);
+entry_code!(rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags);
 
 /// What `enter_user` returns for a system call.
 const CALLED: u32 = 0;
 /// What `enter_user` returns for an exception.
 pub const FAULTED: u32 = 1;
+/// What `enter_user` returns for an interrupt of the timer.
+pub const TICKED: u32 = 2;
+
+/// Vector of a general protection fault.
+const GENERAL_PROTECTION: u64 = 13;
 
 /// TF, IF, DF, IOPL, NT, AC: the kernel runs with none of the user's modes.
 const SYSCALL_MASK: u64 = 1 << 8 | 1 << 9 | 1 << 10 | 3 << 12 | 1 << 14 | 1 << 18;
@@ -39,6 +45,7 @@ unsafe extern "C" {
     fn syscall_entry();
     fn start_user() -> u32;
     fn enter_user() -> u32;
+    fn resume_user() -> u32;
 }
 
 /// Why the kernel runs again.
@@ -48,6 +55,8 @@ pub enum UserExit {
     Call(u64, [u64; 2]),
     /// An exception, with the registers as they were.
     Fault(Fault, UserRegisters),
+    /// The timer fired.
+    Tick,
 }
 
 /// The application's thread on this CPU.
@@ -91,12 +100,29 @@ impl User {
         let registers = unsafe { &*PerCpu::get().user.get() };
         match reason {
             CALLED => UserExit::Call(registers.rax, [registers.rdi, registers.rsi]),
+            TICKED => self.ticked(registers),
             _ => {
                 // SAFETY: as above.
                 let fault = unsafe { *PerCpu::get().fault.get() };
                 UserExit::Fault(fault, *registers)
             }
         }
+    }
+
+    /// The user will go on with all its registers, unless it has jumped to where nothing can be: some
+    /// processors fault on that jump only when they fetch from there.
+    #[cold]
+    fn ticked(&mut self, registers: &UserRegisters) -> UserExit {
+        if registers.rip >> 47 != 0 {
+            let fault = Fault {
+                vector: GENERAL_PROTECTION,
+                error_code: 0,
+                address: 0,
+            };
+            return UserExit::Fault(fault, *registers);
+        }
+        self.enter = resume_user;
+        UserExit::Tick
     }
 
     /// Sets the result of the system call that the user waits in.
