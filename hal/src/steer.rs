@@ -6,6 +6,9 @@ pub trait Steer: Sync {
     /// returns once the NIC has taken note of it.
     fn assign(&self, groups: u128, thread: u32);
 
+    /// The thread whose queue gets the frames of a flow group. Cheap: packets can ask for it.
+    fn owner(&self, group: u8) -> u32;
+
     /// Wakes a thread in case it halts.
     fn wake(&self, thread: u32);
 }

@@ -28,6 +28,10 @@ counters! {
     eth_unknown "IxEthUnknown",
     /// Frames for another station.
     eth_other_host "IxEthOtherHost",
+    /// Packets set aside, since another engine serves the connection that they are about.
+    rx_elsewhere "IxRxElsewhere",
+    /// Such packets for which there was no room.
+    rx_elsewhere_drops "IxRxElsewhereDrops",
     /// Frames that the NIC marked as having a wrong checksum.
     rx_bad_checksum "IxRxBadChecksum",
     /// ARP packets that make no sense or ask for somebody else.

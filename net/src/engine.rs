@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::context::{Context, Events};
 use crate::counters::Counters;
+use crate::elsewhere::Aside;
 use crate::flow::FlowTable;
 use crate::groups::Groups;
 use crate::ipv6_host::Ipv6Host;
@@ -48,6 +49,8 @@ pub struct Engine {
     pub(crate) ipv6: Ipv6Host,
     pub(crate) path_mtus: PathMtus,
     pub(crate) reassembly: Reassembly,
+    /// Packets for other engines.
+    pub(crate) aside: Aside,
     pub(crate) wheel: Wheel,
     pub(crate) send_records: SendRecords,
     pub(crate) rx: RxRecords,
@@ -162,6 +165,7 @@ impl Engine {
             ipv6: Ipv6Host::new(&config, now),
             path_mtus: PathMtus::new(),
             reassembly: Reassembly::new(config.reassemblies, config.reassembly_timeout.0),
+            aside: Aside::new(config.sharing.is_some()),
             wheel: Wheel::new(config.connections, now),
             send_records: SendRecords::new(config.send_fragments),
             rx: RxRecords::new(config.mbufs + config.sharing.map_or(0, |sharing| sharing.loans)),

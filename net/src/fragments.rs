@@ -122,12 +122,6 @@ impl Engine {
         fate == Fate::Kept
     }
 
-    /// Whether [`Engine::take_assembly`] has something to give.
-    #[inline]
-    pub fn has_assembly(&self) -> bool {
-        self.reassembly.has_complete
-    }
-
     /// Takes a datagram whose fragments are all in. The caller makes the copies that it asks for,
     /// and hands it back to [`Engine::assembled`].
     pub fn take_assembly(&mut self) -> Option<Assembly> {

@@ -58,6 +58,7 @@ pub(crate) struct Groups {
     heads: [u32; GROUPS],
     /// Groups that this engine serves, a bit each.
     pub owned: u128,
+    group_of: Option<FlowGroups>,
 }
 
 impl Groups {
@@ -70,7 +71,19 @@ impl Groups {
             },
             heads: [NONE; GROUPS],
             owned: sharing.map_or(u128::MAX, |sharing| sharing.owned),
+            group_of: sharing.map(|sharing| sharing.groups),
         }
+    }
+
+    /// Which flow group the segments of a connection come by, if there are flow groups.
+    pub fn of_flow(&self, peer: Endpoint, own: IpAddress, local_port: u16) -> Option<u8> {
+        let FlowGroups(group_of) = self.group_of?;
+        Some(group_of(peer, own, local_port) & (GROUPS - 1) as u8)
+    }
+
+    /// Whether this engine serves a group.
+    pub fn serves(&self, group: u8) -> bool {
+        self.owned >> group & 1 != 0
     }
 
     /// The first connection of a group.

@@ -7,16 +7,18 @@
 //! end (RFC 5927 6.1). All other errors are about a path that may get better (RFC 1122 4.2.3.9):
 //! the retransmission timer deals with them.
 
-use crate::address::IpAddress;
+use crate::address::{Endpoint, IpAddress};
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::flow::{FlowKey, OWN_IPV4};
 use crate::ipv6::IPV6;
+use crate::packet::Packet;
 use crate::path_mtu::{narrower, narrower6};
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, State};
 use crate::tcp::time_wait::TIME_WAIT;
-use crate::wire::{IPV4, PROTOCOL_TCP, PROTOCOL_UDP, TCP, be16, be32, be64};
+use crate::wire::{IPV4, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP};
+use crate::wire::{be16, be32, be64};
 use ix_abi::{DeadReason, Error};
 use ix_hal::{Instant, Transmit};
 
@@ -193,12 +195,17 @@ impl Engine {
         }
     }
 
+    /// The number of an address of ours.
+    pub(crate) fn own_number(&self, address: IpAddress) -> Option<u32> {
+        match address.ipv4() {
+            Some(address) => (address == self.local.address).then_some(OWN_IPV4),
+            None => self.ipv6.own.number(address),
+        }
+    }
+
     /// The connection that has the quoted segment under way.
     fn connection_of(&self, quote: &Quote) -> Option<u32> {
-        let own = match quote.source.ipv4() {
-            Some(source) => (source == self.local.address).then_some(OWN_IPV4)?,
-            None => self.ipv6.own.number(quote.source)?,
-        };
+        let own = self.own_number(quote.source)?;
         let [local_port, remote_port] = quote.ports;
         let key = FlowKey::new(quote.remote, remote_port, own, local_port);
         let index = self.flows.find(self.flows.hash(&key), |value| {
@@ -255,6 +262,26 @@ impl Engine {
             None => self.ipv6.mss(),
         }
     }
+}
+
+/// The connection whose segment an ICMP error quotes: its peer, our address and our port.
+pub(crate) fn quoted_flow(packet: &Packet, message: &[u8]) -> Option<(Endpoint, IpAddress, u16)> {
+    let (kind, quoted) = (*message.first()?, message.get(8..)?);
+    let quote = match (packet.protocol, kind) {
+        (PROTOCOL_ICMP, DESTINATION_UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM) => {
+            Quote::parse(quoted, PROTOCOL_TCP)
+        }
+        (PROTOCOL_ICMPV6, DESTINATION_UNREACHABLE6..=PARAMETER_PROBLEM6) => {
+            Quote::parse6(quoted, PROTOCOL_TCP)
+        }
+        _ => None,
+    }?;
+    let [port, remote_port] = quote.ports;
+    let peer = Endpoint {
+        address: quote.remote,
+        port: remote_port,
+    };
+    Some((peer, quote.source, port))
 }
 
 /// Bytes of IP and TCP header of a segment without options to a peer.

@@ -194,6 +194,24 @@ impl Engine {
         bytes: &[u8],
         packet: &Packet,
     ) -> bool {
+        // The NIC has seen no ports, and hence not chosen the thread by them.
+        if frame.rss_hash == 0
+            && self.config.sharing.is_some()
+            && let Some(group) = self.group_elsewhere(bytes, packet)
+        {
+            return self.set_aside(frame, group, packet);
+        }
+        self.dispatch(cx, frame, bytes, packet)
+    }
+
+    /// The same, where this is the thread that the packet is for.
+    pub(crate) fn dispatch<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        bytes: &[u8],
+        packet: &Packet,
+    ) -> bool {
         match packet.protocol {
             PROTOCOL_UDP => return self.datagram_arrives(cx, &frame, bytes, packet),
             PROTOCOL_ICMP if !packet.is_ipv6() => {

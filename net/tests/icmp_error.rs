@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Fragment, Instant};
 use ix_net::testing::{APP_BUS, Host, checked_frame};
-use ix_net::{Config, Endpoint, Event};
+use ix_net::{Config, Endpoint, Event, FlowGroups, Sharing};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet, IpProtocol,
@@ -32,14 +32,10 @@ struct Lab {
 impl Lab {
     /// A SYN is under way.
     fn opening() -> Self {
-        let config = Config {
-            mac: LOCAL_MAC.0,
-            ipv4: LOCAL,
-            connections: 16,
-            time_wait: 16,
-            mbufs: 64,
-            ..Config::default()
-        };
+        Self::opening_with(config())
+    }
+
+    fn opening_with(config: Config) -> Self {
         let mut host = Host::new(config, START, 1 << 16);
         let handle = connect(&mut host);
         host.turn();
@@ -50,7 +46,11 @@ impl Lab {
 
     /// The connection is open and has sent a full segment.
     fn open() -> Self {
-        let mut lab = Self::opening();
+        Self::open_with(config())
+    }
+
+    fn open_with(config: Config) -> Self {
+        let mut lab = Self::opening_with(config);
         let syn = Ipv4Packet::new_checked(&lab.sent[..]).unwrap();
         let syn = TcpPacket::new_checked(syn.payload()).unwrap();
         let reply = TcpRepr {
@@ -97,13 +97,8 @@ impl Lab {
     }
 
     /// An ICMP error of that type and code arrives that quotes `packet`.
-    fn error(&mut self, [kind, code]: [u8; 2], mtu: u16, packet: &[u8]) {
-        let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
-        message[6..8].copy_from_slice(&mtu.to_be_bytes());
-        message.extend_from_slice(&packet[..28.min(packet.len())]);
-        Icmpv4Packet::new_unchecked(&mut message).fill_checksum();
-        self.host
-            .receive(&frame(ROUTER, IpProtocol::Icmp, &message));
+    fn error(&mut self, kind: [u8; 2], mtu: u16, packet: &[u8]) {
+        self.host.receive(&error(kind, mtu, packet));
         assert_eq!(self.host.mbufs_out(), 0);
     }
 
@@ -121,6 +116,40 @@ impl Lab {
         assert!(checked_frame(&frame));
         Some(frame.len() - 14)
     }
+}
+
+fn config() -> Config {
+    Config {
+        mac: LOCAL_MAC.0,
+        ipv4: LOCAL,
+        connections: 16,
+        time_wait: 16,
+        mbufs: 64,
+        ..Config::default()
+    }
+}
+
+/// One of two threads, which serves these flow groups; all flows belong to group 5.
+fn thread(number: u32, owned: u128) -> Config {
+    let sharing = Sharing {
+        thread: number,
+        groups: FlowGroups(&|_, _, _| 5),
+        owned,
+        loans: 16,
+        luggage: 4,
+    };
+    Config {
+        sharing: Some(sharing),
+        ..config()
+    }
+}
+
+fn error([kind, code]: [u8; 2], mtu: u16, packet: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
+    message[6..8].copy_from_slice(&mtu.to_be_bytes());
+    message.extend_from_slice(&packet[..28.min(packet.len())]);
+    Icmpv4Packet::new_unchecked(&mut message).fill_checksum();
+    frame(ROUTER, IpProtocol::Icmp, &message)
 }
 
 fn connect(host: &mut Host) -> Handle {
@@ -304,4 +333,52 @@ fn an_error_about_what_is_not_under_way_is_not_believed() {
     }
     assert_eq!(lab.count("TcpExtOutOfWindowIcmps"), 3);
     assert_eq!(lab.count("IxTcpPathMtuLowered"), 0);
+}
+
+#[test]
+fn an_error_that_comes_to_another_thread_is_believed_where_the_connection_is() {
+    let mut lab = Lab::open_with(thread(1, 1 << 5));
+    let mut other = Host::new(thread(0, !(1 << 5)), START, 1 << 16);
+    let bytes = error([UNREACHABLE, TOO_LONG], 1000, &lab.sent);
+
+    other.receive(&bytes);
+    assert!(other.engine.has_leftovers());
+    let aside = other.engine.take_elsewhere().expect("a packet set aside");
+    assert_eq!(aside.group, 5);
+    assert!(!other.engine.has_leftovers());
+    assert_eq!(other.engine.counters().rx_elsewhere, 1);
+    assert_eq!(other.engine.counters().icmp_in_messages, 0);
+
+    lab.host.with(|engine, cx| {
+        let mbuf = cx.pool.take().expect("a buffer");
+        engine.arrived_elsewhere(cx, &aside.copied_to(mbuf), &bytes);
+    });
+    assert_eq!(lab.host.mbufs_out(), 0);
+    assert_eq!(lab.next_len(), Some(1000));
+
+    // Where the group is not served any more, it goes on.
+    other.with(|engine, cx| {
+        let mbuf = cx.pool.take().expect("a buffer");
+        engine.arrived_elsewhere(cx, &aside.copied_to(mbuf), &bytes);
+        assert!(engine.take_elsewhere().is_some());
+    });
+}
+
+#[test]
+fn of_too_many_errors_for_other_threads_some_are_dropped() {
+    let sent = Lab::open().sent;
+    let config = Config {
+        mbufs: 128,
+        ..thread(0, !(1 << 5))
+    };
+    let mut other = Host::new(config, START, 1 << 16);
+    for _ in 0..70 {
+        other.receive(&error([UNREACHABLE, TOO_LONG], 1000, &sent));
+    }
+    let counters = other.engine.counters();
+    assert_eq!(
+        (counters.rx_elsewhere, counters.rx_elsewhere_drops),
+        (64, 6)
+    );
+    assert_eq!(other.mbufs_out(), 64);
 }

@@ -198,14 +198,14 @@ fn set_up_receive<R: Mmio>(registers: &R, config: &Config) {
     registers.write32(MAXFRS, maxfrs);
 }
 
-/// 7.1.2.8: hash of addresses and ports for TCP and UDP, of addresses for other IPv4. Other IPv6 is
-/// not hashed and comes to queue 0, as ARP does: it is how stations are found.
+/// 7.1.2.8: hash of addresses and ports for TCP and UDP. Whatever has no ports is not hashed and comes
+/// to queue 0, as ARP does: whose thread knows then that the hash did not choose it.
 fn set_up_rss<R: Mmio>(registers: &R, config: &Config) {
     for (n, bytes) in (0..).zip(config.rss.key.as_chunks().0) {
         registers.write32(rssrk(n), u32::from_le_bytes(*bytes));
     }
     write_reta(registers, &config.rss.reta);
-    let mrqc = Mrqc::TCP_IPV4 | Mrqc::IPV4 | Mrqc::UDP_IPV4 | Mrqc::TCP_IPV6 | Mrqc::UDP_IPV6;
+    let mrqc = Mrqc::TCP_IPV4 | Mrqc::UDP_IPV4 | Mrqc::TCP_IPV6 | Mrqc::UDP_IPV6;
     registers.write32(MRQC, mrqc.with_mrqe(Mrqc::MRQE_RSS).bits());
 }
 

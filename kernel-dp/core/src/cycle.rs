@@ -232,8 +232,9 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             let bytes = self.memory.frame(frame.mbuf, usize::from(frame.len));
             self.engine.ingress(cx, *frame, bytes);
         }
-        if self.engine.has_assembly() {
+        if self.engine.has_leftovers() {
             self.assemble(now);
+            self.send_elsewhere();
         }
         self.nic.refill(&mut self.pool);
         self.counters.busy_cycles += 1;

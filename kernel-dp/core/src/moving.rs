@@ -9,9 +9,10 @@
 //! of groups at a time and takes one at a time; who asks meanwhile waits, and serves on.
 //!
 //! Key types: [`Crew`], a thread's place among the others; [`Command`], what the control plane asks
-//! for. `giving` and `taking` are the two sides, `frames` sorts what arrives meanwhile, `mailbox`
-//! carries messages.
+//! for. `giving` and `taking` are the two sides, `frames` sorts what arrives meanwhile, `elsewhere`
+//! takes packets to the thread that serves their group, `mailbox` carries messages.
 
+mod elsewhere;
 mod frames;
 mod giving;
 mod mailbox;
@@ -22,7 +23,7 @@ use alloc::collections::VecDeque;
 use ix_abi::Error;
 use ix_abi::control::ThreadState;
 use ix_hal::{Duration, Instant, LentMbuf, MbufId, MbufMemory, Nic, RxFrame};
-use ix_net::{Context, Luggage};
+use ix_net::{Context, Elsewhere, Luggage};
 
 use crate::ElasticThread;
 pub use mailbox::{Crew, Inbox};
@@ -76,6 +77,8 @@ pub(crate) struct Mover {
     kept: VecDeque<RxFrame>,
     /// Frames of such groups that their giver has received, which are older.
     strays: VecDeque<RxFrame>,
+    /// Packets that others have received for groups of this thread.
+    handed: VecDeque<Elsewhere>,
     /// Groups given away lately, whose frames may still arrive here, and where they went.
     gone: u128,
     gone_to: [u8; ix_abi::control::GROUPS_MAX],
@@ -103,6 +106,7 @@ impl Mover {
             outbox: Outbox::new(),
             kept: VecDeque::with_capacity(room),
             strays: VecDeque::with_capacity(room),
+            handed: VecDeque::with_capacity(room),
             gone: 0,
             gone_to: [0; ix_abi::control::GROUPS_MAX],
             gone_until: Instant(0),
@@ -123,6 +127,7 @@ impl Mover {
             || !self.asking.is_empty()
             || !self.outbox.is_empty()
             || !self.strays.is_empty()
+            || !self.handed.is_empty()
     }
 
     /// Whether received frames have to be looked at one by one.
@@ -252,6 +257,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             Message::Luggage { luggage, is_last } => self.mover.taking.arrive(luggage, is_last),
             Message::Unpacked(luggage) => self.luggage_returns(now, luggage),
             Message::Stray { lent, frame } => self.adopt_stray(lent, frame),
+            Message::Elsewhere { lent, packet } => self.adopt_packet(lent, packet),
             Message::Mbufs { mbufs, count } => {
                 for mbuf in mbufs.into_iter().take(count) {
                     self.pool.give(mbuf);
@@ -280,23 +286,30 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         }
     }
 
-    /// Copies a frame that another thread has received, and gives its buffer back.
+    /// Takes over a frame that another thread has received.
     fn adopt_stray(&mut self, lent: LentMbuf, frame: RxFrame) {
+        let has_room = self.mover.strays.len() < FRAMES_KEPT;
+        if let Some(mbuf) = self.adopt(lent, frame.len, has_room) {
+            self.mover.strays.push_back(RxFrame { mbuf, ..frame });
+        }
+    }
+
+    /// Copies what is in a buffer of another thread, if there is room for it, and gives that buffer
+    /// back.
+    fn adopt(&mut self, lent: LentMbuf, len: u16, has_room: bool) -> Option<MbufId> {
         let mut mbufs = [MbufId(0); MBUFS_AT_ONCE];
         mbufs[0] = lent.mbuf;
         let message = Message::Mbufs { mbufs, count: 1 };
-        let own = match self.mover.strays.len() < FRAMES_KEPT {
+        let own = match has_room {
             true => self.pool.take(),
             false => None,
         };
         match own {
-            Some(mbuf) => {
-                self.memory.fetch(lent, mbuf, usize::from(frame.len));
-                self.mover.strays.push_back(RxFrame { mbuf, ..frame });
-            }
+            Some(mbuf) => self.memory.fetch(lent, mbuf, usize::from(len)),
             None => self.counters.moving_drops += 1,
         }
         self.mover.outbox.push(lent.owner, message);
+        own
     }
 
     fn context(

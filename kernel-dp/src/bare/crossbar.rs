@@ -2,6 +2,9 @@
 //! [`ix_hal::Steer`]. All threads share the registers of the redirection table, behind a lock that
 //! is taken only when groups move.
 
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use ix_abi::control::GROUPS_MAX;
 use ix_hal::Steer;
 use ixgbe::Ixgbe;
 use spin::Mutex;
@@ -12,12 +15,15 @@ use super::smp;
 /// The NIC's redirection table.
 pub struct Crossbar {
     nic: Mutex<Ixgbe<Registers>>,
+    /// What it says, for those who only want to know.
+    owners: [AtomicU8; GROUPS_MAX],
 }
 
 impl Crossbar {
     /// Takes the device, whose queue pairs have gone to their threads.
     pub fn new(nic: Ixgbe<Registers>) -> Self {
         Self {
+            owners: nic.rss().reta.map(AtomicU8::new),
             nic: Mutex::new(nic),
         }
     }
@@ -28,7 +34,18 @@ impl Steer for Crossbar {
         if let Err(error) = self.nic.lock().redirect(groups, thread) {
             // The cycle checks the thread: there is a queue for each.
             log::error!("flow groups {groups:#x} stay where they are: {error}");
+            return;
         }
+        for (group, owner) in self.owners.iter().enumerate() {
+            if groups >> group & 1 != 0 {
+                owner.store(thread as u8, Relaxed);
+            }
+        }
+    }
+
+    fn owner(&self, group: u8) -> u32 {
+        let owner = &self.owners[usize::from(group) % GROUPS_MAX];
+        u32::from(owner.load(Relaxed))
     }
 
     fn wake(&self, thread: u32) {

@@ -7,7 +7,7 @@ use crate::address::{Endpoint, IpAddress};
 use crate::context::{Context, Event, Events};
 use crate::engine::{EVENTS_AT_ONCE, Engine};
 use crate::flow::{FlowKey, OWN_IPV4};
-use crate::groups::{GROUPS, numbers};
+use crate::groups::numbers;
 use crate::luggage::{Luggage, Moved};
 use crate::records::{NONE, RxRecord};
 use crate::tcp::connection::{Connection, Flags, Link, State};
@@ -85,12 +85,11 @@ impl Engine {
 
     /// Which flow group the segments of a connection come by, if there are flow groups.
     pub(crate) fn flow_group(&self, key: &FlowKey, own: IpAddress) -> Option<u8> {
-        let sharing = self.config.sharing.as_ref()?;
         let peer = Endpoint {
             address: key.remote,
             port: key.remote_port(),
         };
-        Some((sharing.groups.0)(peer, own, key.local_port()) & (GROUPS - 1) as u8)
+        self.groups.of_flow(peer, own, key.local_port())
     }
 
     /// Takes connections of some flow groups out, as many as the luggage, which is empty, and the

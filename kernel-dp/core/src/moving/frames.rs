@@ -21,6 +21,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     /// groups have arrived, in the order in which they came, then new ones.
     #[cold]
     pub(crate) fn gather(&mut self, now: Instant, bound: usize) -> usize {
+        let bound = bound - self.take_handed(now, bound);
         let mut count = 0;
         if !matches!(
             self.mover.taking,

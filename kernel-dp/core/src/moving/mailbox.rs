@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use crossbeam_queue::ArrayQueue;
 use ix_abi::Error;
 use ix_hal::{LentMbuf, MbufId, RxFrame, Steer};
-use ix_net::{Luggage, Needs};
+use ix_net::{Elsewhere, Luggage, Needs};
 
 /// Messages that an inbox holds. When it is full, senders keep theirs and try again.
 const INBOX: usize = 256;
@@ -54,6 +54,8 @@ pub(crate) enum Message {
     Unpacked(Luggage),
     /// A frame for the thread that its group was given to.
     Stray { lent: LentMbuf, frame: RxFrame },
+    /// A packet that came to a thread which does not serve its flow group.
+    Elsewhere { lent: LentMbuf, packet: Elsewhere },
     /// Buffers that come home.
     Mbufs {
         mbufs: [MbufId; MBUFS_AT_ONCE],

@@ -87,6 +87,10 @@ impl Steer for Switch {
         }
     }
 
+    fn owner(&self, group: u8) -> u32 {
+        u32::from(self.reta[usize::from(group)].load(Relaxed))
+    }
+
     fn wake(&self, thread: u32) {
         self.awake[thread as usize].store(true, Relaxed);
     }
@@ -149,8 +153,11 @@ impl MbufMemory for Memory {
         &bytes[..len.min(bytes.len())]
     }
 
-    fn copy(&mut self, _: (MbufId, usize), _: (MbufId, usize), _: usize) {
-        panic!("nobody sends fragments");
+    fn copy(&mut self, from: (MbufId, usize), to: (MbufId, usize), len: usize) {
+        let piece = &self.frame(from.0, usize::MAX)[from.1..from.1 + len];
+        let mut bytes = self.frame(to.0, to.1).to_vec();
+        bytes.extend_from_slice(piece);
+        self.buffers.write(self.thread, to.0, bytes.into());
     }
 
     fn fetch(&mut self, from: LentMbuf, to: MbufId, len: usize) {
@@ -189,6 +196,10 @@ impl Queue {
     pub fn next(&self) -> Option<u64> {
         self.frames.front().map(|frame| frame.visible_at)
     }
+}
+
+fn is_fragment(frame: &[u8]) -> bool {
+    frame[12..14] == [8, 0] && u16::from_be_bytes([frame[20], frame[21]]) & 0x3fff != 0
 }
 
 /// One queue pair.
@@ -238,6 +249,7 @@ impl Nic for QueuePair {
                 mbuf,
                 len: queued.bytes.len() as u16,
                 checksum: match ix_net::testing::checked_frame(&queued.bytes) {
+                    _ if is_fragment(&queued.bytes) => RxChecksum::Ipv4Good,
                     true => RxChecksum::Good,
                     false => RxChecksum::Bad,
                 },

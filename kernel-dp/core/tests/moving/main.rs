@@ -13,7 +13,7 @@ use core::net::Ipv4Addr;
 use ix_abi::Error;
 use ix_abi::control::ThreadState;
 use ix_core::{Command, Crew, ElasticThread, Step, ThreadConfig, ThreadParts, UserRange};
-use ix_hal::{Instant, MbufPool};
+use ix_hal::{Duration, Instant, MbufPool};
 use ix_net::testing::{APP_BUS, App, EngineStation, Faults, Host, Link, Random, Role, Script};
 use ix_net::testing::{STREAM_PERIOD, Station, Wire, stream_byte};
 use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Mailbox, Neighborhood, Sharing};
@@ -39,6 +39,9 @@ struct Plan {
     steering_ns: u64,
     /// Chance in thousandths of a command at each step.
     commands: u32,
+    /// Chance in thousandths that a router cuts a frame into fragments, which have no ports and all
+    /// come to queue 0.
+    fragments: u32,
 }
 
 struct Member {
@@ -61,6 +64,7 @@ struct World {
     back: Link,
     owners: [usize; GROUPS],
     steering_ns: u64,
+    fragments: u32,
     gives: u64,
     parks: u64,
 }
@@ -79,6 +83,8 @@ fn base_config(last: u8) -> Config {
         send_limit: 32 << 10,
         // Round trips are so short here that a delayed acknowledgement draws a tail probe.
         delayed_ack_us: 0,
+        // What is incomplete at the end gives its buffers back.
+        reassembly_timeout: Duration::from_millis(5),
         ..Config::default()
     }
 }
@@ -159,6 +165,7 @@ impl World {
             back: Link::new(plan.faults.clone(), plan.seed ^ 4),
             owners,
             steering_ns: plan.steering_ns,
+            fragments: plan.fragments,
             gives: 0,
             parks: 0,
         }
@@ -249,7 +256,7 @@ impl World {
             self.there.send(now, frame);
         }
         while let Some(frame) = self.there.receive(now) {
-            self.steer(frame);
+            self.arrive(frame);
         }
         for index in 0..self.members.len() {
             // Threads are not in step.
@@ -260,11 +267,24 @@ impl World {
         self.wait();
     }
 
+    /// A frame comes to the NIC, whole or in pieces.
+    fn arrive(&mut self, frame: Vec<u8>) {
+        if is_tcp(&frame) && self.random.chance(self.fragments) {
+            let (first, second) = fragments(&frame);
+            self.steer(first);
+            if let Some(second) = second {
+                self.steer(second);
+            }
+        } else {
+            self.steer(frame);
+        }
+    }
+
     /// The NIC decides which queue a frame goes to; it is there a little later.
     fn steer(&mut self, frame: Vec<u8>) {
-        let is_tcp = frame.len() >= 54 && frame[12..14] == [8, 0] && frame[23] == 6;
         let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-        let hash = match is_tcp {
+        let has_ports = is_tcp(&frame) && frame[20] & 0x3f == 0 && frame[21] == 0;
+        let hash = match has_ports {
             true => machine::rss_hash(port(34), port(36)),
             false => 0,
         };
@@ -436,6 +456,31 @@ impl World {
     }
 }
 
+fn is_tcp(frame: &[u8]) -> bool {
+    frame.len() >= 54 && frame[12..14] == [8, 0] && frame[23] == 6
+}
+
+/// A TCP segment over IPv4 in two fragments, if it is long enough.
+fn fragments(frame: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    /// Length of the IP packet, from the start of the frame, that the first one holds.
+    const FIRST: usize = 34 + 40;
+    let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+    if end <= FIRST {
+        return (frame.to_vec(), None);
+    }
+    let mut first = frame[..FIRST].to_vec();
+    let mut second = frame[..34].to_vec();
+    second.extend_from_slice(&frame[FIRST..end]);
+    // More fragments; and the offset in units of eight bytes.
+    let heads = [(&mut first, 0x2000u16), (&mut second, 40 / 8)];
+    for (piece, field) in heads {
+        let len = piece.len() as u16 - 14;
+        piece[16..18].copy_from_slice(&len.to_be_bytes());
+        piece[20..22].copy_from_slice(&field.to_be_bytes());
+    }
+    (first, Some(second))
+}
+
 fn peer_role(plan: &Plan) -> Role {
     match plan.seed % 3 {
         0 => Role::Closes,
@@ -546,6 +591,8 @@ struct Totals {
     parks: u64,
     frames_kept: u64,
     frames_forwarded: u64,
+    /// Datagrams put together on another thread than that of their connection.
+    elsewhere: u64,
 }
 
 impl Totals {
@@ -556,6 +603,7 @@ impl Totals {
         for member in &world.members {
             self.frames_kept += member.thread.counters().frames_kept;
             self.frames_forwarded += member.thread.counters().frames_forwarded;
+            self.elsewhere += member.thread.engine().counters().rx_elsewhere;
         }
     }
 }
@@ -578,6 +626,7 @@ fn groups_move_while_streams_flow() {
             },
             steering_ns: 1_500,
             commands: random.below(200) as u32,
+            fragments: 0,
         };
         totals.add(&run(&plan));
     }
@@ -613,6 +662,7 @@ fn groups_move_while_the_wire_loses_frames() {
             },
             steering_ns: 10_000,
             commands: random.below(200) as u32,
+            fragments: random.below(50) as u32,
         };
         totals.add(&run(&plan));
     }
@@ -621,6 +671,7 @@ fn groups_move_while_the_wire_loses_frames() {
         totals.moves > 10 * seeds && totals.frames_forwarded > seeds,
         "{totals:?}"
     );
+    assert!(totals.elsewhere > 2 * seeds, "{totals:?}");
 }
 
 #[test]
@@ -640,6 +691,7 @@ fn sixty_four_threads_hand_groups_around() {
             },
             steering_ns: 1_500,
             commands: 900,
+            fragments: 0,
         };
         totals.add(&run(&plan));
     }
