@@ -318,6 +318,8 @@ impl Connection {
         // The data begins behind the SYN.
         self.snd_end = iss + 1;
         self.recover = iss;
+        self.rack_fack = iss;
+        self.dsack_round = iss;
     }
 
     /// Takes over the sequence number, window and options of the peer's SYN.
