@@ -20,7 +20,8 @@ use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
 use crate::tcp::connections::Connections;
 use crate::tcp::episode::Episodes;
-use crate::tcp::header::Ipv4;
+use crate::tcp::handshake::offer;
+use crate::tcp::header::{Ipv4, Prototype};
 use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
 use crate::udp::Udp;
@@ -79,6 +80,8 @@ pub struct Engine {
 /// What the configuration says about this host, in the form that the packet path needs.
 pub(crate) struct Local {
     pub mac: [u8; 6],
+    /// What the headers of our segments have in common.
+    pub prototype: Prototype,
     /// Start of a frame to us, see [`quick::mac_word`].
     pub mac_word: u64,
     pub address: u32,
@@ -93,7 +96,11 @@ pub(crate) struct Local {
     pub mss: u16,
     /// Shift of the windows that we offer.
     pub window_scale: u8,
+    /// What a connection offers that we open, and one that a peer opens.
+    pub active_offer: Flags,
+    pub passive_offer: Flags,
     /// Bounds and spans in nanoseconds.
+    pub rto_initial: u64,
     pub rto_min: u64,
     pub rto_max: u64,
     pub delayed_ack: u64,
@@ -113,12 +120,14 @@ impl Local {
     fn new(config: &Config) -> Self {
         let prefix = u32::from(config.ipv4_prefix.min(32));
         let mtu = config.mtu.clamp(576, 9000);
+        let rto_min = u64::from(config.rto_min_us.max(16)) * 1000;
         let mut window_scale = 0;
         while window_scale < 14 && config.rx_window >> window_scale > 0xffff {
             window_scale += 1;
         }
         Self {
             mac: config.mac,
+            prototype: Prototype::new(config.mac, config.ipv4.to_bits()),
             mac_word: quick::mac_word(config.mac),
             address: config.ipv4.to_bits(),
             address_word: u32::from_le_bytes(config.ipv4.octets()),
@@ -127,7 +136,10 @@ impl Local {
             mtu,
             mss: mtu - (IPV4 + TCP) as u16,
             window_scale,
-            rto_min: u64::from(config.rto_min_us.max(16)) * 1000,
+            active_offer: offer(config, false),
+            passive_offer: offer(config, true),
+            rto_initial: config.rto_initial.0.max(rto_min).min(config.rto_max.0),
+            rto_min,
             rto_max: config.rto_max.0,
             delayed_ack: u64::from(config.delayed_ack_us.min(500_000)) * 1000,
             window_step: u32::from(mtu).min(config.rx_window / 2),

@@ -242,18 +242,22 @@ impl Engine {
     }
 
     /// Whether an address can be that of a single host elsewhere.
+    #[inline(always)]
     pub(crate) fn is_host(&self, address: IpAddress) -> bool {
         match address.ipv4() {
             Some(address) => self.is_ipv4_host(address),
-            None => {
-                // `::`, the loopback address, and what else of `::/96` once meant IPv4.
-                let is_reserved = address.high == 0 && address.low >> 32 == 0;
-                !is_reserved && !address.is_multicast() && !self.is_own(address)
-            }
+            None => self.is_ipv6_host(address),
         }
     }
 
+    fn is_ipv6_host(&self, address: IpAddress) -> bool {
+        // `::`, the loopback address, and what else of `::/96` once meant IPv4.
+        let is_reserved = address.high == 0 && address.low >> 32 == 0;
+        !is_reserved && !address.is_multicast() && !self.is_own(address)
+    }
+
     /// Whether an IPv4 address can be that of a single host.
+    #[inline(always)]
     pub(crate) fn is_ipv4_host(&self, address: u32) -> bool {
         let is_own_broadcast = address & self.local.mask == self.local.address & self.local.mask
             && address | self.local.mask == u32::MAX

@@ -55,6 +55,7 @@ mod records;
 mod routers;
 mod secret;
 mod seq;
+mod siphash;
 mod tcp;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -123,13 +123,19 @@ impl Neighbors {
     }
 
     /// The MAC address of a neighbour; asks for it if it is not known.
+    #[inline(always)]
     pub fn lookup(&mut self, now: Instant, address: IpAddress, asker: Asker) -> Lookup {
+        match self.known(address) {
+            Some(mac) => Lookup::Known(mac),
+            None => self.ask(now, address, asker),
+        }
+    }
+
+    /// Asks for a MAC address that is not known, unless that is being done.
+    #[inline(never)]
+    fn ask(&mut self, now: Instant, address: IpAddress, asker: Asker) -> Lookup {
         if let Some(index) = self.find(address) {
-            let entry = &self.entries[usize::from(index)];
-            return match entry.state {
-                State::Reachable | State::Probing => Lookup::Known(entry.mac),
-                State::Incomplete | State::Free => Lookup::Asked(index),
-            };
+            return Lookup::Asked(index);
         }
         if asker == Asker::Stranger && !self.has_room_for_strangers() {
             self.refusals += 1;
@@ -233,6 +239,7 @@ impl Neighbors {
     }
 
     /// The MAC address of a neighbour, if it is known; asks nobody.
+    #[inline(always)]
     pub fn known(&self, address: IpAddress) -> Option<[u8; 6]> {
         let entry = &self.entries[usize::from(self.find(address)?)];
         matches!(entry.state, State::Reachable | State::Probing).then_some(entry.mac)
@@ -307,12 +314,14 @@ impl Neighbors {
         true
     }
 
+    #[inline(always)]
     fn bucket(&self, address: IpAddress) -> usize {
         let mixed =
             (address.low ^ address.high.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as usize & (self.buckets.len() - 1)
     }
 
+    #[inline(always)]
     fn find(&self, address: IpAddress) -> Option<u16> {
         let mut at = self.buckets[self.bucket(address)];
         while at != END {

@@ -3,6 +3,7 @@
 //! can make us send.
 
 use crate::flow::FlowKey;
+use crate::siphash::SipHash13;
 use core::hash::Hasher;
 use ix_hal::Instant;
 use siphasher::sip::SipHasher24;
@@ -10,12 +11,14 @@ use siphasher::sip::SipHasher24;
 /// Derives per-flow numbers from the secret.
 pub(crate) struct Secret {
     key: [u8; 16],
+    /// For what each connection needs.
+    sequence: SipHash13,
 }
 
 /// What a flow's hash is for, so that one number says nothing about another.
 #[derive(Clone, Copy)]
 enum Purpose {
-    SequenceAndTimestamp = 1,
+    SequenceKey = 1,
     Port = 2,
     FlowTable = 3,
     Cookie = 4,
@@ -25,59 +28,72 @@ enum Purpose {
 impl Secret {
     /// Keeps the configured secret.
     pub fn new(key: [u8; 16]) -> Self {
-        Self { key }
+        let sequence = SipHash13::new(two_words(&key, Purpose::SequenceKey));
+        Self { key, sequence }
     }
 
     /// The initial sequence number and the timestamp offset of a flow that opens now: RFC 6528 3,
     /// with a clock of 4.096 us; RFC 7323 5.4.
+    #[inline(always)]
     pub fn initial_sequence(&self, key: &FlowKey, now: Instant) -> (u32, u32) {
-        let hash = self.hash(Purpose::SequenceAndTimestamp, key);
+        let ports = u64::from(key.ports());
+        // The length of the message tells the families apart.
+        let hash = match key.remote.ipv4() {
+            Some(remote) => self
+                .sequence
+                .hash([u64::from(remote) << 32 | ports], key.own().into()),
+            None => {
+                // Own addresses are numbered as they come, so that 24 bits are not used up.
+                let own = u64::from(key.own() & 0xff_ffff);
+                self.sequence
+                    .hash([key.remote.high, key.remote.low], own << 32 | ports)
+            }
+        };
         let clock = (now.0 >> 12) as u32;
         ((hash as u32).wrapping_add(clock), (hash >> 32) as u32)
     }
 
     /// Where the search for a local port starts for a peer (RFC 6056 3.3.3).
     pub fn port_offset(&self, key: &FlowKey) -> u32 {
-        self.hash(Purpose::Port, key) as u32
+        hash(&self.key, Purpose::Port, key, &[]) as u32
     }
 
     /// What makes up the SYN cookies of a flow: one number for all time (`stamp` 0), and one for
     /// each time stamp.
     pub fn cookie(&self, key: &FlowKey, stamp: u64) -> u32 {
-        self.hash_with(Purpose::Cookie, key, &[stamp]) as u32
+        hash(&self.key, Purpose::Cookie, key, &[stamp]) as u32
     }
 
     /// A number to spread answers by that everybody gives to the same question.
     pub fn spread(&self, now: Instant) -> u32 {
-        self.hash_with(Purpose::Delay, &FlowKey::default(), &[now.0]) as u32
+        hash(&self.key, Purpose::Delay, &FlowKey::default(), &[now.0]) as u32
     }
 
     /// Two words of key for the flow table's hash.
     pub fn flow_table_key(&self) -> [u64; 2] {
-        let word = |low| {
-            let mut key = FlowKey::default();
-            key.remote.low = low;
-            self.hash(Purpose::FlowTable, &key)
-        };
-        [word(1), word(2)]
+        two_words(&self.key, Purpose::FlowTable)
     }
+}
 
-    fn hash(&self, purpose: Purpose, key: &FlowKey) -> u64 {
-        self.hash_with(purpose, key, &[])
-    }
+/// Two words that follow from the secret.
+fn two_words(secret: &[u8; 16], purpose: Purpose) -> [u64; 2] {
+    [1, 2].map(|low| {
+        let mut key = FlowKey::default();
+        key.remote.low = low;
+        hash(secret, purpose, &key, &[])
+    })
+}
 
-    fn hash_with(&self, purpose: Purpose, key: &FlowKey, more: &[u64]) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write_u64(key.remote.high);
-        hasher.write_u64(key.remote.low);
-        // Own addresses are numbered as they come, so that 24 bits are not used up.
-        let own = u64::from(key.own() & 0xff_ffff) << 8;
-        hasher.write_u64(u64::from(key.ports()) << 32 | own | purpose as u64);
-        for word in more {
-            hasher.write_u64(*word);
-        }
-        hasher.finish()
+fn hash(secret: &[u8; 16], purpose: Purpose, key: &FlowKey, more: &[u64]) -> u64 {
+    let mut hasher = SipHasher24::new_with_key(secret);
+    hasher.write_u64(key.remote.high);
+    hasher.write_u64(key.remote.low);
+    let own = u64::from(key.own() & 0xff_ffff) << 8;
+    hasher.write_u64(u64::from(key.ports()) << 32 | own | purpose as u64);
+    for word in more {
+        hasher.write_u64(*word);
     }
+    hasher.finish()
 }
 
 /// At most so many in each second.
@@ -131,6 +147,35 @@ mod tests {
             elsewhere.initial_sequence(&key, Instant(0)),
             (first, offset)
         );
+    }
+
+    #[test]
+    fn sequence_numbers_depend_on_every_part_of_the_flow() {
+        let secret = Secret::new([7; 16]);
+        for high in [0, 1 << 61] {
+            let base = IpAddress::from_ipv4(1);
+            let remote = IpAddress::from_words(high, base.low);
+            let number = |key: FlowKey| secret.initial_sequence(&key, Instant(0));
+            let numbers = [
+                number(FlowKey::new(remote, 2, 4, 3)),
+                number(FlowKey::new(remote, 2, 5, 3)),
+                number(FlowKey::new(remote, 2, 4, 2)),
+                number(FlowKey::new(remote, 3, 4, 3)),
+                number(FlowKey::new(
+                    IpAddress::from_words(high, base.low + 1),
+                    2,
+                    4,
+                    3,
+                )),
+            ];
+            for (at, number) in numbers.iter().enumerate() {
+                assert!(
+                    numbers[..at]
+                        .iter()
+                        .all(|before| { before.0 != number.0 && before.1 != number.1 })
+                );
+            }
+        }
     }
 
     #[test]

@@ -147,25 +147,20 @@ impl Wheel {
     fn place(&mut self, timer: u32, tick: u64) {
         const REACH: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - (1 << (SLOT_BITS * 3));
         let ahead = (tick - self.current).min(REACH);
-        let level = match ahead {
-            0..0x100 => 0,
-            0x100..0x1_0000 => 1,
-            0x1_0000..0x100_0000 => 2,
-            _ => 3,
-        };
-        let shift = SLOT_BITS * level as u32;
+        // The level is in which byte the topmost bit is.
+        let level = (ahead as u32 | 1).ilog2() / SLOT_BITS;
+        let shift = SLOT_BITS * level;
         let first_tick = (self.current + ahead) >> shift << shift;
         let slot = (first_tick >> shift) as usize & (SLOTS - 1);
-        let sentinel = self.sentinel(level, slot);
-        let prev = self.entries[sentinel].prev;
+        let sentinel = self.sentinel(level as usize, slot);
+        let prev = core::mem::replace(&mut self.entries[sentinel].prev, timer);
         self.entries[timer as usize] = Entry {
             tick,
             next: sentinel as u32,
             prev,
         };
         self.entries[prev as usize].next = timer;
-        self.entries[sentinel].prev = timer;
-        self.occupied[level][slot >> 6] |= 1 << (slot & 63);
+        self.occupied[level as usize & (LEVELS - 1)][slot >> 6] |= 1 << (slot & 63);
         self.next = self.next.min(first_tick);
     }
 

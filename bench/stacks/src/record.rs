@@ -188,17 +188,23 @@ impl Recorder {
         }
     }
 
-    /// MSS and window scale in a SYN, timestamps wherever they are used.
+    /// The options of a segment, laid out as Linux does: MSS, SACK permitted and window scale in a SYN,
+    /// timestamps wherever they are used.
     fn options(&self, control: u8) -> Vec<u8> {
-        let mut options = Vec::new();
-        if control & SYN != 0 {
-            options.extend_from_slice(&[2, 4, 5, 0xb4, 1, 3, 3, 7]);
-        }
+        let is_syn = control & SYN != 0;
+        let kinds: (&[u8], &[u8]) = match (is_syn, self.has_timestamps) {
+            (true, true) => (&[2, 4, 5, 0xb4, 4, 2], &[1, 3, 3, 7]),
+            (true, false) => (&[2, 4, 5, 0xb4, 1, 1, 4, 2], &[1, 3, 3, 7]),
+            (false, true) => (&[1, 1], &[]),
+            (false, false) => (&[], &[]),
+        };
+        let mut options = kinds.0.to_vec();
         if self.has_timestamps {
-            options.extend_from_slice(&[1, 1, 8, 10]);
+            options.extend_from_slice(&[8, 10]);
             options.extend_from_slice(&self.clock.to_be_bytes());
             options.extend_from_slice(&[0; 4]);
         }
+        options.extend_from_slice(kinds.1);
         options
     }
 }

@@ -138,7 +138,7 @@ impl Engine {
         connection.rcv_adv = connection.rcv_nxt + window;
         connection.take_window(segment.window);
         connection.flags.insert(Flags::PROVEN);
-        self.finish_options(index);
+        connection.settle_syn(&self.config, &mut self.counters);
         self.knock(cx, index, segment);
         true
     }
@@ -158,8 +158,9 @@ impl Engine {
         let connection = &mut self.connections[index];
         let deadline = (cx.now + self.config.handshake_timeout).0;
         connection.state_deadline = deadline;
-        // Early enough for the SYN-ACK, so that the timer is armed once if that follows soon.
-        let deadline = deadline.min(cx.now.0 + connection.rto);
+        // Early enough for whatever is sent within so short a time, SYN-ACK, data or FIN, so that the
+        // timer of a short connection is armed once.
+        let deadline = deadline.min(cx.now.0 + self.local.rto_min);
         self.arm_timer(index, deadline);
         cx.events.push(Event::Knock {
             handle: self.connections.handle(index),

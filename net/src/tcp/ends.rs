@@ -1,15 +1,18 @@
 //! The segments without payload that begin and end nearly every connection, as they usually come:
-//! the acknowledgement of our SYN, the peer's FIN, and the acknowledgement of ours. Exactly what
-//! `segment` would do is done about them, with the checks left out that cannot fail; whatever is
-//! unusual goes there instead.
+//! the acknowledgement of our SYN, the peer's FIN, our own, and its acknowledgement. Exactly what
+//! `segment` and `output` would do is done about them, with the checks left out that cannot fail;
+//! whatever is unusual goes there instead.
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::records::NONE;
 use crate::tcp::connection::{Connection, Flags, Slow, State};
+use crate::tcp::ecn;
+use crate::tcp::header::Family;
 use crate::wheel::NEVER;
 use crate::wire::{Segment, TIMESTAMPS_PADDED, be32, control};
-use ix_hal::Transmit;
+use ix_abi::DeadReason;
+use ix_hal::{Transmit, TxFrame};
 
 const FIN_ACK: u8 = control::FIN | control::ACK;
 
@@ -68,7 +71,58 @@ impl Engine {
                 connection.snd_una = segment.ack;
                 connection.duplicate_acks = 0;
                 connection.rto_deadline = NEVER;
-                self.check_closed(cx, index);
+                match connection.state {
+                    State::LastAck => self.finish(cx, index, DeadReason::Closed),
+                    _ => self.check_closed(cx, index),
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Engine {
+    /// Sends the FIN of a connection that was taken from the output queue, if nothing is left to be sent
+    /// or acknowledged before it. Otherwise returns `false`, and nothing has changed.
+    #[inline(always)]
+    pub(crate) fn send_predicted_fin<F: Family, T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) -> bool {
+        let connection = &mut self.connections[index];
+        let asked = Flags::FIN_QUEUED | Flags::FIN_SENT | Flags::SIZE_PROBE_DUE;
+        if !connection.is_quiet()
+            || connection.flags & asked != Flags::FIN_QUEUED
+            || connection.send_head != NONE
+            || connection.backoff != 0
+        {
+            return false;
+        }
+        let Some(room) = cx.tx.header() else {
+            return false;
+        };
+        connection.open_window(&self.local);
+        let control = control::ACK | control::FIN;
+        let header_len = connection.fill_header::<F>(room, cx.now, connection.snd_end, control, 0);
+        ecn::unmark(room);
+        cx.tx.send(&TxFrame {
+            header_len,
+            fragments: &[],
+            checksum: F::CHECKSUM,
+            segment_size: 0,
+            release: None,
+        });
+        self.counters.tcp_out_segments += 1;
+        connection.acknowledged(Flags::empty());
+        connection.flags.insert(Flags::FIN_SENT);
+        connection.snd_nxt += 1;
+        connection.sent_at = cx.now.0;
+        if connection.rto_deadline == NEVER {
+            let deadline = cx.now.0 + connection.rto.min(self.local.rto_max);
+            connection.rto_deadline = deadline;
+            if deadline < connection.timer_at {
+                self.arm_timer(index, deadline);
             }
         }
         true
@@ -76,13 +130,18 @@ impl Engine {
 }
 
 impl Connection {
+    /// Whether neither loss nor anything else unusual is being dealt with.
+    #[inline(always)]
+    fn is_quiet(&self) -> bool {
+        let usual = Slow::IPV6 | Slow::UNESTABLISHED | Slow::CLOSED | Slow::TIMER_MOVES;
+        (self.slow - usual).is_empty() && !self.flags.contains(Flags::PROBED)
+    }
+
     /// What a segment means that is next in order, without payload, and acknowledges all that was
     /// sent; `None` if there is more to it.
     #[inline(always)]
     fn end_by(&self, segment: &Segment<'_>) -> Option<End> {
-        // Neither loss nor anything else is being dealt with.
-        let usual = Slow::IPV6 | Slow::UNESTABLISHED | Slow::CLOSED | Slow::TIMER_MOVES;
-        if !(self.slow - usual).is_empty() || self.flags.contains(Flags::PROBED) {
+        if !self.is_quiet() {
             return None;
         }
         let acked = segment.ack - self.snd_una;

@@ -1,24 +1,23 @@
 //! Opening: a SYN becomes a knock, an accepted knock a SYN-ACK, `connect` a SYN; and what comes
 //! back (RFC 9293 3.10.7.2 to 3.10.7.4).
 
-use crate::config::{CongestionControl, Ecn, Refusal};
+use crate::config::{Config, CongestionControl, Ecn, Refusal};
 use crate::context::{Context, Event, Events};
+use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::flow::FlowKey;
 use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::congestion::Control;
 use crate::tcp::connection::{Connection, Flags, Slow, State};
-use crate::tcp::ecn;
+use crate::tcp::header::{Family, TIMESTAMPS_LEN};
 use crate::tcp::input::micros;
 use crate::tcp::options::{Options, SynOptions};
 use crate::wheel::NEVER;
-use crate::wire::{Segment, TCP, control, put16};
+use crate::wire::{Segment, TCP, control};
 use ix_abi::{DeadReason, Error};
 use ix_hal::{Instant, Transmit, TxFrame};
 
-/// Bytes of the timestamps option with its padding.
-const TIMESTAMPS_LEN: u16 = 12;
 /// Segment sizes to assume if the peer does not say, by family (RFC 9293 3.7.1).
 const DEFAULT_MSS: u16 = 536;
 pub(crate) const DEFAULT_MSS6: u16 = 1220;
@@ -52,11 +51,11 @@ impl Engine {
             }
             return;
         }
+        let options = Options::parse(segment.options);
         let Some(index) = self.open(cx.now, segment.key, State::Knocking) else {
             return;
         };
         self.half_open += 1;
-        let options = Options::parse(segment.options);
         let connection = &mut self.connections[index];
         connection.flags.insert(Flags::HALF_OPEN);
         if let Some(after) = iss_after
@@ -66,11 +65,12 @@ impl Engine {
             connection.set_iss(after + 1);
         }
         connection.take_syn(segment, &options);
-        self.finish_options(index);
+        connection.settle_syn(&self.config, &mut self.counters);
         self.knock(cx, index, segment);
     }
 
     /// Takes a slot for a new flow and fills in what does not depend on the peer's options.
+    #[inline(always)]
     pub(crate) fn open(&mut self, now: Instant, key: FlowKey, state: State) -> Option<u32> {
         let own = self.own_address(&key)?;
         let index = self.connections.take()?;
@@ -90,44 +90,18 @@ impl Engine {
         connection.rcv_scale = self.local.window_scale;
         connection.mss = mss;
         connection.control = Control::new(self.config.congestion);
-        connection.rto = self
-            .config
-            .rto_initial
-            .0
-            .max(self.local.rto_min)
-            .min(self.local.rto_max);
-        let offered = Flags::WINDOW_SCALE | Flags::TIMESTAMPS | Flags::SACK;
-        connection.flags.insert(offered);
-        // A SYN asks for ECN only if we are to; a SYN-ACK agrees if we may.
-        let is_active = state == State::SynSent;
-        let is_wanted =
-            self.config.ecn == Ecn::Request || self.config.congestion == CongestionControl::Dctcp;
-        connection.flags.set(
-            Flags::ECN,
-            is_wanted || !is_active && self.config.ecn == Ecn::Accept,
-        );
-        connection.build_template(self.local.mac, own);
+        connection.rto = self.local.rto_initial;
+        connection.flags.insert(match state {
+            State::SynSent => self.local.active_offer,
+            _ => self.local.passive_offer,
+        });
+        connection.build_template(&self.local.prototype, own);
         Some(index)
     }
 
-    /// Settles what was negotiated, once the peer's SYN is in.
-    #[inline(always)]
-    pub(crate) fn finish_options(&mut self, index: u32) {
-        let connection = &mut self.connections[index];
-        if connection.flags.contains(Flags::TIMESTAMPS) {
-            connection.mss = connection.mss.saturating_sub(TIMESTAMPS_LEN).max(MIN_MSS);
-        }
-        let mss = u32::from(connection.mss);
-        // RFC 6928 2, with the configured number of segments in place of 10.
-        let segments = u32::from(self.config.initial_window.max(1));
-        connection.cwnd = (segments * mss).min((segments * 1460).max(2 * mss));
-        connection.settle_options();
-        connection.mark_template();
-        self.counters.tcp_ecn_connections += u64::from(connection.flags.contains(Flags::ECN));
-    }
-
     /// Sends SYN or SYN-ACK; `false` if the TX ring is full.
-    pub(crate) fn send_syn<T: Transmit, E: Events>(
+    #[inline(always)]
+    pub(crate) fn send_syn<F: Family, T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
@@ -142,25 +116,19 @@ impl Engine {
             // It may be the bits that keep the SYN from arriving (RFC 3168 6.1.1.1).
             connection.flags.remove(Flags::ECN);
         }
-        let options = connection.syn_options(mss, cx.now);
         // The window of a SYN is never scaled (RFC 7323 2.2).
         let window = self.local.rx_window.min(0xffff);
         if is_answer {
             connection.rcv_adv = connection.rcv_nxt + window;
         }
+        let options = connection.syn_options(mss, cx.now);
+        let options_len = options.emit(&mut room[F::TCP + TCP..]);
         let control = connection.syn_control();
-        let written = connection.fill_any_header(room, cx.now, connection.iss, control, 0);
-        ecn::unmark(room);
-        let tcp = connection.tcp_offset();
-        put16(room, tcp + 14, window as u16);
-        // More options than any other segment has.
-        let options_len = options.emit(&mut room[tcp + TCP..]);
-        let header_len = (tcp + TCP + options_len) as u16;
-        connection.grow_options(room, header_len - written);
+        connection.fill_syn_header::<F>(room, control, window as u16, options_len);
         cx.tx.send(&TxFrame {
-            header_len,
+            header_len: (F::TCP + TCP + options_len) as u16,
             fragments: &[],
-            checksum: connection.checksum(),
+            checksum: F::CHECKSUM,
             segment_size: 0,
             release: None,
         });
@@ -202,7 +170,7 @@ impl Engine {
         let options = Options::parse(segment.options);
         let connection = &mut self.connections[index];
         connection.take_syn(segment, &options);
-        self.finish_options(index);
+        connection.settle_syn(&self.config, &mut self.counters);
         if acks_syn {
             let window = self.local.rx_window.min(0xffff);
             let connection = &mut self.connections[index];
@@ -309,6 +277,18 @@ impl Engine {
     }
 }
 
+/// What a connection offers in a SYN, or would agree to. A SYN asks for ECN only if we are to; a SYN-ACK
+/// agrees if we may.
+pub(crate) fn offer(config: &Config, is_passive: bool) -> Flags {
+    let options = Flags::WINDOW_SCALE | Flags::TIMESTAMPS | Flags::SACK;
+    let is_wanted = config.ecn == Ecn::Request || config.congestion == CongestionControl::Dctcp;
+    let has_ecn = is_wanted || is_passive && config.ecn == Ecn::Accept;
+    match has_ecn {
+        true => options | Flags::ECN,
+        false => options,
+    }
+}
+
 impl Connection {
     /// Starts the sequence numbers of this side.
     pub(crate) fn set_iss(&mut self, iss: Seq) {
@@ -356,6 +336,25 @@ impl Connection {
             Flags::SACK,
             self.flags.contains(Flags::SACK) && options.sack_permitted,
         );
+    }
+
+    /// Settles what was negotiated, once the peer's SYN is in.
+    #[inline(always)]
+    pub(crate) fn settle_syn(&mut self, config: &Config, counters: &mut Counters) {
+        if self.flags.contains(Flags::TIMESTAMPS) {
+            let mss = self.mss.saturating_sub(TIMESTAMPS_LEN.into());
+            self.mss = mss.max(MIN_MSS);
+        } else {
+            self.settle_options();
+        }
+        let mss = u32::from(self.mss);
+        // RFC 6928 2, with the configured number of segments in place of 10.
+        let segments = u32::from(config.initial_window.max(1));
+        self.cwnd = (segments * mss).min((segments * 1460).max(2 * mss));
+        if self.flags.contains(Flags::ECN) {
+            self.mark_template();
+            counters.tcp_ecn_connections += 1;
+        }
     }
 
     /// The control bits of our SYN or SYN-ACK, with those of RFC 3168 6.1.1.

@@ -7,12 +7,16 @@ use crate::ipv6::IPV6;
 use crate::packet::pseudo_sum;
 use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Slow, TEMPLATE_BYTES};
+use crate::tcp::ecn;
 use crate::wheel::NEVER;
 use crate::wire::{
-    ETHERNET, IPV4, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, be16, control, emit_ip, fold, put16,
-    put32,
+    ETHERNET, IPV4, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, be16, control, emit_ip, emit_ipv4, fold,
+    put16, put32,
 };
 use ix_hal::{HEADER_ROOM, Instant, TxChecksum};
+
+/// Bytes of the timestamps option with its padding.
+pub(crate) const TIMESTAMPS_LEN: u8 = 12;
 
 /// Where the headers of one family's segments have their fields, and what else differs.
 pub(crate) trait Family {
@@ -50,35 +54,69 @@ impl Family for Ipv6 {
     const CHECKSUM: TxChecksum = TxChecksum::Ipv6Tcp;
 }
 
+/// What the headers of all segments of an engine over IPv4 have in common.
+pub(crate) struct Prototype {
+    template: [u8; TEMPLATE_BYTES],
+    /// Folded sum of the TCP pseudo-header without the length and the peer's address.
+    pseudo_sum: u32,
+}
+
+impl Prototype {
+    /// For segments from that station, with timestamps.
+    pub fn new(mac: [u8; 6], own: u32) -> Self {
+        let mut template = [0; TEMPLATE_BYTES];
+        template[6..12].copy_from_slice(&mac);
+        emit_ipv4(&mut template, own, 0, PROTOCOL_TCP, 0);
+        template[Ipv4::TCP + 12] = data_offset_field(TCP as u32 + u32::from(TIMESTAMPS_LEN));
+        template[Ipv4::TCP + 13] = control::ACK;
+        put32(&mut template, Ipv4::TCP + TCP, TIMESTAMPS_PADDED);
+        let [own, nobody] = [own, 0].map(IpAddress::from_ipv4);
+        Self {
+            template,
+            pseudo_sum: pseudo_sum(PROTOCOL_TCP, own, nobody),
+        }
+    }
+}
+
 impl Connection {
-    /// Writes the parts of the header template that stay the same.
-    pub(crate) fn build_template(&mut self, mac: [u8; 6], own: IpAddress) {
+    /// Writes the parts of the header template that stay the same, for segments with timestamps.
+    #[inline(always)]
+    pub(crate) fn build_template(&mut self, prototype: &Prototype, own: IpAddress) {
+        self.neighbor_epoch = 0;
+        let Some(remote) = self.key.remote.ipv4() else {
+            return self.build_template6(prototype, own);
+        };
+        self.template = prototype.template;
+        put32(&mut self.template, ETHERNET + 16, remote);
+        let ports = self.key.ports().rotate_left(16);
+        put32(&mut self.template, Ipv4::TCP, ports);
+        self.template_len = (Ipv4::TCP + TCP) as u8 + TIMESTAMPS_LEN;
+        let sum = prototype.pseudo_sum + (remote >> 16) + (remote & 0xffff);
+        self.pseudo_sum = u32::from(fold_once((sum >> 16) + (sum & 0xffff)));
+    }
+
+    /// The same over IPv6, where not even our own address is always the same.
+    fn build_template6(&mut self, prototype: &Prototype, own: IpAddress) {
         self.template = [0; TEMPLATE_BYTES];
         let room = &mut self.template;
-        room[6..12].copy_from_slice(&mac);
-        let tcp = emit_ip(room, own, self.key.remote, PROTOCOL_TCP, 0);
-        put16(room, tcp, self.key.local_port());
-        put16(room, tcp + 2, self.key.remote_port());
-        if tcp == Ipv4::TCP {
-            room[Ipv4::TCP + 13] = control::ACK;
-            put32(room, Ipv4::TCP + TCP, TIMESTAMPS_PADDED);
-        }
-        self.slow.set(Slow::IPV6, self.key.remote.ipv4().is_none());
+        room[6..12].copy_from_slice(&prototype.template[6..12]);
+        emit_ip(room, own, self.key.remote, PROTOCOL_TCP, 0);
+        put32(room, Ipv6::TCP, self.key.ports().rotate_left(16));
+        self.slow.insert(Slow::IPV6);
+        self.template_len = (Ipv6::TCP + TCP) as u8 + TIMESTAMPS_LEN;
         self.pseudo_sum = pseudo_sum(PROTOCOL_TCP, own, self.key.remote);
-        self.neighbor_epoch = 0;
-        self.settle_options();
     }
 
     /// Gives the template the length that the options of every segment make up.
     pub(crate) fn settle_options(&mut self) {
         let options_len = match self.flags.contains(Flags::TIMESTAMPS) {
-            true => 12,
+            true => TIMESTAMPS_LEN,
             false => 0,
         };
-        let tcp = self.tcp_offset();
-        self.template_len = (tcp + TCP + options_len) as u8;
-        if let Some(data_offset) = self.template.get_mut(tcp + 12) {
-            *data_offset = data_offset_field((TCP + options_len) as u32);
+        self.template_len = (self.tcp_offset() + TCP) as u8 + options_len;
+        // The template ends before it over IPv6.
+        if !self.is_ipv6() {
+            self.template[Ipv4::TCP + 12] = data_offset_field(TCP as u32 + u32::from(options_len));
         }
     }
 
@@ -146,6 +184,30 @@ impl Connection {
             put32(room, F::TCP + TCP + 8, self.ts_recent);
         }
         header_len as u16
+    }
+
+    /// Writes the header of a SYN or SYN-ACK around its options, which it has more of than any other
+    /// segment.
+    #[inline(always)]
+    pub(crate) fn fill_syn_header<F: Family>(
+        &self,
+        room: &mut [u8; HEADER_ROOM],
+        control: u8,
+        window: u16,
+        options_len: usize,
+    ) {
+        room[..F::TCP].copy_from_slice(&self.template[..F::TCP]);
+        ecn::unmark(room);
+        let segment_len = (TCP + options_len) as u32;
+        put16(room, F::LENGTH, (segment_len + F::COUNTED) as u16);
+        put32(room, F::TCP, self.key.ports().rotate_left(16));
+        put32(room, F::TCP + 4, self.iss.0);
+        put32(room, F::TCP + 8, self.rcv_nxt.0);
+        room[F::TCP + 12] = data_offset_field(segment_len);
+        room[F::TCP + 13] = control;
+        put16(room, F::TCP + 14, window);
+        put16(room, F::TCP + 16, fold_once(self.pseudo_sum + segment_len));
+        put16(room, F::TCP + 18, 0);
     }
 
     /// Turns a header into that of segments whose lengths the device fills in.

@@ -1,10 +1,21 @@
 //! TCP options (RFC 9293 3.1, RFC 7323, RFC 2018): reading them all, and writing those of a SYN.
 
 use crate::seq::Seq;
-use crate::wire::{TIMESTAMPS_PADDED, be32, put16, put32};
+use crate::wire::{TIMESTAMPS_PADDED, be32, put32};
 
 /// Most blocks that fit in one SACK option.
 const SACK_BLOCKS: usize = 4;
+/// A shift above this counts as this (RFC 7323 2.3).
+const SCALE_MAX: u8 = 14;
+
+/// Kind and length of the maximum segment size.
+const MSS: u32 = 0x0204;
+/// SACK permitted in place of the padding before timestamps.
+const SACK_PERMITTED_TIMESTAMPS: u32 = 0x0402_080a;
+/// SACK permitted behind two NOPs.
+const SACK_PERMITTED_PADDED: u32 = 0x0101_0402;
+/// A NOP, and kind and length of the window scale.
+const WINDOW_SCALE_PADDED: u32 = 0x01_0303;
 
 /// What the options of a segment say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +35,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// Reads options; unknown ones are stepped over, and at a malformed one reading ends.
+    #[inline(always)]
     pub fn parse(bytes: &[u8]) -> Self {
         let mut options = Self::default();
         // What nearly every segment has, and nothing else (RFC 7323 appendix A).
@@ -31,29 +43,61 @@ impl Options {
             && be32(option, 0) == TIMESTAMPS_PADDED
         {
             options.timestamps = Some((be32(option, 4), be32(option, 8)));
-            return options;
+        } else if !options.take_usual_syn(bytes) {
+            options.take_bytes(bytes);
         }
+        options
+    }
+
+    /// Reads the options of a SYN of Linux or FreeBSD: MSS, then SACK permitted and timestamps, and the
+    /// window scale behind or before these. Otherwise returns `false`, and nothing was read.
+    #[inline(always)]
+    fn take_usual_syn(&mut self, bytes: &[u8]) -> bool {
+        let Some(bytes) = bytes.as_array::<20>() else {
+            return false;
+        };
+        let mss = be32(bytes, 0);
+        let (times, scale) = match be32(bytes, 4) == SACK_PERMITTED_TIMESTAMPS {
+            true => ([be32(bytes, 8), be32(bytes, 12)], be32(bytes, 16)),
+            false => ([be32(bytes, 12), be32(bytes, 16)], be32(bytes, 4)),
+        };
+        if mss >> 16 != MSS
+            || scale >> 8 != WINDOW_SCALE_PADDED
+            || be32(bytes, 4) != SACK_PERMITTED_TIMESTAMPS
+                && be32(bytes, 8) != SACK_PERMITTED_TIMESTAMPS
+        {
+            return false;
+        }
+        self.mss = Some(mss as u16);
+        self.window_scale = Some((scale as u8).min(SCALE_MAX));
+        self.sack_permitted = true;
+        self.timestamps = Some((times[0], times[1]));
+        true
+    }
+
+    /// Reads options that stand anyhow.
+    #[inline(never)]
+    fn take_bytes(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         loop {
             rest = match *rest {
                 [] | [0, ..] => break,
                 [1, ref rest @ ..] => rest,
                 [2, 4, a, b, ref rest @ ..] => {
-                    options.mss = Some(u16::from_be_bytes([a, b]));
+                    self.mss = Some(u16::from_be_bytes([a, b]));
                     rest
                 }
                 [3, 3, scale, ref rest @ ..] => {
-                    // A shift above 14 counts as 14 (RFC 7323 2.3).
-                    options.window_scale = Some(scale.min(14));
+                    self.window_scale = Some(scale.min(SCALE_MAX));
                     rest
                 }
                 [4, 2, ref rest @ ..] => {
-                    options.sack_permitted = true;
+                    self.sack_permitted = true;
                     rest
                 }
                 [8, 10, a, b, c, d, e, f, g, h, ref rest @ ..] => {
                     let value = u32::from_be_bytes([a, b, c, d]);
-                    options.timestamps = Some((value, u32::from_be_bytes([e, f, g, h])));
+                    self.timestamps = Some((value, u32::from_be_bytes([e, f, g, h])));
                     rest
                 }
                 [kind, len, ..] => {
@@ -62,14 +106,13 @@ impl Options {
                     };
                     let Some(value) = value.get(2..) else { break };
                     if kind == 5 {
-                        options.take_sack(value);
+                        self.take_sack(value);
                     }
                     rest
                 }
                 [_] => break,
             };
         }
-        options
     }
 
     /// The SACK blocks.
@@ -103,25 +146,39 @@ pub(crate) struct SynOptions {
 
 impl SynOptions {
     /// Writes them; returns their length, a multiple of 4, at most 20.
+    #[inline(always)]
     pub fn emit(&self, room: &mut [u8]) -> usize {
-        put16(room, 0, 0x0204);
-        put16(room, 2, self.mss);
+        put32(room, 0, MSS << 16 | u32::from(self.mss));
+        if let (Some(scale), true, Some((value, echo)), Some(room)) = (
+            self.window_scale,
+            self.sack_permitted,
+            self.timestamps,
+            room.first_chunk_mut::<20>(),
+        ) {
+            // What is mostly agreed on.
+            put32(room, 4, SACK_PERMITTED_TIMESTAMPS);
+            put32(room, 8, value);
+            put32(room, 12, echo);
+            put32(room, 16, WINDOW_SCALE_PADDED << 8 | u32::from(scale));
+            return 20;
+        }
         let mut len = 4;
         if let Some((value, echo)) = self.timestamps {
-            put32(room, len, TIMESTAMPS_PADDED);
             // In a SYN the two bytes of padding have a better use.
-            if self.sack_permitted {
-                put16(room, len, 0x0402);
-            }
+            let kinds = match self.sack_permitted {
+                true => SACK_PERMITTED_TIMESTAMPS,
+                false => TIMESTAMPS_PADDED,
+            };
+            put32(room, len, kinds);
             put32(room, len + 4, value);
             put32(room, len + 8, echo);
             len += 12;
         } else if self.sack_permitted {
-            put32(room, len, 0x0101_0402);
+            put32(room, len, SACK_PERMITTED_PADDED);
             len += 4;
         }
         if let Some(scale) = self.window_scale {
-            put32(room, len, 0x0103_0300 | u32::from(scale));
+            put32(room, len, WINDOW_SCALE_PADDED << 8 | u32::from(scale));
             len += 4;
         }
         len
@@ -157,6 +214,37 @@ mod tests {
         let bytes = [1, 1, 5, 18, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4];
         let options = Options::parse(&bytes);
         assert_eq!(options.sack(), [(Seq(1), Seq(2)), (Seq(3), Seq(4))]);
+    }
+
+    /// What is read at once must be what is read byte by byte, whatever stands there.
+    #[test]
+    fn options_read_at_once_mean_what_they_mean_one_by_one() {
+        let words: [&[u8]; 9] = [
+            &[2, 4, 5, 0xb4],
+            &[4, 2, 8, 10],
+            &[1, 1, 8, 10],
+            &[1, 3, 3, 200],
+            &[1, 1, 4, 2],
+            &[1, 1, 5, 10],
+            &[0, 0, 0, 1],
+            &[3, 3, 7, 1],
+            &[8, 10, 1, 2],
+        ];
+        let count = words.len();
+        for pick in 0..count.pow(4) {
+            let at = |place: u32| words[pick / count.pow(place) % count];
+            let bytes = [at(0), at(1), at(2), at(3), &[4, 2]].concat();
+            for len in 0..=bytes.len() {
+                let mut expected = Options::default();
+                expected.take_bytes(&bytes[..len]);
+                assert_eq!(
+                    Options::parse(&bytes[..len]),
+                    expected,
+                    "{:?}",
+                    &bytes[..len]
+                );
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::connection::{Flags, Slow, State};
 use crate::tcp::ecn;
-use crate::tcp::header::Ipv6;
+use crate::tcp::header::{Ipv4, Ipv6};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
 use crate::wire::control;
@@ -38,65 +38,76 @@ impl Engine {
             return true;
         }
         let connection = &mut self.connections[index];
-        let is_wanted = connection.flags.contains(Flags::DIRTY)
-            && !connection.flags.contains(Flags::AWAITING_NEIGHBOR);
+        let wishes = connection.flags & (Flags::DIRTY | Flags::AWAITING_NEIGHBOR);
         connection.flags.remove(Flags::DIRTY | Flags::LISTED);
-        if !is_wanted || connection.state <= State::Knocking {
+        if wishes != Flags::DIRTY || connection.state <= State::Knocking {
             return true;
         }
         if connection.neighbor_epoch != self.neighbors.epoch && !self.resolve(cx.now, index) {
             return true;
         }
-        match self.connections[index].state {
-            State::SynSent | State::SynReceived => self.send_syn(cx, index),
+        let connection = &self.connections[index];
+        match (connection.state, connection.is_ipv6()) {
+            (State::SynSent | State::SynReceived, false) => self.send_syn::<Ipv4, _, _>(cx, index),
+            (State::SynSent | State::SynReceived, true) => self.send_syn::<Ipv6, _, _>(cx, index),
+            (_, false) if self.send_predicted_fin::<Ipv4, _, _>(cx, index) => true,
+            (_, true) if self.send_predicted_fin::<Ipv6, _, _>(cx, index) => true,
             _ => self.send_everything(cx, index),
         }
     }
 
     /// Looks the MAC address of the next hop up; without one the connection waits for it.
-    #[inline]
+    #[inline(always)]
     fn resolve(&mut self, now: Instant, index: u32) -> bool {
-        let key = self.connections[index].key;
-        if self.own_address(&key).is_none() {
-            // Its own address is gone; its timer ends it.
-            self.connections[index].flags.insert(Flags::NEIGHBOR_FAILED);
-            self.arm_timer(index, now.0);
-            return false;
-        }
-        let asker = match self.connections[index].state {
+        let connection = &self.connections[index];
+        let (remote, is_homeless) = (
+            connection.key.remote,
+            self.own_address(&connection.key).is_none(),
+        );
+        let asker = match connection.state {
             State::SynReceived => Asker::Stranger,
             _ => Asker::Ourselves,
         };
-        let lookup = match self.next_hop(key.remote) {
-            Some(next_hop) => self.neighbors.lookup(now, next_hop, asker),
-            None => Lookup::Full,
+        let lookup = match self.next_hop(remote) {
+            Some(next_hop) if !is_homeless => self.neighbors.lookup(now, next_hop, asker),
+            _ => Lookup::Full,
         };
-        self.counters.arp_evictions = self.neighbors.evictions;
-        self.counters.neighbor_refusals = self.neighbors.refusals;
-        let connection = &mut self.connections[index];
-        match lookup {
-            Lookup::Known(mac) => {
-                connection.template[..6].copy_from_slice(&mac);
-                connection.neighbor_epoch = self.neighbors.epoch;
-                return true;
-            }
-            Lookup::Asked(neighbor) => {
-                connection.awaited_neighbor = neighbor;
-                connection.flags.insert(Flags::AWAITING_NEIGHBOR);
-                self.neighbors
-                    .waiting(neighbor)
-                    .push_back(&mut self.connections, index);
-            }
-            Lookup::Full => {
-                // Its own timer tries again.
-                self.arm_rto(now, index);
-            }
+        if let Lookup::Known(mac) = lookup {
+            let connection = &mut self.connections[index];
+            connection.template[..6].copy_from_slice(&mac);
+            connection.neighbor_epoch = self.neighbors.epoch;
+            return true;
+        }
+        if is_homeless {
+            // Its own address is gone; its timer ends it.
+            self.connections[index].flags.insert(Flags::NEIGHBOR_FAILED);
+            self.arm_timer(index, now.0);
+        } else {
+            self.await_neighbor(now, index, lookup);
         }
         false
     }
 
+    /// The next hop's MAC address is not known yet.
+    #[inline(never)]
+    fn await_neighbor(&mut self, now: Instant, index: u32, lookup: Lookup) {
+        self.counters.arp_evictions = self.neighbors.evictions;
+        self.counters.neighbor_refusals = self.neighbors.refusals;
+        if let Lookup::Asked(neighbor) = lookup {
+            let connection = &mut self.connections[index];
+            connection.awaited_neighbor = neighbor;
+            connection.flags.insert(Flags::AWAITING_NEIGHBOR);
+            self.neighbors
+                .waiting(neighbor)
+                .push_back(&mut self.connections, index);
+        } else {
+            // Its own timer tries again.
+            self.arm_rto(now, index);
+        }
+    }
+
     /// Retransmissions, then new data, then FIN, then a bare acknowledgement if one is still owed.
-    #[inline]
+    #[inline(never)]
     fn send_everything<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -242,7 +253,10 @@ impl Engine {
         if connection.rto_deadline == NEVER {
             connection.rto_deadline = now.0 + connection.backed_off_rto(self.local.rto_max);
         }
-        connection.expect_probe(now);
+        // Of a FIN alone nothing could be sent again before its time.
+        if connection.send_head != NONE {
+            connection.expect_probe(now);
+        }
         self.rearm_timer(index);
     }
 
