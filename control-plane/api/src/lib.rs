@@ -7,6 +7,7 @@
 //! | [`dataplane`] | what is known of one that runs, and what can be asked of it |
 //! | [`cores`] | the machine's hardware threads and who holds them |
 //! | [`event`] | what has changed, and why a policy decided so |
+//! | [`history`] | what a dataplane did over the last minutes |
 //! | [`refusal`] | why something was not done, and what to do about it |
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod cores;
 pub mod dataplane;
 pub mod definition;
 pub mod event;
+pub mod history;
 pub mod refusal;
 
 pub use cores::{CoreMap, HardwareThread, Holder, Use};
@@ -24,6 +26,7 @@ pub use dataplane::{
 };
 pub use definition::{Accel, Definition, LogLevel, Mode, Nic, Policy};
 pub use event::{Action, Decision, Event, EventKind};
+pub use history::{History, Sample};
 pub use refusal::{Kind, Refusal};
 
 /// Version of the interface; the first part of every path but those of metrics and description.

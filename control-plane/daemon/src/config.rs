@@ -17,8 +17,8 @@ pub const FILE: &str = "/etc/ix/ixcpd.toml";
 pub struct Config {
     /// Folder of all state.
     pub folder: PathBuf,
-    /// Where the dataplane kernel, applications and the NIC model are; where `cargo xtask image` puts
-    /// them unless given.
+    /// Where the dataplane kernel, applications and the NIC model are; unless given, beside this
+    /// program, or where `cargo xtask image` puts them.
     pub artifacts: Option<PathBuf>,
     /// Hardware threads that Linux keeps, like `0-1,8`; the first core unless given.
     pub reserved: Option<String>,

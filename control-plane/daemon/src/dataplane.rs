@@ -7,6 +7,7 @@ use ix_channel::{Command, ControlPage, ThreadReport};
 use crate::journal::Reasons;
 use crate::keeper::client::{Keeper, KeeperError};
 use crate::keeper::protocol::{Phase, Status};
+use crate::past::Past;
 use crate::store::{Folder, Placement};
 
 /// A dataplane.
@@ -24,6 +25,8 @@ pub struct Managed {
     pub ended: Option<String>,
     /// What its policy decided.
     pub reasons: Reasons,
+    /// What it did over the last minutes.
+    pub past: Past,
     /// When it last grew or shrank, in milliseconds since 1970.
     pub changed_ms: u64,
     /// What the policy saw of each thread the last time: time and idle time, in nanoseconds.
@@ -44,6 +47,7 @@ impl Managed {
             state: State::Starting,
             ended: None,
             reasons: Reasons::default(),
+            past: Past::default(),
             changed_ms,
             seen: Vec::new(),
             keeper: None,
@@ -216,6 +220,14 @@ impl Managed {
             keeper_pid: self.keeper.as_ref().map(|keeper| keeper.pid),
             vm_pid: status.and_then(|status| status.vm_pid),
             started_ms: self.placement.started_ms,
+        }
+    }
+
+    /// Takes a sample of its numbers, once in a while.
+    pub fn remember(&mut self) {
+        let now_ms = crate::now_ms();
+        if self.past.is_due(now_ms) {
+            self.past.add(now_ms, self.stats());
         }
     }
 

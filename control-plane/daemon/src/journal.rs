@@ -17,14 +17,34 @@ const DECISIONS: usize = 100;
 /// The events of all dataplanes.
 #[derive(Debug)]
 pub struct Journal {
+    ids: Ids,
     events: VecDeque<Event>,
     last: u64,
     listeners: broadcast::Sender<Event>,
 }
 
+/// Names of events among those of all daemons: when this one began, and the event's number.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids(u64);
+
+impl Ids {
+    /// The name of an event.
+    pub fn id(self, number: u64) -> String {
+        format!("{}-{number}", self.0)
+    }
+
+    /// The number of the event of that name; 0, the one before the first, if another daemon gave it.
+    pub fn number(self, id: &str) -> u64 {
+        let parts = id.split_once('-');
+        let own = parts.filter(|(began, _)| *began == self.0.to_string());
+        own.and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+    }
+}
+
 impl Default for Journal {
     fn default() -> Self {
         Journal {
+            ids: Ids(now_ms()),
             events: VecDeque::new(),
             last: 0,
             listeners: broadcast::channel(BACKLOG).0,
@@ -50,6 +70,11 @@ impl Journal {
         self.events.push_back(event.clone());
         // An error means that nobody listens.
         let _ = self.listeners.send(event);
+    }
+
+    /// The names of its events.
+    pub fn ids(&self) -> Ids {
+        self.ids
     }
 
     /// What has happened since event number `after`, as far as it is kept.
@@ -106,6 +131,15 @@ mod tests {
         journal.record(EventKind::Ended, "a", "three");
         assert_eq!(future.try_recv().unwrap().number, 3);
         assert!(future.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_event_of_another_daemon_says_nothing_about_these() {
+        let (own, other) = (Ids(5), Ids(4));
+        assert_eq!(own.number(&own.id(7)), 7);
+        for id in [other.id(7), "7".to_owned(), "5-x".to_owned()] {
+            assert_eq!(own.number(&id), 0, "{id}");
+        }
     }
 
     #[test]

@@ -81,13 +81,16 @@ fn serve(file: Option<PathBuf>) -> Result<()> {
         );
     };
     let (topology, reserved) = config.topology()?;
+    let program = std::env::current_exe().context("cannot find its own program")?;
     let parts = Parts {
         store,
         artifacts: config
             .artifacts
             .clone()
-            .map_or_else(Artifacts::of_workspace, Artifacts::at),
-        program: std::env::current_exe().context("cannot find its own program")?,
+            .map(Artifacts::at)
+            .or_else(|| Artifacts::beside(&program))
+            .unwrap_or_else(Artifacts::of_workspace),
+        program,
         assignment: Assignment::new(topology, reserved),
         emulated: config.emulate_cores.is_some(),
     };

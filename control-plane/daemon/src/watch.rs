@@ -44,6 +44,9 @@ impl Controller {
             };
             let before = managed.state;
             let now = managed.refresh();
+            if now == State::Running {
+                managed.remember();
+            }
             match (before, now) {
                 (State::Starting, State::Running) => self.on_running(&name),
                 (State::Starting | State::Running, State::Ended) => self.on_ended(&name),

@@ -2,7 +2,8 @@
 //! and what the next one finds.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,11 @@ struct Daemon {
 impl Daemon {
     /// Starts it with four made-up hardware threads, and images that are ELF files and nothing else.
     fn start(folder: &Path) -> Daemon {
+        Daemon::start_with(folder, "")
+    }
+
+    /// The same with more lines in its configuration.
+    fn start_with(folder: &Path, more: &str) -> Daemon {
         let artifacts = folder.join("artifacts");
         fs::create_dir_all(&artifacts).unwrap();
         let elf = fs::read("/proc/self/exe").unwrap();
@@ -32,7 +38,7 @@ impl Daemon {
         }
         let run = folder.join("run");
         let text = format!(
-            "folder = {run:?}\nartifacts = {artifacts:?}\nemulate_cores = 4\nreserved = '0'\n"
+            "folder = {run:?}\nartifacts = {artifacts:?}\nemulate_cores = 4\nreserved = '0'\n{more}"
         );
         fs::write(folder.join("ixcpd.toml"), text).unwrap();
         let child = command(folder).spawn().unwrap();
@@ -57,6 +63,33 @@ impl Daemon {
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    /// The names and contents of the next `count` events, as a browser would get them that has seen
+    /// `last` already.
+    fn events(&self, last: Option<&str>, count: usize) -> Vec<(String, String)> {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let last = last.map_or(String::new(), |id| format!("last-event-id: {id}\r\n"));
+        write!(
+            stream,
+            "GET /v1/events HTTP/1.1\r\nhost: ixcpd\r\n{last}\r\n"
+        )
+        .unwrap();
+        let mut events = Vec::new();
+        let mut id = String::new();
+        for line in BufReader::new(stream).lines() {
+            let line = line.unwrap();
+            if let Some(text) = line.strip_prefix("id: ") {
+                id = text.to_owned();
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                events.push((id.clone(), text.to_owned()));
+            }
+            if events.len() == count {
+                break;
+            }
+        }
+        events
     }
 
     fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
@@ -155,6 +188,80 @@ fn the_interface_describes_itself() {
     let (_, cores) = daemon.ask("GET", "/v1/cores", "");
     assert_eq!(cores["threads"][0]["use"], "reserved");
     assert_eq!(cores["threads"][3]["use"], "free");
+}
+
+/// A daemon that also listens on a loopback address, and that address.
+fn start_with_tcp(folder: &Path, token: &str) -> (Daemon, SocketAddr) {
+    use std::os::unix::fs::OpenOptionsExt;
+    // Free now, and nobody else asks the system for this very one.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let token_file = folder.join("token");
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600);
+    file.open(&token_file)
+        .unwrap()
+        .write_all(token.as_bytes())
+        .unwrap();
+    let more = format!("tcp = '{address}'\ntoken_file = {token_file:?}\n");
+    (Daemon::start_with(folder, &more), address)
+}
+
+#[test]
+fn over_tcp_the_page_is_everybodys_and_the_rest_needs_the_token() {
+    const TOKEN: &str = "0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    let (_daemon, address) = start_with_tcp(folder.path(), TOKEN);
+    let get = |path: &str, token: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: ixcpd\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let page = get("/", "");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'none'"));
+    // What the page asks for is there, and nothing comes from elsewhere.
+    let assets = page.split('"').filter(|it| it.starts_with("/dashboard/"));
+    let mut count = 0;
+    for path in assets {
+        assert!(get(path, "").starts_with("HTTP/1.1 200"), "{path}");
+        count += 1;
+    }
+    assert!(count >= 3 && !page.contains("://"), "{page}");
+    for path in ["/v1/cores", "/v1/events?past=true", "/metrics", "/nothing"] {
+        for token in ["", "0123456789abcdeX"] {
+            let answer = get(path, token);
+            assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
+        }
+    }
+    assert!(get("/v1/cores", TOKEN).contains("\"reserved\""));
+}
+
+#[test]
+fn a_listener_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(folder.path());
+    daemon.ask("POST", "/v1/dataplanes", &definition("a", 1));
+    let first = daemon.events(None, 2);
+    assert!(first[0].1.contains("\"started\"") && first[1].1.contains("\"ended\""));
+    assert_eq!(daemon.ask("DELETE", "/v1/dataplanes/a", "").0, 204);
+    let later = daemon.events(Some(&first[1].0), 1);
+    assert!(later[0].1.contains("\"removed\""), "{later:?}");
+
+    // The next daemon counts from one again, and nothing of it is missed.
+    daemon.signal(Signal::KILL);
+    let daemon = Daemon::start(folder.path());
+    daemon.ask("POST", "/v1/dataplanes", &definition("b", 1));
+    let next = daemon.events(Some(&later[0].0), 1);
+    assert!(next[0].1.contains("\"started\""), "{next:?}");
 }
 
 #[test]

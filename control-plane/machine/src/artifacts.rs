@@ -32,6 +32,13 @@ impl Artifacts {
         Artifacts::at(target.join("ix"))
     }
 
+    /// The artifacts beside `program`, if it is one of them: the control plane's programs are installed
+    /// together with what they start.
+    pub fn beside(program: &Path) -> Option<Self> {
+        let artifacts = Artifacts::at(program.parent()?);
+        artifacts.kernel().is_file().then_some(artifacts)
+    }
+
     /// The folder itself.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -50,6 +57,16 @@ impl Artifacts {
     /// The NIC model.
     pub fn nic_program(&self) -> PathBuf {
         self.folder.join("ixnicd")
+    }
+
+    /// The control plane's daemon.
+    pub fn daemon(&self) -> PathBuf {
+        self.folder.join("ixcpd")
+    }
+
+    /// Its client.
+    pub fn control_program(&self) -> PathBuf {
+        self.folder.join("ixctl")
     }
 
     /// The load generator.

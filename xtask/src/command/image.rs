@@ -10,8 +10,11 @@ use crate::workspace::{self, Built, KERNEL_PACKAGE};
 
 /// Host programs of a machine: package, program, and its name among the artifacts.
 const HOST_PROGRAMS: [(&str, &str); 2] = [("ix82599", "ixnicd"), ("ix-load", "ixload")];
+/// Programs of the control plane, in the same way.
+const CONTROL_PROGRAMS: [(&str, &str); 2] = [("ixcpd", "ixcpd"), ("ixctl", "ixctl")];
 
-/// Build the kernel, the applications, the NIC model and the load generator into target/ix.
+/// Build the kernel, the applications, the NIC model, the load generator and the control plane into
+/// target/ix.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Build only this application, from the folder of this name in apps/.
@@ -20,7 +23,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    build(args.app.as_deref())
+    build(args.app.as_deref())?;
+    build_control_plane()
 }
 
 /// Builds everything that a machine needs, with `app` alone or with all applications.
@@ -45,21 +49,28 @@ pub fn build(app: Option<&str>) -> Result<()> {
         let names: Vec<&str> = apps.iter().map(|(name, _)| name.as_str()).collect();
         Ok(((), names.join(", ")))
     })?;
-    Step::run("image: host programs", |step| {
+    build_programs("image: host programs", &HOST_PROGRAMS)
+}
+
+/// Builds the daemon that starts such machines, and its client.
+pub fn build_control_plane() -> Result<()> {
+    build_programs("image: control plane", &CONTROL_PROGRAMS)
+}
+
+fn build_programs(what: &str, programs: &[(&str, &str)]) -> Result<()> {
+    Step::run(what, |step| {
         let mut command = workspace::cargo(&["build", "--release"]);
-        for (package, _) in HOST_PROGRAMS {
+        for (package, _) in programs {
             command.args(["-p", package]);
         }
         let built = workspace::build(step, command)?;
-        for (package, program) in HOST_PROGRAMS {
-            place(
-                &built,
-                package,
-                Some(program),
-                &artifacts.folder().join(program),
-            )?;
+        let folder = workspace::artifacts();
+        for (package, program) in programs {
+            let to = folder.folder().join(program);
+            place(&built, package, Some(program), &to)?;
         }
-        Ok(((), HOST_PROGRAMS.map(|(_, program)| program).join(", ")))
+        let names: Vec<&str> = programs.iter().map(|(_, program)| *program).collect();
+        Ok(((), names.join(", ")))
     })
 }
 

@@ -1,10 +1,11 @@
 //! The interface: HTTP with JSON over a Unix socket, and over a loopback address for whoever has the
-//! token.
+//! token; and the dashboard, a page that is a client of it.
 //!
 //! Operations block, so they run on threads for that ([`Shared::with`]); the controller does them one
 //! at a time.
 
 mod access;
+mod dashboard;
 mod metrics;
 mod routes;
 mod streams;
@@ -81,8 +82,9 @@ pub async fn serve_socket(
     access: Access,
 ) -> io::Result<()> {
     let access = Arc::new(access);
-    let router =
-        routes::router(shared).layer(middleware::from_fn_with_state(access, access::check_peer));
+    let router = routes::router(shared)
+        .merge(dashboard::router())
+        .layer(middleware::from_fn_with_state(access, access::check_peer));
     let service = router.into_make_service_with_connect_info::<access::Peer>();
     axum::serve(listener, service).await
 }
@@ -90,8 +92,9 @@ pub async fn serve_socket(
 /// Serves whoever has the token, on a loopback address, until the process ends.
 pub async fn serve_tcp(shared: Shared, listener: TcpListener, token: Token) -> io::Result<()> {
     let token = Arc::new(token);
-    let router: Router =
-        routes::router(shared).layer(middleware::from_fn_with_state(token, access::check_token));
+    let router: Router = routes::router(shared)
+        .layer(middleware::from_fn_with_state(token, access::check_token))
+        .merge(dashboard::router());
     axum::serve(listener, router).await
 }
 

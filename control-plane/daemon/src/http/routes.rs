@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ix_api::{
-    CoreMap, Dataplane, Decision, Definition, FlowGroup, GrantRequest, Kind, MigrateRequest, Moved,
-    Policy, Refusal, RevokeRequest, Stats,
+    CoreMap, Dataplane, Decision, Definition, FlowGroup, GrantRequest, History, Kind,
+    MigrateRequest, Moved, Policy, Refusal, RevokeRequest, Stats,
 };
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use utoipa::OpenApi;
+use utoipa::{IntoParams, OpenApi};
 
 use super::{Answer, Refused, Shared, metrics, streams};
 
@@ -31,6 +32,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/dataplanes/{name}/groups", get(groups))
         .route("/v1/dataplanes/{name}/migrate", post(migrate))
         .route("/v1/dataplanes/{name}/stats", get(stats))
+        .route("/v1/dataplanes/{name}/history", get(history))
         .route("/v1/dataplanes/{name}/policy", get(policy).put(set_policy))
         .route("/v1/dataplanes/{name}/decisions", get(decisions))
         .route("/v1/dataplanes/{name}/logs", get(streams::logs))
@@ -56,6 +58,7 @@ pub fn router(shared: Shared) -> Router {
         groups,
         migrate,
         stats,
+        history,
         policy,
         set_policy,
         decisions,
@@ -218,6 +221,28 @@ async fn stats(State(shared): State<Shared>, Path(name): Path<String>) -> Answer
             .with(move |controller| controller.stats(&name))
             .await?,
     ))
+}
+
+/// Which part of the past.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+struct HistoryQuery {
+    /// Samples taken later than this, in milliseconds since 1970.
+    after: u64,
+}
+
+/// What a dataplane did over the last minutes.
+#[utoipa::path(get, path = "/v1/dataplanes/{name}/history",
+    params(("name" = String, Path,), HistoryQuery), responses(
+    (status = 200, body = History), (status = 404, body = Refusal)
+))]
+async fn history(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+    Query(query): Query<HistoryQuery>,
+) -> Answer<History> {
+    let answer = shared.with(move |controller| Ok(controller.get(&name)?.past.since(query.after)));
+    Ok(Json(answer.await.map_err(|refusal: Refusal| refusal)?))
 }
 
 /// The policy of a dataplane.

@@ -20,6 +20,7 @@ use tokio_stream::{Stream, StreamExt};
 use utoipa::IntoParams;
 
 use super::{Refused, Shared};
+use crate::journal::Ids;
 
 /// How often a log is looked at for more.
 const LOG_PERIOD: Duration = Duration::from_millis(200);
@@ -45,27 +46,32 @@ pub async fn events(
     Query(query): Query<EventQuery>,
     headers: HeaderMap,
 ) -> Response {
-    // A client that lost its connection says what it saw last.
-    let seen = headers.get("last-event-id");
-    let seen = seen.and_then(|value| value.to_str().ok()?.parse().ok());
-    let after = query.after.max(seen.unwrap_or(0));
-    let (past, future) = shared
-        .with(move |controller| controller.journal.listen(after))
+    // A client that lost its connection says what it saw last, perhaps from the daemon before this one.
+    let seen = headers.get("last-event-id").and_then(|it| it.to_str().ok());
+    let seen = seen.map(str::to_owned);
+    let (ids, past, future) = shared
+        .with(move |controller| {
+            let journal = &controller.journal;
+            let after = seen.map_or(query.after, |id| journal.ids().number(&id));
+            let (past, future) = journal.listen(after);
+            (journal.ids(), past, future)
+        })
         .await;
     if query.past {
         return Json(past).into_response();
     }
     // A listener that is too slow misses events, and sees it by their numbers.
     let future = BroadcastStream::new(future).filter_map(Result::ok);
-    let all = tokio_stream::iter(past).chain(future).map(to_sse);
+    let all = tokio_stream::iter(past).chain(future);
+    let all = all.map(move |event| to_sse(&ids, &event));
     Sse::new(all)
         .keep_alive(KeepAlive::default())
         .into_response()
 }
 
-fn to_sse(event: Event) -> Result<sse::Event, axum::Error> {
-    let number = event.number.to_string();
-    sse::Event::default().id(number).json_data(event)
+fn to_sse(ids: &Ids, event: &Event) -> Result<sse::Event, axum::Error> {
+    let id = ids.id(event.number);
+    sse::Event::default().id(id).json_data(event)
 }
 
 /// Which part of a log.
