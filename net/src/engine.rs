@@ -29,6 +29,7 @@ use crate::wheel::Wheel;
 use crate::wire::{IPV4, TCP};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::hint::cold_path;
 use ix_abi::Error;
 use ix_hal::{Instant, RxFrame, Transmit};
 
@@ -209,6 +210,7 @@ impl Engine {
     ) {
         self.counters.rx_frames += 1;
         if !self.quick_frame(cx, &frame, bytes) {
+            cold_path();
             self.frame_arrives(cx, frame, bytes);
         }
     }
@@ -246,6 +248,7 @@ impl Engine {
     pub fn output<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
         while let Some(index) = self.dirty.pop() {
             if !self.send_single::<Ipv4, _, _>(cx, index) && !self.transmit(cx, index) {
+                cold_path();
                 // The TX ring is full; this one comes first next time.
                 self.dirty.push_front(index);
                 self.connections[index]

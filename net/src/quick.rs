@@ -11,7 +11,7 @@ use crate::wire::{
 };
 
 /// The fields of a segment of the usual shape, in a frame of either family.
-pub(crate) trait Quick {
+pub(crate) trait Quick: Copy {
     /// The hash of the flow that it belongs to.
     fn hash(&self, flows: &FlowTable) -> u32;
     /// Whether it belongs to a flow of its family.

@@ -3,7 +3,8 @@
 //! A [`SendRecord`] stands for a piece of user memory that a connection sends from. Before its
 //! first transmission a record is cut to the segment that carries it, so that a segment is one or
 //! more whole records: the list of records is at once the send queue and the scoreboard of loss
-//! recovery. A [`RxRecord`] stands for the payload in one mbuf; there is one per mbuf.
+//! recovery. What is queued alone waits in the connection (`tcp::single`), and a record is only
+//! promised to it. A [`RxRecord`] stands for the payload in one mbuf; there is one per mbuf.
 
 use crate::seq::Seq;
 use alloc::vec::Vec;
@@ -46,17 +47,20 @@ pub(crate) struct SendRecord {
 /// All send records.
 pub(crate) struct SendRecords {
     records: Vec<SendRecord>,
+    /// The first of the list of free records. Some of them may be promised.
     free: u32,
-    available: u32,
+    /// Free records that are not promised, less the reserve: negative while that is in use.
+    spare: i32,
     /// Records that only the cutting of queued data may use, so that what is queued can always be
     /// sent.
-    reserve: u32,
+    reserve: i32,
 }
 
 impl SendRecords {
     /// `count` free records.
     pub fn new(count: u32) -> Self {
-        let count = count.max(64);
+        let count = count.clamp(64, i32::MAX as u32);
+        let reserve = (count / 8) as i32;
         let free = |index: u32| SendRecord {
             bus: 0,
             len: 0,
@@ -68,8 +72,8 @@ impl SendRecords {
         Self {
             records: (0..count).map(free).collect(),
             free: 0,
-            available: count,
-            reserve: count / 8,
+            spare: count as i32 - reserve,
+            reserve,
         }
     }
 
@@ -88,75 +92,82 @@ impl SendRecords {
     /// A record for newly queued data, unless only the reserve is left.
     #[inline(always)]
     pub fn queue(&mut self, bus: u64, len: u32, seq: Seq) -> Option<u32> {
-        if self.available <= self.reserve {
-            return None;
+        self.promise().then(|| {
+            self.keep_promise(SendRecord {
+                bus,
+                len,
+                next: NONE,
+                seq,
+                sent_at: 0,
+                flags: SendFlags::empty(),
+            })
+        })
+    }
+
+    /// Promises a record for newly queued data, unless only the reserve is left.
+    #[inline(always)]
+    pub fn promise(&mut self) -> bool {
+        let has_room = self.has_room();
+        if has_room {
+            self.spare -= 1;
         }
+        has_room
+    }
+
+    /// The record that was promised is no longer wanted.
+    #[inline(always)]
+    pub fn forgo_promise(&mut self) {
+        self.spare += 1;
+    }
+
+    /// Writes the record that was promised.
+    #[inline]
+    pub fn keep_promise(&mut self, record: SendRecord) -> u32 {
         let index = self.free;
-        let record = &mut self.records[index as usize];
-        self.free = record.next;
-        self.available -= 1;
-        record.bus = bus;
-        record.len = len;
-        record.next = NONE;
-        record.seq = seq;
-        record.flags = SendFlags::empty();
-        Some(index)
+        let slot = &mut self.records[index as usize];
+        self.free = slot.next;
+        *slot = record;
+        index
     }
 
     /// Takes a record over from another pool. May use the reserve, since what it stands for was
     /// accepted.
     pub fn put(&mut self, record: SendRecord) -> Option<u32> {
-        let index = self.free;
-        let slot = self.records.get_mut(index as usize)?;
-        self.free = slot.next;
-        self.available -= 1;
-        *slot = SendRecord {
-            next: NONE,
-            ..record
-        };
-        Some(index)
+        if self.available() == 0 {
+            return None;
+        }
+        self.spare -= 1;
+        let next = NONE;
+        Some(self.keep_promise(SendRecord { next, ..record }))
     }
 
     /// Whether newly queued data would get a record.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.available > self.reserve
+        self.spare > 0
     }
 
     /// Cuts a record after `len` bytes, which must be fewer than it has; what is behind the cut
     /// becomes a record of its own, in the same state. `false` if there is none left for it.
     pub fn cut(&mut self, index: u32, len: u32) -> bool {
-        if self.free == NONE {
-            return false;
-        }
-        let rest_index = self.free;
-        self.free = self.records[rest_index as usize].next;
-        self.available -= 1;
-        let record = &mut self.records[index as usize];
+        let record = *self.get(index);
         let rest = SendRecord {
             bus: record.bus + u64::from(len),
             len: record.len - len,
             seq: record.seq + len,
-            ..*record
+            ..record
         };
-        record.len = len;
-        record.next = rest_index;
-        self.records[rest_index as usize] = rest;
-        true
-    }
-
-    /// Gives the record of that number back, if all is acknowledged with it: if it is the last one,
-    /// has `len` bytes, and was sent only once. Returns when that was.
-    #[inline(always)]
-    pub fn release_last(&mut self, index: u32, len: u32) -> Option<u32> {
-        let record = self.records.get_mut(index as usize)?;
-        if record.next != NONE || record.len != len || !record.flags.is_empty() {
-            return None;
+        if self.available() == 0 {
+            return false;
         }
-        record.next = self.free;
-        self.free = index;
-        self.available += 1;
-        Some(record.sent_at)
+        self.spare -= 1;
+        let next = self.keep_promise(rest);
+        *self.get_mut(index) = SendRecord {
+            len,
+            next,
+            ..record
+        };
+        true
     }
 
     /// Gives a record back; returns the one that followed it.
@@ -166,7 +177,7 @@ impl SendRecords {
         let next = record.next;
         record.next = self.free;
         self.free = index;
-        self.available += 1;
+        self.spare += 1;
         next
     }
 
@@ -176,15 +187,18 @@ impl SendRecords {
         self.records.len() as u32
     }
 
-    /// Records that are free, the reserve included.
+    /// Records that are free and not promised, the reserve included.
+    #[inline]
     pub fn available(&self) -> u32 {
-        self.available
+        (self.spare + self.reserve) as u32
     }
 }
 
 /// The payload in one mbuf, in a connection's list of out-of-order segments or in its list of
 /// those delivered and not yet given back.
+/// Of a size that makes its address a shift.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
 pub(crate) struct RxRecord {
     /// Next mbuf of the list.
     pub next: u32,

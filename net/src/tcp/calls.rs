@@ -124,15 +124,15 @@ impl Engine {
         if let [Fragment { bus, len }] = *fragments
             && let Some(connection) = self.connections.slot_mut(handle)
             && connection.state == State::Established
+            && connection.snd_end == connection.snd_una
             && len != 0
-            && connection.send_cursor == NONE
-            && let queued = connection.snd_end - connection.snd_una
-            && len <= self.local.send_limit.saturating_sub(queued)
-            && let Some(record) = self.send_records.queue(bus, len, connection.snd_end)
+            && len <= self.local.send_limit
+            && self.send_records.promise()
         {
-            // The common case: one piece, and nothing unsent before it.
-            connection.append(&mut self.send_records, record, len);
-            if connection.wants_output() {
+            // The common case: one piece, and nothing before it.
+            connection.queue_single(bus, len);
+            // Mostly what it answers has listed it already.
+            if !connection.flags.contains(Flags::DIRTY) && connection.wants_output() {
                 self.dirty.push(handle.0 as u32);
             }
             return Ok(len);
@@ -144,9 +144,11 @@ impl Engine {
     #[inline(never)]
     fn send_unusual(&mut self, handle: Handle, fragments: &[Fragment]) -> Result<u32, Error> {
         let index = self.find(handle)?;
-        if !self.connections[index].may_send() {
+        let connection = &mut self.connections[index];
+        if !connection.may_send() {
             return Err(Error::BadState);
         }
+        connection.file_single(&mut self.send_records);
         let accepted = self.queue_pieces(index, fragments);
         if self.connections[index].state > State::SynReceived {
             self.mark_dirty(index);

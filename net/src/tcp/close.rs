@@ -175,6 +175,7 @@ impl Engine {
         self.wheel.disarm(index);
         let connection = &mut self.connections[index];
         connection.timer_at = NEVER;
+        connection.file_single(&mut self.send_records);
         let mut at = connection.send_head;
         while at != NONE {
             at = self.send_records.release(at);

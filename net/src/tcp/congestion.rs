@@ -37,10 +37,16 @@ impl Connection {
     /// New data was acknowledged while no loss is known. `flight` is what was in flight before.
     #[inline]
     pub(crate) fn grow_window(&mut self, acked: u32, flight: u32, now: Instant) {
-        // A window that was not used says nothing about the path: it does not grow (RFC 7661).
-        if flight * 2 > self.cwnd {
+        if self.uses_window(flight) {
             self.grow_used_window(acked, flight, now);
         }
+    }
+
+    /// Whether that much in flight makes use of the window. One that was not used says nothing about the
+    /// path: it does not grow (RFC 7661).
+    #[inline]
+    pub(crate) fn uses_window(&self, flight: u32) -> bool {
+        flight * 2 > self.cwnd
     }
 
     #[inline(never)]

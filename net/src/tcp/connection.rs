@@ -192,6 +192,13 @@ pub(crate) struct Connection {
     pub send_tail: u32,
     /// First record not yet sent.
     pub send_cursor: u32,
+    /// Length of the piece that is queued alone and has no record (see `single`), if it was not sent
+    /// yet; else 0.
+    pub single_unsent: u32,
+    /// Its bus address.
+    pub single_bus: u64,
+    /// Its length, if it was sent; else 0.
+    pub single_sent: u32,
     /// Congestion window in bytes.
     pub cwnd: u32,
     /// Slow start threshold in bytes.
@@ -350,6 +357,9 @@ impl Connection {
             send_head: NONE,
             send_tail: NONE,
             send_cursor: NONE,
+            single_unsent: 0,
+            single_bus: 0,
+            single_sent: 0,
             cwnd: 0,
             ssthresh: u32::MAX >> 1,
             cwnd_credit: 0,

@@ -5,7 +5,6 @@
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::records::NONE;
 use crate::tcp::connection::{Connection, Flags, Slow, State};
 use crate::tcp::ecn;
 use crate::tcp::header::Family;
@@ -94,7 +93,7 @@ impl Engine {
         let asked = Flags::FIN_QUEUED | Flags::FIN_SENT | Flags::SIZE_PROBE_DUE;
         if !connection.is_quiet()
             || connection.flags & asked != Flags::FIN_QUEUED
-            || connection.send_head != NONE
+            || !connection.is_queue_empty()
             || connection.backoff != 0
         {
             return false;
@@ -156,7 +155,7 @@ impl Connection {
             }
             (State::FinWait1 | State::LastAck, control::ACK) => {
                 let is_last = acked == 1 && self.flags.contains(Flags::FIN_SENT);
-                (is_last && self.send_head == NONE && self.backoff == 0).then_some(End::Closed)
+                (is_last && self.is_queue_empty() && self.backoff == 0).then_some(End::Closed)
             }
             _ => None,
         }

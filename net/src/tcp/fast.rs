@@ -3,17 +3,19 @@
 //! what `segment` and `output` would do, with the checks that cannot fail left out; whatever is
 //! unusual goes there instead.
 
+use core::hint::cold_path;
+
 use crate::context::{Context, Event, Events};
-use crate::engine::Engine;
+use crate::engine::{Engine, Local};
 use crate::quick::{Quick, QuickSegment};
 use crate::quick6::QuickSegment6;
-use crate::records::NONE;
-use crate::tcp::connection::Flags;
+use crate::records::{NONE, SendRecord};
+use crate::tcp::connection::{Connection, Flags};
 use crate::tcp::header::{Family, Ipv4, Ipv6};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
 use crate::wire::control;
-use ix_hal::{Fragment, RxChecksum, RxFrame, Transmit, TxFrame};
+use ix_hal::{Fragment, MbufId, RxChecksum, RxFrame, Transmit, TxFrame};
 
 impl Engine {
     /// Deals with a frame that holds a TCP segment to us over IPv4 and is of the usual shape. It is
@@ -26,17 +28,16 @@ impl Engine {
         frame: &RxFrame,
         bytes: &[u8],
     ) -> bool {
-        if frame.checksum != RxChecksum::Good {
+        if unlikely(frame.checksum != RxChecksum::Good) {
             return false;
         }
         let Some(segment) =
             QuickSegment::parse(bytes, self.local.mac_word, self.local.address_word)
         else {
+            cold_path();
             return false;
         };
-        if self.rx.held >= self.local.mbufs_held
-            || !self.predicted_segment::<Ipv4, _, _, _>(cx, frame, &segment)
-        {
+        if unlikely(!self.predicted_segment::<Ipv4, _, _, _>(cx, frame, &segment)) {
             self.quick_segment_arrives(cx, *frame, segment);
         }
         true
@@ -50,7 +51,7 @@ impl Engine {
         frame: &RxFrame,
         bytes: &[u8],
     ) -> bool {
-        if frame.checksum != RxChecksum::Good || self.rx.held >= self.local.mbufs_held {
+        if frame.checksum != RxChecksum::Good {
             return false;
         }
         let Some(segment) = QuickSegment6::parse(bytes, self.local.mac_word, &self.ipv6.own) else {
@@ -69,142 +70,233 @@ impl Engine {
         let index = self.flows.first(segment.hash(&self.flows));
         // None, and an entry of the TIME-WAIT table, are out of range here.
         let Some(connection) = self.connections.get_mut(index) else {
+            cold_path();
             return false;
         };
-        if connection.slow != F::SLOW || !segment.is_of(&connection.key) {
+        if unlikely(connection.slow != F::SLOW || !segment.is_of(&connection.key)) {
             return false;
         }
-        // The peer's headers are as long as ours: timestamps are in both or in none (RFC 7323 3.2).
-        let offset = connection.template_len;
-        let Some(len) = segment.payload_behind(&connection.template, offset) else {
+        let Some(len) = connection.expected_payload(segment, &self.local) else {
+            cold_path();
             return false;
         };
-        let offset = u16::from(offset);
-        let (seq, ack) = (segment.seq(), segment.ack());
-        let acked = ack - connection.snd_una;
-        if seq != connection.rcv_nxt
-            || acked > connection.in_flight()
-            || acked | len == 0
-            || len > connection.rcv_adv - seq
-            || connection.rx_held >= self.local.rx_mbufs
-        {
+        if unlikely(self.rx.held >= self.local.mbufs_held) {
             return false;
         }
-        let Some(record) = self.rx.try_get_mut(frame.mbuf.0) else {
+        // A request that acknowledges a response, or payload while nothing is in flight.
+        let acked = connection.single_sent;
+        if unlikely(
+            len == 0
+                || segment.ack() != connection.snd_nxt
+                || connection.in_flight() != acked
+                || connection.uses_window(acked),
+        ) {
+            return self.predicted_rest(cx, frame.mbuf, index, *segment, len);
+        }
+        if unlikely(!connection.take_newer_timestamp(segment)) {
             return false;
-        };
-        if connection.flags.contains(Flags::TIMESTAMPS) {
-            let Some(value) = segment.timestamp() else {
-                return false;
-            };
-            if (value.wrapping_sub(connection.ts_recent) as i32) < 0 {
-                return false;
-            }
-            if seq.le(connection.rcv_acked) {
-                connection.ts_recent = value;
-            }
         }
         self.counters.tcp_in_segments += 1;
         self.counters.tcp_header_prediction += 1;
         connection.heard_at = cx.now.0;
-        // Being in order it is newer than any before: SND.WL1 and SND.WL2 need not say so.
+        connection.duplicate_acks = 0;
         connection.take_window(segment.window());
-        if len != 0 {
-            *record = connection.rx_record(offset, len as u16);
-        }
         if acked != 0 {
-            let (records, local) = (&mut self.send_records, &self.local);
-            if connection.acknowledge_single(records, local, acked, cx.now) {
-                self.counters.tcp_rtt_samples += 1;
-            } else {
-                connection.acknowledge(records, &mut self.counters, local, ack, cx.now);
-                // The estimate may have shrunk, and the deadline come nearer.
-                let deadline = connection.rto_deadline;
-                if deadline < connection.timer_at {
-                    connection.timer_at = deadline;
-                    self.wheel.arm(index, deadline);
-                }
-            }
+            connection.acknowledge_single(&mut self.send_records, &self.local, cx.now);
+            self.counters.tcp_rtt_samples += 1;
             cx.events.push(Event::Sent {
                 cookie: connection.cookie,
                 bytes: acked,
-                window: self
-                    .local
-                    .send_limit
-                    .saturating_sub(connection.snd_end - ack),
+                window: self.local.send_limit,
             });
-        } else {
-            connection.duplicate_acks = 0;
         }
-        if len == 0 {
-            self.counters.tcp_pure_acks += 1;
-            cx.pool.give(frame.mbuf);
-            if connection.send_cursor != NONE && connection.wants_output() {
-                self.dirty.push(index);
-            }
-            return true;
-        }
-        connection.take_payload(&mut self.rx, frame.mbuf, len as u16);
-        if connection.wants_output() {
-            self.dirty.push(index);
-        }
-        cx.events.push(Event::Recv {
-            cookie: connection.cookie,
-            mbuf: frame.mbuf,
-            offset,
-            len: len as u16,
-        });
+        self.predicted_payload(cx, frame.mbuf, index, len);
         true
     }
 
-    /// Sends what a connection that was taken from the output queue has to send, if it is one record
-    /// that fits one segment and may go out now. Otherwise returns `false`, and nothing has changed.
+    /// What is left to do about a segment with the payload that is expected, where its acknowledgement
+    /// may be of anything that is in flight. If that is not as predicted, returns `false`, and nothing
+    /// has changed.
+    #[inline(never)]
+    fn predicted_rest<Q: Quick, T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        mbuf: MbufId,
+        index: u32,
+        segment: Q,
+        len: u16,
+    ) -> bool {
+        let connection = &mut self.connections[index];
+        let acked = segment.ack() - connection.snd_una;
+        if acked > connection.in_flight()
+            || acked | u32::from(len) == 0
+            || !connection.take_newer_timestamp(&segment)
+        {
+            return false;
+        }
+        self.counters.tcp_in_segments += 1;
+        self.counters.tcp_header_prediction += 1;
+        connection.heard_at = cx.now.0;
+        connection.duplicate_acks = 0;
+        connection.take_window(segment.window());
+        if acked != 0 {
+            self.predicted_acknowledgement(cx, index, acked);
+        }
+        if len != 0 {
+            self.predicted_payload(cx, mbuf, index, len);
+            return true;
+        }
+        self.counters.tcp_pure_acks += 1;
+        cx.pool.give(mbuf);
+        let connection = &mut self.connections[index];
+        if connection.send_cursor != NONE && connection.wants_output() {
+            self.dirty.push(index);
+        }
+        true
+    }
+
+    /// Hands the payload of a predicted segment to the application. If the buffer is none that there is
+    /// a record for, it is lost.
+    #[inline(always)]
+    fn predicted_payload<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        mbuf: MbufId,
+        index: u32,
+        len: u16,
+    ) {
+        let connection = &mut self.connections[index];
+        let offset = u16::from(connection.template_len);
+        let Some(record) = self.rx.try_get_mut(mbuf.0) else {
+            cold_path();
+            self.counters.rx_foreign_mbuf += 1;
+            cx.pool.give(mbuf);
+            return;
+        };
+        *record = connection.rx_record(offset, len);
+        connection.take_payload(&mut self.rx, mbuf, len);
+        let is_unlisted = connection.wants_output();
+        cx.events.push(Event::Recv {
+            cookie: connection.cookie,
+            mbuf,
+            offset,
+            len,
+        });
+        if is_unlisted {
+            self.dirty.push(index);
+        }
+    }
+
+    /// A predicted segment acknowledges any part of what is in flight.
+    #[inline(always)]
+    fn predicted_acknowledgement<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        acked: u32,
+    ) {
+        let connection = &mut self.connections[index];
+        let ack = connection.snd_una + acked;
+        let (records, counters) = (&mut self.send_records, &mut self.counters);
+        connection.file_single(records);
+        connection.acknowledge(records, counters, &self.local, ack, cx.now);
+        // The estimate may have shrunk, and the deadline come nearer.
+        let deadline = connection.rto_deadline;
+        if deadline < connection.timer_at {
+            connection.timer_at = deadline;
+            self.wheel.arm(index, deadline);
+        }
+        let queued = connection.snd_end - ack;
+        cx.events.push(Event::Sent {
+            cookie: connection.cookie,
+            bytes: acked,
+            window: self.local.send_limit.saturating_sub(queued),
+        });
+    }
+
+    /// Sends the single piece of a connection that was taken from the output queue, if it fits one
+    /// segment and may go out now. Otherwise returns `false`, and nothing has changed.
     #[inline]
     pub(crate) fn send_single<F: Family, T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
-        let connection = &mut self.connections[index];
-        if connection.slow != F::SLOW
-            || connection.send_cursor == NONE
-            || connection.backoff != 0
-            || connection.neighbor_epoch != self.neighbors.epoch
-        {
+        let connection = &self.connections[index];
+        let piece = Fragment {
+            bus: connection.single_bus,
+            len: connection.single_unsent,
+        };
+        if unlikely(piece.len == 0 || !self.send_piece::<F, _, _>(cx, index, 0, piece)) {
             return false;
         }
-        let record = self.send_records.get_mut(connection.send_cursor);
-        let (bus, len) = (record.bus, record.len);
-        let flight = connection.in_flight();
-        if record.next != NONE
-            || len > u32::from(connection.mss)
-            || flight + len > connection.cwnd.min(connection.snd_wnd)
-            || (flight != 0 && self.local.nagle)
-            || connection.sent_at + connection.rto < cx.now.0
-        {
+        self.connections[index].single_was_sent();
+        true
+    }
+
+    /// The same for the last record of a queue, if it is the only one that was not sent.
+    #[inline(always)]
+    pub(crate) fn send_last_record<F: Family, T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) -> bool {
+        let connection = &self.connections[index];
+        let (cursor, flight) = (connection.send_cursor, connection.in_flight());
+        if cursor == NONE || (flight != 0 && self.local.nagle) {
+            return false;
+        }
+        let SendRecord { bus, len, next, .. } = *self.send_records.get(cursor);
+        let piece = Fragment { bus, len };
+        if next != NONE || !self.send_piece::<F, _, _>(cx, index, flight, piece) {
+            return false;
+        }
+        self.send_records.get_mut(cursor).sent_at = micros(cx.now);
+        self.connections[index].send_cursor = NONE;
+        true
+    }
+
+    /// Sends all that was not sent yet, a piece of memory, if it fits one segment and may go out now.
+    /// `flight` is what is in flight.
+    #[inline(always)]
+    fn send_piece<F: Family, T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        flight: u32,
+        piece: Fragment,
+    ) -> bool {
+        let connection = &mut self.connections[index];
+        if unlikely(
+            connection.slow != F::SLOW
+                || connection.backoff != 0
+                || connection.neighbor_epoch != self.neighbors.epoch
+                || piece.len > u32::from(connection.mss)
+                || flight + piece.len > connection.cwnd.min(connection.snd_wnd)
+                || connection.sent_at + connection.rto < cx.now.0,
+        ) {
             return false;
         }
         let Some(room) = cx.tx.header() else {
+            cold_path();
             return false;
         };
-        record.sent_at = micros(cx.now);
         connection.open_window(&self.local);
         let control = control::ACK | control::PSH;
         let header_len =
-            connection.fill_header::<F>(room, cx.now, connection.snd_nxt, control, len);
+            connection.fill_header::<F>(room, cx.now, connection.snd_nxt, control, piece.len);
         cx.tx.send(&TxFrame {
             header_len,
-            fragments: &[Fragment { bus, len }],
+            fragments: &[piece],
             checksum: F::CHECKSUM,
             segment_size: 0,
             release: None,
         });
         self.counters.tcp_out_segments += 1;
         connection.acknowledged(Flags::DIRTY | Flags::LISTED);
-        connection.send_cursor = NONE;
-        connection.snd_nxt += len;
+        connection.snd_nxt += piece.len;
         connection.sent_at = cx.now.0;
-        if connection.rto_deadline == NEVER {
+        if flight == 0 || connection.rto_deadline == NEVER {
             let deadline = cx.now.0 + connection.rto.min(self.local.rto_max);
             connection.rto_deadline = deadline;
             if deadline < connection.timer_at {
@@ -212,5 +304,46 @@ impl Engine {
             }
         }
         true
+    }
+}
+
+/// A condition that is hardly ever true, by which the compiler lays out the code.
+#[inline(always)]
+fn unlikely(condition: bool) -> bool {
+    if condition {
+        cold_path();
+    }
+    condition
+}
+
+impl Connection {
+    /// Bytes of payload of a segment that is next in order, fits the window, and has the headers that
+    /// are usual; `None` if it is none such.
+    #[inline(always)]
+    fn expected_payload<Q: Quick>(&self, segment: &Q, local: &Local) -> Option<u16> {
+        // The peer's headers are as long as ours: timestamps are in both or in none (RFC 7323 3.2).
+        let len = segment.payload_behind(&self.template, self.template_len)?;
+        let is_expected = segment.seq() == self.rcv_nxt
+            && len <= self.rcv_adv - self.rcv_nxt
+            && self.rx_held < local.rx_mbufs;
+        is_expected.then_some(len as u16)
+    }
+
+    /// Takes over the timestamp of a segment that is next in order (RFC 7323 4.3); `false` if it is
+    /// older than the last one, or in no usual place.
+    #[inline(always)]
+    fn take_newer_timestamp<Q: Quick>(&mut self, segment: &Q) -> bool {
+        if !self.flags.contains(Flags::TIMESTAMPS) {
+            return true;
+        }
+        let Some(value) = segment.timestamp() else {
+            cold_path();
+            return false;
+        };
+        let is_newer = value.wrapping_sub(self.ts_recent) as i32 >= 0;
+        if is_newer && self.rcv_nxt.le(self.rcv_acked) {
+            self.ts_recent = value;
+        }
+        is_newer
     }
 }

@@ -129,34 +129,6 @@ impl Connection {
         !was_listed
     }
 
-    /// What `acknowledge` does, where no loss is known, there was a measurement before, and all that
-    /// was sent is one record that `acked` bytes cover. Otherwise returns `false`, and nothing has
-    /// changed.
-    #[inline(always)]
-    pub(crate) fn acknowledge_single(
-        &mut self,
-        records: &mut SendRecords,
-        local: &Local,
-        acked: u32,
-        now: Instant,
-    ) -> bool {
-        if self.backoff != 0 {
-            return false;
-        }
-        let Some(sent_at) = records.release_last(self.send_head, acked) else {
-            return false;
-        };
-        self.send_head = NONE;
-        self.send_tail = NONE;
-        self.send_cursor = NONE;
-        self.take_further_rtt(micros(now).wrapping_sub(sent_at), local.rto_min);
-        self.snd_una += acked;
-        self.duplicate_acks = 0;
-        self.rto_deadline = NEVER;
-        self.grow_window(acked, acked, now);
-        true
-    }
-
     /// Everything before `ack` arrived, which is news: lets go of it, takes a measurement, moves
     /// the retransmission timer and lets the congestion window grow.
     #[inline(never)]
@@ -280,9 +252,9 @@ impl Connection {
     /// holds.
     #[inline(always)]
     pub(crate) fn take_payload(&mut self, rx: &mut RxRecords, mbuf: MbufId, len: u16) {
-        match self.rx_tail {
+        match self.rx_head {
             NONE => self.rx_head = mbuf.0,
-            tail => rx.get_mut(tail).next = mbuf.0,
+            _ => rx.get_mut(self.rx_tail).next = mbuf.0,
         }
         rx.held += 1;
         self.rx_tail = mbuf.0;

@@ -35,6 +35,7 @@ mod reply;
 mod rtt;
 mod scoreboard;
 mod segment;
+mod single;
 pub(crate) mod starved;
 pub(crate) mod time_wait;
 mod timers;

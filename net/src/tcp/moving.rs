@@ -179,8 +179,9 @@ impl Engine {
     }
 
     fn queued_records(&self, index: u32) -> u32 {
-        let mut at = self.connections[index].send_head;
-        let mut count = 0;
+        let connection = &self.connections[index];
+        let mut at = connection.send_head;
+        let mut count = u32::from(connection.has_single());
         while at != NONE {
             at = self.send_records.get(at).next;
             count += 1;
@@ -190,7 +191,8 @@ impl Engine {
 
     /// Returns how many records the connection has queued, and how many of them were sent.
     fn pack_sends(&mut self, index: u32, luggage: &mut Luggage) -> (u32, u32) {
-        let connection = &self.connections[index];
+        let connection = &mut self.connections[index];
+        connection.file_single(&mut self.send_records);
         let (mut at, cursor) = (connection.send_head, connection.send_cursor);
         let (mut count, mut sent) = (0, None);
         while at != NONE {

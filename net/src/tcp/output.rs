@@ -34,10 +34,18 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
-        if self.connections[index].is_ipv6() && self.send_single::<Ipv6, _, _>(cx, index) {
+        let is_sent = match self.connections[index].is_ipv6() {
+            false => self.send_last_record::<Ipv4, _, _>(cx, index),
+            true => {
+                self.send_single::<Ipv6, _, _>(cx, index)
+                    || self.send_last_record::<Ipv6, _, _>(cx, index)
+            }
+        };
+        if is_sent {
             return true;
         }
         let connection = &mut self.connections[index];
+        connection.file_single(&mut self.send_records);
         let wishes = connection.flags & (Flags::DIRTY | Flags::AWAITING_NEIGHBOR);
         connection.flags.remove(Flags::DIRTY | Flags::LISTED);
         if wishes != Flags::DIRTY || connection.state <= State::Knocking {

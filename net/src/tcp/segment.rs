@@ -114,6 +114,7 @@ impl Engine {
         mbuf: MbufId,
         segment: &Segment<'_>,
     ) -> bool {
+        self.connections[index].file_single(&mut self.send_records);
         let mut segment = *segment;
         if self.connections[index].state == State::SynReceived
             && segment.has(control::SYN)

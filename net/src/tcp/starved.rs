@@ -5,7 +5,6 @@
 
 use crate::context::{Context, Event, Events};
 use crate::engine::{EVENTS_AT_ONCE, Engine};
-use crate::records::NONE;
 use crate::tcp::connection::{Flags, State};
 use ix_hal::Transmit;
 
@@ -30,7 +29,7 @@ impl Engine {
     /// A connection without queued data is to be told when there are records again.
     pub(crate) fn starve(&mut self, index: u32) {
         let connection = &mut self.connections[index];
-        if connection.send_head == NONE && !connection.flags.contains(Flags::STARVED) {
+        if connection.is_queue_empty() && !connection.flags.contains(Flags::STARVED) {
             connection.flags.insert(Flags::STARVED);
             self.starved.count += 1;
         }
@@ -68,7 +67,7 @@ impl Engine {
                 continue;
             }
             // Data queued since then is going to be acknowledged.
-            if connection.may_send() && connection.send_head == NONE {
+            if connection.may_send() && connection.is_queue_empty() {
                 cx.events.push(Event::Sent {
                     cookie: connection.cookie,
                     bytes: 0,

@@ -26,8 +26,10 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) {
-        let generation = self.connections[index].generation;
-        self.connections[index].timer_at = NEVER;
+        let connection = &mut self.connections[index];
+        connection.file_single(&mut self.send_records);
+        let generation = connection.generation;
+        connection.timer_at = NEVER;
         let now = cx.now.0;
         if self.connections[index]
             .flags

@@ -156,6 +156,15 @@ impl Engine {
             return Ok(());
         }
         let is_empty = connection.send_head == NONE;
+        if connection.has_single() {
+            let (unsent, sent) = (connection.single_unsent, connection.single_sent);
+            let ends = (next + sent, next + sent + unsent);
+            ensure!(
+                is_empty && ends == (connection.snd_nxt, connection.snd_end),
+                "a single piece, {unsent} bytes unsent or {sent} sent, is not all that is queued"
+            );
+            sums.send_records += 1;
+        }
         ensure!(
             is_empty || next == connection.snd_end,
             "the send queue ends early"
@@ -205,7 +214,12 @@ impl Engine {
         if connection.flags.intersects(waits) {
             return Ok(());
         }
-        let is_unsent = connection.send_cursor != NONE && connection.state > State::SynReceived;
+        ensure!(
+            !connection.flags.contains(Flags::DIRTY),
+            "something to send is not listed"
+        );
+        let is_unsent = connection.send_cursor != NONE || connection.single_unsent != 0;
+        let is_unsent = is_unsent && connection.state > State::SynReceived;
         let is_handshake = matches!(connection.state, State::SynSent | State::SynReceived);
         let is_asking = is_unsent || is_handshake || connection.in_flight() != 0;
         let has_timer = connection.rto_deadline != NEVER || connection.rack_deadline != NEVER;
