@@ -3,14 +3,18 @@
 //! Unknown keys, repeated keys and values out of range are refused: a dataplane that silently runs
 //! with another configuration than the one asked for is worse than one that does not start.
 
+mod tcp;
+
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ix_abi::boot::ARGUMENTS_MAX;
-use ix_net::{CongestionControl, Ipv6Config};
+use ix_net::Ipv6Config;
 use ixgbe::VlanTag;
 use log::LevelFilter;
 use thiserror::Error;
+
+pub use tcp::TcpOptions;
 
 /// What the command line may set. The addresses are mandatory with a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +45,8 @@ pub struct Options<'a> {
     pub granted: Option<u32>,
     /// `nic=82599`: which network device to drive.
     pub nic: NicChoice,
-    /// `rto_min_us=`: floor of the retransmission timeout, in microseconds.
-    pub rto_min_us: Option<u32>,
-    /// `congestion=cubic`: what governs the congestion windows; also `newreno` and `dctcp`.
-    pub congestion: CongestionControl,
+    /// How TCP behaves.
+    pub tcp: TcpOptions,
     /// `connections=`: how many each thread has tables for; by its memory unless given.
     pub connections: Option<u32>,
     /// Everything behind ` -- `, words parted by white space.
@@ -79,7 +81,7 @@ pub enum CommandLineError<'a> {
     #[error("`{0}` on the command line is no key=value; application arguments go behind ` -- `")]
     NoValue(&'a str),
     /// A key that does not exist.
-    #[error("unknown key `{0}` on the command line; known are {KEYS}")]
+    #[error("unknown key `{0}` on the command line; known are {KEYS} {tcp}", tcp = TcpOptions::KEYS)]
     UnknownKey(&'a str),
     /// A key given twice.
     #[error("`{0}` is given twice on the command line")]
@@ -105,8 +107,7 @@ pub enum CommandLineError<'a> {
 const IPV6_MIN_MTU: u16 = 1280;
 const MAX_MTU: u16 = 9000;
 const ON_OR_OFF: &str = "on or off";
-const KEYS: &str = "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted nic rto_min_us \
-     congestion connections";
+const KEYS: &str = "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted nic connections";
 
 impl Default for Options<'_> {
     fn default() -> Self {
@@ -124,8 +125,7 @@ impl Default for Options<'_> {
             spin_us: 50,
             granted: None,
             nic: NicChoice::Intel82599,
-            rto_min_us: None,
-            congestion: CongestionControl::default(),
+            tcp: TcpOptions::default(),
             connections: None,
             arguments: "",
         }
@@ -270,19 +270,11 @@ impl<'a> Options<'a> {
                 self.granted = Some(number(value, 1, 64).ok_or_else(threads)?);
             }
             "nic" => self.nic = nic(value).ok_or_else(expected("82599 or none"))?,
-            "rto_min_us" => {
-                let range = expected("100 to 1000000 us");
-                self.rto_min_us = Some(number(value, 100, 1_000_000).ok_or_else(range)?);
-            }
-            "congestion" => {
-                let names = expected("newreno, cubic or dctcp");
-                self.congestion = congestion(value).ok_or_else(names)?;
-            }
             "connections" => {
                 let range = expected("1024 to 4194304 connections");
                 self.connections = Some(number(value, 1024, 1 << 22).ok_or_else(range)?);
             }
-            _ => return Err(CommandLineError::UnknownKey(key)),
+            _ => self.tcp.set(key, value)?,
         }
         Ok(())
     }
@@ -318,15 +310,6 @@ fn nic(value: &str) -> Option<NicChoice> {
     match value {
         "82599" => Some(NicChoice::Intel82599),
         "none" => Some(NicChoice::None),
-        _ => None,
-    }
-}
-
-fn congestion(value: &str) -> Option<CongestionControl> {
-    match value {
-        "newreno" => Some(CongestionControl::NewReno),
-        "cubic" => Some(CongestionControl::Cubic),
-        "dctcp" => Some(CongestionControl::Dctcp),
         _ => None,
     }
 }
@@ -374,7 +357,7 @@ mod tests {
     fn a_full_line_sets_everything() {
         let line = b"ip=10.9.0.2/24 gw=10.9.0.1 ip6=fd00:9::2/48 gateway6=fe80::1 ra=on \
             vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 granted=2 \
-            nic=82599 rto_min_us=500 congestion=cubic connections=1000000 \
+            nic=82599 rto_min_us=500 connections=1000000 \
             -- --port 7 --x";
         let options = Options::parse(line).unwrap();
         assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
@@ -394,8 +377,7 @@ mod tests {
         assert_eq!(options.log, LevelFilter::Debug);
         assert_eq!(options.poll, Poll::Always);
         assert_eq!(options.granted, Some(2));
-        assert_eq!(options.rto_min_us, Some(500));
-        assert_eq!(options.congestion, CongestionControl::Cubic);
+        assert_eq!(options.tcp.rto_min_us, Some(500));
         assert_eq!(options.connections, Some(1_000_000));
         assert_eq!(
             options.arguments().collect::<Vec<_>>(),
@@ -438,7 +420,7 @@ mod tests {
             ("log=loud", "off, error"),
             ("spin_us=1000001", "spin_us"),
             ("granted=0", "1 to 64 threads"),
-            ("rto_min_us=99", "rto_min_us"),
+            ("rto_min_us=15", "rto_min_us"),
             ("congestion=bbr", "newreno, cubic or dctcp"),
             ("connections=1000", "1024 to 4194304"),
             ("cpus=4", "unknown key `cpus`"),

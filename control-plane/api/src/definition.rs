@@ -1,5 +1,6 @@
 //! What a dataplane is made of.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,10 @@ pub struct Definition {
     /// Who executes the guest's instructions.
     #[serde(default)]
     pub accel: Accel,
+    /// Further keys of the dataplane kernel's command line, such as `congestion = "dctcp"`. One that it
+    /// does not know, or a value out of range, ends it at the start, and its log says why.
+    #[serde(default)]
+    pub kernel: BTreeMap<String, String>,
     /// Polls also when idle, for the lowest latency.
     #[serde(default)]
     pub poll: bool,

@@ -51,6 +51,7 @@ pub fn config(
     if let Some(granted) = definition.granted.filter(|it| *it < definition.threads) {
         option("granted", granted.to_string());
     }
+    config.kernel_options.extend(definition.kernel.clone());
     config.control = Some(ControlChannel {
         socket: ivshmem,
         vectors: definition.threads,
@@ -161,13 +162,18 @@ mod tests {
         for name in ["ixkernel.elf", "kv.elf", "ixnicd"] {
             std::fs::write(folder.path().join(name), &elf[..64]).unwrap();
         }
-        let text = "name = 'a'\napp = 'kv'\nthreads = 4\ngranted = 1\npoll = true";
+        let text = "name = 'a'\napp = 'kv'\nthreads = 4\ngranted = 1\npoll = true\n\
+                    [kernel]\ncongestion = 'dctcp'";
         let definition = toml::from_str(text).unwrap();
         let artifacts = Artifacts::at(folder.path());
         let config = config(&definition, &artifacts, PathBuf::from("/i")).unwrap();
         assert_eq!(config.cpus, 4);
         let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let expected = [option("poll", "on"), option("granted", "1")];
+        let expected = [
+            option("poll", "on"),
+            option("granted", "1"),
+            option("congestion", "dctcp"),
+        ];
         assert_eq!(config.kernel_options, expected);
         let channel = config.control.unwrap();
         assert_eq!((channel.socket, channel.vectors), (PathBuf::from("/i"), 4));

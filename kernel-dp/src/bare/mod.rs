@@ -300,7 +300,6 @@ impl Machine<'_> {
     /// The engine's configuration: addresses by the command line, capacities by memory.
     fn net_config(&self, mac: [u8; 6], part: &load::Thread, shared: &Shared<'_>) -> ix_net::Config {
         let (options, plan) = (self.options, &self.plan);
-        let default = ix_net::Config::default();
         let (ipv4, ipv4_prefix) = options.address_and_prefix();
         let mbufs = part.mbufs.count;
         let by_memory = (plan.kernel_heap / HEAP_PER_CONNECTION) as u32;
@@ -308,7 +307,7 @@ impl Machine<'_> {
         let connections = options.connections.unwrap_or(by_memory);
         // Of very many, few are in any of these states at a time.
         let busy = connections.min(CONNECTIONS_MOST);
-        ix_net::Config {
+        let mut config = ix_net::Config {
             mac,
             ipv4,
             ipv4_prefix,
@@ -326,12 +325,12 @@ impl Machine<'_> {
             out_of_order: mbufs / 4,
             udp_mbufs: mbufs / 16,
             udp_port_mbufs: (mbufs / 32).min(u32::from(u16::MAX)) as u16,
-            rto_min_us: options.rto_min_us.unwrap_or(default.rto_min_us),
-            congestion: options.congestion,
             sharing: self.sharing(part.index, mbufs, shared),
             neighborhood: self.neighborhood(part.index, shared),
-            ..default
-        }
+            ..ix_net::Config::default()
+        };
+        options.tcp.apply(&mut config);
+        config
     }
 
     /// The flow groups of that thread, where there are more threads.

@@ -88,12 +88,21 @@ pub struct MachineArgs {
     /// Keep polling when idle, for the lowest latency.
     #[arg(long)]
     poll: bool,
+    /// A further key of the kernel's command line, such as congestion=dctcp; a wrong one makes the kernel
+    /// say which there are.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    option: Vec<(String, String)>,
     /// What the kernel and the NIC model say: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: LogLevel,
     /// Further arguments of the application.
     #[arg(last = true, value_name = "ARGUMENT")]
     app_args: Vec<String>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("use KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// IPv6 of a machine as its flag says.
@@ -162,6 +171,7 @@ impl MachineArgs {
                 .kernel_options
                 .push(("poll".to_owned(), "on".to_owned()));
         }
+        config.kernel_options.extend(self.option.iter().cloned());
         config
             .app_args
             .extend(self.port.map(|port| port.to_string()));
@@ -295,7 +305,7 @@ mod tests {
     fn flags_end_up_in_the_configuration() {
         let config = config(
             "--app kv --cpus 2 --memory 5G --accel tcg --cpu qemu64 --ip 192.168.1.9/16 \
-             --ipv6 fd00:9::7/48 --vlan 100:5 --mtu 9000 --mac 52:54:00:00:00:09 --port 11 --pcap w.pcap --doorbells trapped --poll --log debug -- --fast 1",
+             --ipv6 fd00:9::7/48 --vlan 100:5 --mtu 9000 --mac 52:54:00:00:00:09 --port 11 --pcap w.pcap --doorbells trapped --poll --log debug --option ecn=off -- --fast 1",
         );
         assert_eq!(config.app, PathBuf::from("/images/kv.elf"));
         assert_eq!(config.cpu_model, CpuModel::Named("qemu64".to_owned()));
@@ -317,7 +327,7 @@ mod tests {
         assert_eq!(config.app_args, ["11", "--fast", "1"]);
         assert_eq!(
             config.kernel_options,
-            [("poll".to_owned(), "on".to_owned())]
+            [("poll", "on"), ("ecn", "off")].map(|(key, value)| (key.to_owned(), value.to_owned()))
         );
         assert_eq!(config.nic_model.doorbells, Some(Doorbells::Trapped));
     }
