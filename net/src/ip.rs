@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::icmp::Unreachable;
 use crate::packet::Packet;
 use crate::quick::QuickSegment;
+use crate::tcp::header::Ipv4;
 use crate::wire::{
     ETHERNET, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ipv4Packet, PROTOCOL_ICMP,
     PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, Segment, be16, ipv4_checksum_is_good,
@@ -36,15 +37,19 @@ impl Engine {
         }
     }
 
-    /// A TCP segment in a frame of the usual shape that the fast path did not predict.
+    /// A TCP segment in a frame of the usual shape that the fast path did not predict; `index` is what
+    /// the flow table has first for its hash.
     #[inline(never)]
     pub(crate) fn quick_segment_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         frame: RxFrame,
+        index: u32,
         quick: QuickSegment<'_>,
     ) {
-        if self.is_foreign(cx, frame.mbuf) {
+        if self.is_foreign(cx, frame.mbuf)
+            || self.predicted_end::<Ipv4, _, _, _>(cx, frame.mbuf, index, &quick)
+        {
             return;
         }
         match quick.segment() {

@@ -19,6 +19,8 @@ pub(crate) trait Quick: Copy {
     /// Bytes of payload, if the control bits are ACK and perhaps PSH, and all headers are as long as
     /// those of the template, of which `headers` bytes are used.
     fn payload_behind(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u32>;
+    /// The control bits, if there is no payload, and all headers are as long as those of the template.
+    fn control_alone(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u8>;
     /// SEG.SEQ
     fn seq(&self) -> Seq;
     /// SEG.ACK
@@ -115,6 +117,12 @@ impl Quick for QuickSegment<'_> {
             return None;
         }
         self.end.checked_sub(u32::from(headers))
+    }
+
+    #[inline(always)]
+    fn control_alone(&self, template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u8> {
+        let is_alone = self.end == u32::from(headers) && self.header[46] == template[46];
+        is_alone.then_some(self.header[47])
     }
 
     #[inline(always)]

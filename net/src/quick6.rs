@@ -91,6 +91,14 @@ impl Quick for QuickSegment6<'_> {
     }
 
     #[inline(always)]
+    fn control_alone(&self, _template: &[u8; TEMPLATE_BYTES], headers: u8) -> Option<u8> {
+        let headers = u32::from(headers);
+        let data_offset = headers.checked_sub(TCP_AT as u32)? << 2;
+        let is_alone = self.end == headers && u32::from(self.header[TCP_AT + 12]) == data_offset;
+        is_alone.then_some(self.header[TCP_AT + 13])
+    }
+
+    #[inline(always)]
     fn seq(&self) -> Seq {
         Seq(be32(self.header, TCP_AT + 4))
     }

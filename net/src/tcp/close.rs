@@ -5,7 +5,7 @@ use crate::context::{Context, Event, Events};
 use crate::engine::Engine;
 use crate::records::NONE;
 use crate::seq::Seq;
-use crate::tcp::connection::{Flags, State};
+use crate::tcp::connection::{Flags, Slow, State};
 use crate::tcp::time_wait::TIME_WAIT;
 use crate::wheel::NEVER;
 use crate::wire::control;
@@ -135,7 +135,6 @@ impl Engine {
         self.detach(cx, index);
         let handle = self.connections.handle(index);
         let connection = &mut self.connections[index];
-        let is_unanswered = connection.state == State::Knocking;
         if !connection.flags.contains(Flags::REPORTED) {
             connection.flags.insert(Flags::REPORTED);
             cx.events.push(Event::Dead {
@@ -144,6 +143,7 @@ impl Engine {
                 handle,
             });
         }
+        let is_unanswered = connection.state == State::Knocking;
         connection.enter(State::Dead);
         if is_unanswered || connection.flags.contains(Flags::RELEASED) {
             self.release(cx, index);
@@ -167,14 +167,33 @@ impl Engine {
     }
 
     /// Takes a connection out of every table and list, and lets go of what it has queued.
+    #[inline(always)]
     fn detach<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
-        self.leave_half_open(index);
-        self.leave_starved(index);
+        let connection = &self.connections[index];
+        let listed = Flags::HALF_OPEN | Flags::STARVED | Flags::AWAITING_NEIGHBOR;
+        if connection.flags.intersects(listed)
+            || connection.slow.contains(Slow::OUT_OF_ORDER)
+            || !connection.is_queue_empty()
+        {
+            self.let_go(cx, index);
+        }
         self.groups.leave(index);
-        self.drop_out_of_order(cx, index);
         self.wheel.disarm(index);
         let connection = &mut self.connections[index];
         connection.timer_at = NEVER;
+        if !connection.flags.contains(Flags::UNLISTED) {
+            self.flows.remove(self.flows.hash(&connection.key), index);
+        }
+        connection.flags.remove(Flags::DIRTY);
+    }
+
+    /// Lets go of what a connection has queued, and takes it out of the lists that few are in.
+    #[inline(never)]
+    fn let_go<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
+        self.leave_half_open(index);
+        self.leave_starved(index);
+        self.drop_out_of_order(cx, index);
+        let connection = &mut self.connections[index];
         connection.file_single(&mut self.send_records);
         let mut at = connection.send_head;
         while at != NONE {
@@ -183,19 +202,11 @@ impl Engine {
         connection.send_head = NONE;
         connection.send_tail = NONE;
         connection.send_cursor = NONE;
-        let hash = self.flows.hash(&connection.key);
-        let (flags, neighbor) = (connection.flags, connection.awaited_neighbor);
-        if !flags.contains(Flags::UNLISTED) {
-            self.flows.remove(hash, index);
-        }
-        if flags.contains(Flags::AWAITING_NEIGHBOR) {
+        if connection.flags.contains(Flags::AWAITING_NEIGHBOR) {
+            connection.flags.remove(Flags::AWAITING_NEIGHBOR);
             self.neighbors
-                .waiting(neighbor)
+                .waiting(connection.awaited_neighbor)
                 .remove(&mut self.connections, index);
-            self.connections[index]
-                .flags
-                .remove(Flags::AWAITING_NEIGHBOR);
         }
-        self.connections[index].flags.remove(Flags::DIRTY);
     }
 }

@@ -5,13 +5,15 @@
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
+use crate::quick::Quick;
+use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Slow, State};
 use crate::tcp::ecn;
 use crate::tcp::header::Family;
 use crate::wheel::NEVER;
-use crate::wire::{Segment, TIMESTAMPS_PADDED, be32, control};
+use crate::wire::control;
 use ix_abi::DeadReason;
-use ix_hal::{Transmit, TxFrame};
+use ix_hal::{MbufId, Transmit, TxFrame};
 
 const FIN_ACK: u8 = control::FIN | control::ACK;
 
@@ -27,47 +29,65 @@ enum End {
 }
 
 impl Engine {
-    /// Deals with a segment for a connection if it is one of those. Otherwise returns `false`, and
-    /// nothing has changed.
+    /// Deals with a segment if it is one of those for a connection; `index` is what the flow table has
+    /// first for its hash. Otherwise returns `false`, and nothing has changed.
     #[inline(always)]
-    pub(crate) fn predicted_end<T: Transmit, E: Events>(
+    pub(crate) fn predicted_end<F: Family, Q: Quick, T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
+        mbuf: MbufId,
         index: u32,
-        segment: &Segment<'_>,
+        segment: &Q,
     ) -> bool {
-        let connection = &mut self.connections[index];
-        if segment.len != 0
-            || segment.seq != connection.rcv_nxt
-            || segment.ack != connection.snd_nxt
+        // None, and an entry of the TIME-WAIT table, are out of range here.
+        let Some(connection) = self.connections.get_mut(index) else {
+            return false;
+        };
+        let (seq, ack) = (segment.seq(), segment.ack());
+        if !connection.is_quiet::<F>()
+            || !segment.is_of(&connection.key)
+            || seq != connection.rcv_nxt
+            || ack != connection.snd_nxt
         {
             return false;
         }
-        let Some(end) = connection.end_by(segment) else {
+        let headers = connection.template_len;
+        let Some(control) = segment.control_alone(&connection.template, headers) else {
             return false;
         };
-        let Some(timestamp) = connection.newer_timestamp(segment) else {
+        let Some(end) = connection.end_by(control, ack) else {
             return false;
         };
-        if segment.seq.le(connection.rcv_acked) {
-            connection.ts_recent = timestamp;
+        if connection.flags.contains(Flags::TIMESTAMPS) {
+            let Some(timestamp) = segment.timestamp() else {
+                return false;
+            };
+            if (timestamp.wrapping_sub(connection.ts_recent) as i32) < 0 {
+                return false;
+            }
+            if seq.le(connection.rcv_acked) {
+                connection.ts_recent = timestamp;
+            }
         }
+        self.counters.tcp_in_segments += 1;
+        cx.pool.give(mbuf);
         connection.heard_at = cx.now.0;
-        connection.take_window(segment.window);
-        connection.snd_wl1 = segment.seq;
-        connection.snd_wl2 = segment.ack;
+        connection.take_window(segment.window());
+        connection.snd_wl1 = seq;
+        connection.snd_wl2 = ack;
         match end {
-            End::Opened => self.established(cx, index, segment.ack),
+            End::Opened => self.established(cx, index, ack),
             End::Closing => {
-                self.fin_arrives(cx, index, segment.seq);
-                match self.connections[index].state {
-                    State::CloseWait => self.mark_dirty(index),
+                connection.take_fin(cx.events);
+                if connection.state != State::CloseWait {
                     // It was FIN-WAIT-2: both sides have closed.
-                    _ => self.check_closed(cx, index),
+                    self.check_closed(cx, index);
+                } else if connection.wants_output() {
+                    self.dirty.push(index);
                 }
             }
             End::Closed => {
-                connection.snd_una = segment.ack;
+                connection.snd_una = ack;
                 connection.duplicate_acks = 0;
                 connection.rto_deadline = NEVER;
                 match connection.state {
@@ -91,7 +111,7 @@ impl Engine {
     ) -> bool {
         let connection = &mut self.connections[index];
         let asked = Flags::FIN_QUEUED | Flags::FIN_SENT | Flags::SIZE_PROBE_DUE;
-        if !connection.is_quiet()
+        if !connection.is_quiet::<F>()
             || connection.flags & asked != Flags::FIN_QUEUED
             || !connection.is_queue_empty()
             || connection.backoff != 0
@@ -131,20 +151,17 @@ impl Engine {
 impl Connection {
     /// Whether neither loss nor anything else unusual is being dealt with.
     #[inline(always)]
-    fn is_quiet(&self) -> bool {
-        let usual = Slow::IPV6 | Slow::UNESTABLISHED | Slow::CLOSED | Slow::TIMER_MOVES;
-        (self.slow - usual).is_empty() && !self.flags.contains(Flags::PROBED)
+    fn is_quiet<F: Family>(&self) -> bool {
+        let usual = Slow::UNESTABLISHED | Slow::CLOSED | Slow::TIMER_MOVES;
+        self.slow - usual == F::SLOW && !self.flags.contains(Flags::PROBED)
     }
 
-    /// What a segment means that is next in order, without payload, and acknowledges all that was
-    /// sent; `None` if there is more to it.
+    /// What a segment with these control bits means that is next in order, without payload, and
+    /// acknowledges all that was sent; `None` if there is more to it.
     #[inline(always)]
-    fn end_by(&self, segment: &Segment<'_>) -> Option<End> {
-        if !self.is_quiet() {
-            return None;
-        }
-        let acked = segment.ack - self.snd_una;
-        match (self.state, segment.control) {
+    fn end_by(&self, control: u8, ack: Seq) -> Option<End> {
+        let acked = ack - self.snd_una;
+        match (self.state, control) {
             (State::SynReceived, control::ACK) => {
                 let is_simple = acked == 1 && !self.flags.contains(Flags::FIN_QUEUED);
                 is_simple.then_some(End::Opened)
@@ -159,18 +176,5 @@ impl Connection {
             }
             _ => None,
         }
-    }
-
-    /// What the peer's latest timestamp is after a segment that has nothing but that option, or
-    /// none where timestamps are not in use; `None` if the segment is to be looked at more closely.
-    #[inline(always)]
-    fn newer_timestamp(&self, segment: &Segment<'_>) -> Option<u32> {
-        if !self.flags.contains(Flags::TIMESTAMPS) {
-            return segment.options.is_empty().then_some(self.ts_recent);
-        }
-        let option = segment.options.as_array::<12>()?;
-        let value = be32(option, 4);
-        let is_newer = value.wrapping_sub(self.ts_recent) as i32 >= 0;
-        (be32(option, 0) == TIMESTAMPS_PADDED && is_newer).then_some(value)
     }
 }

@@ -37,8 +37,9 @@ impl Engine {
             cold_path();
             return false;
         };
-        if unlikely(!self.predicted_segment::<Ipv4, _, _, _>(cx, frame, &segment)) {
-            self.quick_segment_arrives(cx, *frame, segment);
+        let index = self.flows.first(segment.hash(&self.flows));
+        if unlikely(!self.predicted_segment::<Ipv4, _, _, _>(cx, frame, index, &segment)) {
+            self.quick_segment_arrives(cx, *frame, index, segment);
         }
         true
     }
@@ -57,17 +58,20 @@ impl Engine {
         let Some(segment) = QuickSegment6::parse(bytes, self.local.mac_word, &self.ipv6.own) else {
             return false;
         };
-        self.predicted_segment::<Ipv6, _, _, _>(cx, frame, &segment)
+        let index = self.flows.first(segment.hash(&self.flows));
+        self.predicted_segment::<Ipv6, _, _, _>(cx, frame, index, &segment)
+            || self.predicted_end::<Ipv6, _, _, _>(cx, frame.mbuf, index, &segment)
     }
 
+    /// Deals with a segment as predicted; `index` is what the flow table has first for its hash.
     #[inline(always)]
     fn predicted_segment<F: Family, Q: Quick, T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         frame: &RxFrame,
+        index: u32,
         segment: &Q,
     ) -> bool {
-        let index = self.flows.first(segment.hash(&self.flows));
         // None, and an entry of the TIME-WAIT table, are out of range here.
         let Some(connection) = self.connections.get_mut(index) else {
             cold_path();

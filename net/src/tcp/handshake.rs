@@ -196,8 +196,11 @@ impl Engine {
         index: u32,
         ack: Seq,
     ) {
-        self.leave_half_open(index);
         let connection = &mut self.connections[index];
+        if connection.flags.contains(Flags::HALF_OPEN) {
+            connection.flags.remove(Flags::HALF_OPEN);
+            self.half_open -= 1;
+        }
         connection.snd_una = ack;
         if connection.backoff == 0 {
             let sample = micros(cx.now).wrapping_sub((connection.sent_at >> 10) as u32);
@@ -211,6 +214,7 @@ impl Engine {
     }
 
     /// ESTABLISHED begins, or what `close` before it makes of it.
+    #[inline(always)]
     pub(crate) fn enter_established<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -234,16 +238,16 @@ impl Engine {
         };
         connection.heard_at = cx.now.0;
         if connection.state_deadline < connection.timer_at {
-            let deadline = connection.state_deadline;
-            self.arm_timer(index, deadline);
+            connection.timer_at = connection.state_deadline;
+            self.wheel.arm(index, connection.timer_at);
         }
         cx.events.push(Event::Connected {
-            cookie: self.connections[index].cookie,
+            cookie: connection.cookie,
             handle,
             outcome: Ok(()),
         });
-        if self.connections[index].send_cursor != NONE {
-            self.mark_dirty(index);
+        if connection.send_cursor != NONE && connection.wants_output() {
+            self.dirty.push(index);
         }
     }
 

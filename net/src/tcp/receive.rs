@@ -258,7 +258,6 @@ impl Engine {
     }
 
     /// Takes in a FIN whose sequence number is `at`.
-    #[inline(always)]
     pub(crate) fn fin_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -278,21 +277,7 @@ impl Engine {
             }
             return;
         }
-        connection.flags.remove(Flags::FIN_WAITS);
-        connection.rcv_nxt += 1;
-        connection.rcv_adv = connection.rcv_adv.max(connection.rcv_nxt);
-        connection.enter(match connection.state {
-            State::Established => State::CloseWait,
-            State::FinWait1 => State::Closing,
-            // Our FIN is acknowledged: `check_closed` sees both and moves to TIME-WAIT.
-            state => state,
-        });
-        connection.flags.insert(Flags::FIN_RECEIVED);
-        if !connection.flags.contains(Flags::RELEASED) {
-            cx.events.push(Event::EndOfStream {
-                cookie: connection.cookie,
-            });
-        }
+        connection.take_fin(cx.events);
         // Whatever came behind the FIN is nonsense.
         self.drop_out_of_order(cx, index);
     }
@@ -378,6 +363,26 @@ impl Engine {
 }
 
 impl Connection {
+    /// The peer's FIN is next in order: moves to the state that this means, and tells the application.
+    #[inline(always)]
+    pub(crate) fn take_fin<E: Events>(&mut self, events: &mut E) {
+        self.flags.remove(Flags::FIN_WAITS);
+        self.flags.insert(Flags::FIN_RECEIVED | Flags::ACK_NOW);
+        self.rcv_nxt += 1;
+        self.rcv_adv = self.rcv_adv.max(self.rcv_nxt);
+        self.enter(match self.state {
+            State::Established => State::CloseWait,
+            State::FinWait1 => State::Closing,
+            // Our FIN is acknowledged: `check_closed` sees both and moves to TIME-WAIT.
+            state => state,
+        });
+        if !self.flags.contains(Flags::RELEASED) {
+            events.push(Event::EndOfStream {
+                cookie: self.cookie,
+            });
+        }
+    }
+
     /// The next acknowledgement is to say that this came twice (RFC 2883).
     pub(crate) fn report_duplicate(&mut self, left: Seq, right: Seq) {
         if self.flags.contains(Flags::SACK) && left.lt(right) {

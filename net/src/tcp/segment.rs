@@ -48,10 +48,7 @@ impl Engine {
                     self.syn_sent_segment(cx, index, segment);
                     false
                 }
-                _ => {
-                    !self.predicted_end(cx, index, segment)
-                        && self.synchronized_segment(cx, index, mbuf, segment)
-                }
+                _ => self.synchronized_segment(cx, index, mbuf, segment),
             },
         };
         if !is_kept {
