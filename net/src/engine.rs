@@ -205,13 +205,13 @@ impl Engine {
     pub fn ingress<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
-        frame: RxFrame,
+        frame: &RxFrame,
         bytes: &[u8],
     ) {
         self.counters.rx_frames += 1;
-        if !self.quick_frame(cx, &frame, bytes) {
+        if !self.quick_frame(cx, frame, bytes) {
             cold_path();
-            self.frame_arrives(cx, frame, bytes);
+            self.frame_arrives(cx, *frame, bytes);
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) trait Quick: Copy {
     fn ack(&self) -> Seq;
     /// SEG.WND as it stands, unscaled.
     fn window(&self) -> u16;
+    /// The same, read as a little-endian number.
+    fn window_word(&self) -> u16;
     /// TSval, if the timestamps option is in its usual place.
     fn timestamp(&self) -> Option<u32>;
 }
@@ -138,6 +140,11 @@ impl Quick for QuickSegment<'_> {
     #[inline(always)]
     fn window(&self) -> u16 {
         be16(self.header, 48)
+    }
+
+    #[inline(always)]
+    fn window_word(&self) -> u16 {
+        le16(self.header, 48)
     }
 
     #[inline(always)]

@@ -9,7 +9,8 @@ use crate::quick::Quick;
 use crate::seq::Seq;
 use crate::tcp::connection::TEMPLATE_BYTES;
 use crate::wire::{
-    ETHERNET, ETHERTYPE_IPV6, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, be16, be32, be64, control, le32,
+    ETHERNET, ETHERTYPE_IPV6, PROTOCOL_TCP, TCP, TIMESTAMPS_PADDED, be16, be32, be64, control,
+    le16, le32,
 };
 
 /// Bytes of all headers without options.
@@ -111,6 +112,11 @@ impl Quick for QuickSegment6<'_> {
     #[inline(always)]
     fn window(&self) -> u16 {
         be16(self.header, TCP_AT + 14)
+    }
+
+    #[inline(always)]
+    fn window_word(&self) -> u16 {
+        le16(self.header, TCP_AT + 14)
     }
 
     #[inline(always)]

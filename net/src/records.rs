@@ -92,26 +92,24 @@ impl SendRecords {
     /// A record for newly queued data, unless only the reserve is left.
     #[inline(always)]
     pub fn queue(&mut self, bus: u64, len: u32, seq: Seq) -> Option<u32> {
-        self.promise().then(|| {
-            self.keep_promise(SendRecord {
-                bus,
-                len,
-                next: NONE,
-                seq,
-                sent_at: 0,
-                flags: SendFlags::empty(),
-            })
-        })
+        if !self.has_room() {
+            return None;
+        }
+        self.promise();
+        Some(self.keep_promise(SendRecord {
+            bus,
+            len,
+            next: NONE,
+            seq,
+            sent_at: 0,
+            flags: SendFlags::empty(),
+        }))
     }
 
-    /// Promises a record for newly queued data, unless only the reserve is left.
+    /// Promises a record for newly queued data; there is one.
     #[inline(always)]
-    pub fn promise(&mut self) -> bool {
-        let has_room = self.has_room();
-        if has_room {
-            self.spare -= 1;
-        }
-        has_room
+    pub fn promise(&mut self) {
+        self.spare -= 1;
     }
 
     /// The record that was promised is no longer wanted.
@@ -136,7 +134,7 @@ impl SendRecords {
         if self.available() == 0 {
             return None;
         }
-        self.spare -= 1;
+        self.promise();
         let next = NONE;
         Some(self.keep_promise(SendRecord { next, ..record }))
     }
@@ -160,7 +158,7 @@ impl SendRecords {
         if self.available() == 0 {
             return false;
         }
-        self.spare -= 1;
+        self.promise();
         let next = self.keep_promise(rest);
         *self.get_mut(index) = SendRecord {
             len,

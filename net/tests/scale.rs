@@ -130,7 +130,7 @@ impl World {
             checksum: RxChecksum::Good,
             rss_hash: 0,
         };
-        self.with(|engine, cx| engine.ingress(cx, frame, bytes));
+        self.with(|engine, cx| engine.ingress(cx, &frame, bytes));
         self.work();
     }
 

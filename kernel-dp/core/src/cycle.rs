@@ -230,7 +230,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         for frame in &self.batch[..frames] {
             self.group_frames[frame.rss_hash as usize % GROUPS] += 1;
             let bytes = self.memory.frame(frame.mbuf, usize::from(frame.len));
-            self.engine.ingress(cx, *frame, bytes);
+            self.engine.ingress(cx, frame, bytes);
         }
         if self.engine.has_leftovers() {
             self.assemble(now);

@@ -2,6 +2,8 @@
 //! longer good gets `BadHandle`, a call that does not fit the state `BadState`.
 
 use crate::address::{Endpoint, IpAddress};
+use core::hint::cold_path;
+
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
@@ -121,23 +123,38 @@ impl Engine {
         handle: Handle,
         fragments: &[Fragment],
     ) -> Result<u32, Error> {
-        if let [Fragment { bus, len }] = *fragments
-            && let Some(connection) = self.connections.slot_mut(handle)
-            && connection.state == State::Established
-            && connection.snd_end == connection.snd_una
-            && len != 0
-            && len <= self.local.send_limit
-            && self.send_records.promise()
+        if let [piece] = *fragments
+            && self.queue_alone(handle, piece)
         {
-            // The common case: one piece, and nothing before it.
-            connection.queue_single(bus, len);
-            // Mostly what it answers has listed it already.
-            if !connection.flags.contains(Flags::DIRTY) && connection.wants_output() {
-                self.dirty.push(handle.0 as u32);
-            }
-            return Ok(len);
+            return Ok(piece.len);
         }
+        cold_path();
         self.send_unusual(handle, fragments)
+    }
+
+    /// `send` in the common case: one piece, and nothing before it. Otherwise returns `false`, and nothing
+    /// has changed.
+    #[inline(always)]
+    fn queue_alone(&mut self, handle: Handle, piece: Fragment) -> bool {
+        let Some(connection) = self.connections.slot_mut(handle) else {
+            cold_path();
+            return false;
+        };
+        if connection.state != State::Established
+            || connection.snd_end != connection.snd_una
+            || piece.len == 0
+            || piece.len > self.local.send_limit
+            || !self.send_records.has_room()
+        {
+            return false;
+        }
+        self.send_records.promise();
+        connection.queue_single(piece);
+        // Mostly what it answers has listed it already.
+        if !connection.flags.contains(Flags::DIRTY) && connection.wants_output() {
+            self.dirty.push(handle.0 as u32);
+        }
+        true
     }
 
     /// `send` in any state, of any number of pieces, behind whatever is queued.
@@ -216,9 +233,6 @@ impl Engine {
             // The common case: all of the first one. (That an echo is sent from returns when the
             // next request has acknowledged it, so that there are two.)
             let head = core::mem::replace(&mut connection.rx_head, record.next);
-            if connection.rx_head == NONE {
-                connection.rx_tail = NONE;
-            }
             connection.rx_owed -= bytes as u32;
             connection.rx_held -= 1;
             self.rx.held -= 1;
@@ -390,8 +404,5 @@ impl Connection {
             pool.give(MbufId(head));
         }
         self.rx_consumed = left as u16;
-        if self.rx_head == NONE {
-            self.rx_tail = NONE;
-        }
     }
 }

@@ -151,10 +151,15 @@ pub(crate) struct Connection {
     pub key: FlowKey,
     /// Distinguishes the connections that used this slot.
     pub generation: u32,
+    /// The window field that `snd_wnd` came from, as it stands in a segment, read as a little-endian
+    /// number; [`NONE`] before the first scaled one.
+    pub snd_wnd_word: u32,
     /// The application's name for it.
     pub cookie: u64,
     /// State.
     pub state: State,
+    /// Duplicate acknowledgements in a row.
+    pub duplicate_acks: u8,
     /// Reasons against the fast path.
     pub slow: Slow,
     /// Everything else that is true or false.
@@ -170,7 +175,7 @@ pub(crate) struct Connection {
     /// First mbuf delivered and not yet given back.
     pub rx_head: u32,
 
-    /// Last of those mbufs.
+    /// Last of those mbufs, if there is any.
     pub rx_tail: u32,
     /// How many mbufs are held, in order and out of order.
     pub rx_held: u16,
@@ -184,8 +189,6 @@ pub(crate) struct Connection {
     pub snd_end: Seq,
     /// Send window in bytes.
     pub snd_wnd: u32,
-    /// Sequence number of the segment that last updated the window.
-    pub snd_wl1: Seq,
     /// First unacknowledged record.
     pub send_head: u32,
     /// Last record.
@@ -195,10 +198,10 @@ pub(crate) struct Connection {
     /// Length of the piece that is queued alone and has no record (see `single`), if it was not sent
     /// yet; else 0.
     pub single_unsent: u32,
-    /// Its bus address.
-    pub single_bus: u64,
     /// Its length, if it was sent; else 0.
     pub single_sent: u32,
+    /// Its bus address.
+    pub single_bus: u64,
     /// Congestion window in bytes.
     pub cwnd: u32,
     /// Slow start threshold in bytes.
@@ -213,6 +216,8 @@ pub(crate) struct Connection {
     pub rcv_scale: u8,
     /// Smoothed round-trip time times 8, in units of 1.024 us; 0 before the first sample.
     pub srtt8: u32,
+    /// Round-trip time variation times 4, in units of 1.024 us.
+    pub rttvar4: u32,
 
     /// When the connection's timer goes off, or earlier than any deadline below.
     pub timer_at: u64,
@@ -222,10 +227,10 @@ pub(crate) struct Connection {
     pub ack_deadline: u64,
     /// When something came from the peer last.
     pub heard_at: u64,
+    /// When data was sent last.
+    pub sent_at: u64,
     /// Retransmission timeout in nanoseconds, without backoff.
     pub rto: u64,
-    /// Round-trip time variation times 4, in units of 1.024 us.
-    pub rttvar4: u32,
     /// Largest payload seen from the peer.
     pub rcv_mss: u16,
     /// Bytes used of the header template.
@@ -241,19 +246,17 @@ pub(crate) struct Connection {
     pub ts_recent: u32,
     /// What is added to the clock in our timestamps.
     pub ts_offset: u32,
-    /// Links of the lists that it may be in, see [`crate::list`].
-    pub links: [Link; 2],
     /// Header of outgoing segments.
     pub template: [u8; TEMPLATE_BYTES],
 
+    /// Links of the lists that it may be in, see [`crate::list`].
+    pub links: [Link; 2],
+    /// Largest window that the peer ever advertised.
+    pub max_snd_wnd: u32,
     /// When the state itself times out: a handshake, FIN-WAIT-2, keepalive.
     pub state_deadline: u64,
     /// When the current series of timeouts or probes began.
     pub silence_since: u64,
-    /// When data was sent last.
-    pub sent_at: u64,
-    /// Largest window that the peer ever advertised.
-    pub max_snd_wnd: u32,
     /// Our first sequence number.
     pub iss: Seq,
     /// The peer's first sequence number.
@@ -264,6 +267,8 @@ pub(crate) struct Connection {
     pub sacked_bytes: u32,
     /// Bytes taken for lost and not sent again.
     pub lost_bytes: u32,
+    /// Sequence number of the segment that last updated the window.
+    pub snd_wl1: Seq,
     /// Acknowledgement number of the latest window update.
     pub snd_wl2: Seq,
     /// First out-of-order mbuf.
@@ -274,8 +279,6 @@ pub(crate) struct Connection {
     pub ofo_latest: Seq,
     /// How many there are.
     pub ofo_count: u16,
-    /// Duplicate acknowledgements in a row.
-    pub duplicate_acks: u8,
     /// Whether recovery was entered by a timeout.
     pub recovery: Recovery,
     /// Where the peer's FIN is, if it waits.
@@ -353,7 +356,7 @@ impl Connection {
             snd_nxt: Seq(0),
             snd_end: Seq(0),
             snd_wnd: 0,
-            snd_wl1: Seq(0),
+            snd_wnd_word: NONE,
             send_head: NONE,
             send_tail: NONE,
             send_cursor: NONE,
@@ -394,6 +397,7 @@ impl Connection {
             recover: Seq(0),
             sacked_bytes: 0,
             lost_bytes: 0,
+            snd_wl1: Seq(0),
             snd_wl2: Seq(0),
             ofo_head: NONE,
             ofo_tail: NONE,

@@ -15,7 +15,7 @@ use crate::tcp::header::{Family, Ipv4, Ipv6};
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
 use crate::wire::control;
-use ix_hal::{Fragment, MbufId, RxChecksum, RxFrame, Transmit, TxFrame};
+use ix_hal::{Fragment, Instant, MbufId, RxChecksum, RxFrame, Transmit, TxFrame};
 
 impl Engine {
     /// Deals with a frame that holds a TCP segment to us over IPv4 and is of the usual shape. It is
@@ -28,7 +28,8 @@ impl Engine {
         frame: &RxFrame,
         bytes: &[u8],
     ) -> bool {
-        if unlikely(frame.checksum != RxChecksum::Good) {
+        if frame.checksum != RxChecksum::Good {
+            cold_path();
             return false;
         }
         let Some(segment) =
@@ -38,7 +39,8 @@ impl Engine {
             return false;
         };
         let index = self.flows.first(segment.hash(&self.flows));
-        if unlikely(!self.predicted_segment::<Ipv4, _, _, _>(cx, frame, index, &segment)) {
+        if !self.predicted_segment::<Ipv4, _, _, _>(cx, frame, index, &segment) {
+            cold_path();
             self.quick_segment_arrives(cx, *frame, index, segment);
         }
         true
@@ -77,34 +79,35 @@ impl Engine {
             cold_path();
             return false;
         };
-        if unlikely(connection.slow != F::SLOW || !segment.is_of(&connection.key)) {
+        if connection.slow != F::SLOW || !segment.is_of(&connection.key) {
+            cold_path();
             return false;
         }
         let Some(len) = connection.expected_payload(segment, &self.local) else {
             cold_path();
             return false;
         };
-        if unlikely(self.rx.held >= self.local.mbufs_held) {
+        if self.rx.held >= self.local.mbufs_held {
+            cold_path();
             return false;
         }
         // A request that acknowledges a response, or payload while nothing is in flight.
         let acked = connection.single_sent;
-        if unlikely(
-            len == 0
-                || segment.ack() != connection.snd_nxt
-                || connection.in_flight() != acked
-                || connection.uses_window(acked),
-        ) {
+        if len == 0
+            || segment.ack() != connection.snd_nxt
+            || connection.in_flight() != acked
+            || connection.uses_window(acked)
+        {
+            cold_path();
             return self.predicted_rest(cx, frame.mbuf, index, *segment, len);
         }
-        if unlikely(!connection.take_newer_timestamp(segment)) {
+        if !connection.take_newer_timestamp(segment) {
+            cold_path();
             return false;
         }
         self.counters.tcp_in_segments += 1;
         self.counters.tcp_header_prediction += 1;
-        connection.heard_at = cx.now.0;
-        connection.duplicate_acks = 0;
-        connection.take_window(segment.window());
+        connection.heard_from(segment, cx.now);
         if acked != 0 {
             connection.acknowledge_single(&mut self.send_records, &self.local, cx.now);
             self.counters.tcp_rtt_samples += 1;
@@ -140,9 +143,7 @@ impl Engine {
         }
         self.counters.tcp_in_segments += 1;
         self.counters.tcp_header_prediction += 1;
-        connection.heard_at = cx.now.0;
-        connection.duplicate_acks = 0;
-        connection.take_window(segment.window());
+        connection.heard_from(&segment, cx.now);
         if acked != 0 {
             self.predicted_acknowledgement(cx, index, acked);
         }
@@ -226,15 +227,18 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
-        let connection = &self.connections[index];
+        let connection = &mut self.connections[index];
         let piece = Fragment {
             bus: connection.single_bus,
             len: connection.single_unsent,
         };
-        if unlikely(piece.len == 0 || !self.send_piece::<F, _, _>(cx, index, 0, piece)) {
+        let epoch = self.neighbors.epoch;
+        if piece.len == 0 || !connection.send_piece::<F, _, _>(cx, &self.local, epoch, 0, piece) {
+            cold_path();
             return false;
         }
-        self.connections[index].single_was_sent();
+        connection.single_was_sent();
+        self.piece_was_sent(index);
         true
     }
 
@@ -245,79 +249,36 @@ impl Engine {
         cx: &mut Context<'_, T, E>,
         index: u32,
     ) -> bool {
-        let connection = &self.connections[index];
+        let connection = &mut self.connections[index];
         let (cursor, flight) = (connection.send_cursor, connection.in_flight());
         if cursor == NONE || (flight != 0 && self.local.nagle) {
             return false;
         }
-        let SendRecord { bus, len, next, .. } = *self.send_records.get(cursor);
+        let record = self.send_records.get_mut(cursor);
+        let SendRecord { bus, len, next, .. } = *record;
         let piece = Fragment { bus, len };
-        if next != NONE || !self.send_piece::<F, _, _>(cx, index, flight, piece) {
+        let epoch = self.neighbors.epoch;
+        if next != NONE || !connection.send_piece::<F, _, _>(cx, &self.local, epoch, flight, piece)
+        {
             return false;
         }
-        self.send_records.get_mut(cursor).sent_at = micros(cx.now);
-        self.connections[index].send_cursor = NONE;
+        record.sent_at = micros(cx.now);
+        connection.send_cursor = NONE;
+        self.piece_was_sent(index);
         true
     }
 
-    /// Sends all that was not sent yet, a piece of memory, if it fits one segment and may go out now.
-    /// `flight` is what is in flight.
+    /// Counts a segment, and sees to its connection's timer.
     #[inline(always)]
-    fn send_piece<F: Family, T: Transmit, E: Events>(
-        &mut self,
-        cx: &mut Context<'_, T, E>,
-        index: u32,
-        flight: u32,
-        piece: Fragment,
-    ) -> bool {
-        let connection = &mut self.connections[index];
-        if unlikely(
-            connection.slow != F::SLOW
-                || connection.backoff != 0
-                || connection.neighbor_epoch != self.neighbors.epoch
-                || piece.len > u32::from(connection.mss)
-                || flight + piece.len > connection.cwnd.min(connection.snd_wnd)
-                || connection.sent_at + connection.rto < cx.now.0,
-        ) {
-            return false;
-        }
-        let Some(room) = cx.tx.header() else {
-            cold_path();
-            return false;
-        };
-        connection.open_window(&self.local);
-        let control = control::ACK | control::PSH;
-        let header_len =
-            connection.fill_header::<F>(room, cx.now, connection.snd_nxt, control, piece.len);
-        cx.tx.send(&TxFrame {
-            header_len,
-            fragments: &[piece],
-            checksum: F::CHECKSUM,
-            segment_size: 0,
-            release: None,
-        });
+    fn piece_was_sent(&mut self, index: u32) {
         self.counters.tcp_out_segments += 1;
-        connection.acknowledged(Flags::DIRTY | Flags::LISTED);
-        connection.snd_nxt += piece.len;
-        connection.sent_at = cx.now.0;
-        if flight == 0 || connection.rto_deadline == NEVER {
-            let deadline = cx.now.0 + connection.rto.min(self.local.rto_max);
-            connection.rto_deadline = deadline;
-            if deadline < connection.timer_at {
-                self.arm_timer(index, deadline);
-            }
+        let connection = &self.connections[index];
+        let deadline = connection.rto_deadline;
+        if deadline < connection.timer_at {
+            cold_path();
+            self.arm_timer(index, deadline);
         }
-        true
     }
-}
-
-/// A condition that is hardly ever true, by which the compiler lays out the code.
-#[inline(always)]
-fn unlikely(condition: bool) -> bool {
-    if condition {
-        cold_path();
-    }
-    condition
 }
 
 impl Connection {
@@ -349,5 +310,60 @@ impl Connection {
             self.ts_recent = value;
         }
         is_newer
+    }
+
+    /// Takes note of a segment that is next in order, whatever it acknowledges.
+    #[inline(always)]
+    fn heard_from<Q: Quick>(&mut self, segment: &Q, now: Instant) {
+        self.heard_at = now.0;
+        self.duplicate_acks = 0;
+        if u32::from(segment.window_word()) != self.snd_wnd_word {
+            cold_path();
+            self.take_window(segment.window());
+        }
+    }
+
+    /// Sends all that was not sent yet, a piece of memory, if it fits one segment and may go out now.
+    /// `flight` is what is in flight. Otherwise returns `false`, and nothing has changed.
+    #[inline(always)]
+    fn send_piece<F: Family, T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        local: &Local,
+        neighbor_epoch: u32,
+        flight: u32,
+        piece: Fragment,
+    ) -> bool {
+        let rto = self.rto;
+        if self.slow != F::SLOW
+            || self.backoff != 0
+            || self.neighbor_epoch != neighbor_epoch
+            || piece.len > u32::from(self.mss)
+            || flight + piece.len > self.cwnd.min(self.snd_wnd)
+            || self.sent_at + rto < cx.now.0
+        {
+            return false;
+        }
+        let Some(room) = cx.tx.header() else {
+            cold_path();
+            return false;
+        };
+        self.open_window(local);
+        let control = control::ACK | control::PSH;
+        let header_len = self.fill_header::<F>(room, cx.now, self.snd_nxt, control, piece.len);
+        cx.tx.send(&TxFrame {
+            header_len,
+            fragments: &[piece],
+            checksum: F::CHECKSUM,
+            segment_size: 0,
+            release: None,
+        });
+        self.acknowledged(Flags::DIRTY | Flags::LISTED);
+        self.snd_nxt += piece.len;
+        self.sent_at = cx.now.0;
+        if flight == 0 || self.rto_deadline == NEVER {
+            self.rto_deadline = cx.now.0 + rto.min(local.rto_max);
+        }
+        true
     }
 }

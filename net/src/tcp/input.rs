@@ -112,12 +112,9 @@ impl Connection {
     /// Takes over the window of a segment that is known not to be older than the last one.
     #[inline]
     pub(crate) fn take_window(&mut self, window: u16) {
-        let window = u32::from(window) << self.snd_scale;
-        // Mostly it is what it was.
-        if window != self.snd_wnd {
-            self.snd_wnd = window;
-            self.max_snd_wnd = self.max_snd_wnd.max(window);
-        }
+        self.snd_wnd_word = u32::from(u16::from_le_bytes(window.to_be_bytes()));
+        self.snd_wnd = u32::from(window) << self.snd_scale;
+        self.max_snd_wnd = self.max_snd_wnd.max(self.snd_wnd);
     }
 
     /// Takes note that there may be something to send; returns whether the connection has to be put

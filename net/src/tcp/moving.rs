@@ -415,9 +415,9 @@ impl Engine {
             ..record
         };
         let connection = &mut self.connections[index];
-        match connection.rx_tail {
+        match connection.rx_head {
             NONE => connection.rx_head = mbuf.0,
-            tail => self.rx.get_mut(tail).next = mbuf.0,
+            _ => self.rx.get_mut(connection.rx_tail).next = mbuf.0,
         }
         connection.rx_tail = mbuf.0;
         connection.rx_held += 1;

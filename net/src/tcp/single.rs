@@ -11,7 +11,7 @@ use crate::records::{NONE, SendFlags, SendRecord, SendRecords};
 use crate::tcp::connection::Connection;
 use crate::tcp::input::micros;
 use crate::wheel::NEVER;
-use ix_hal::Instant;
+use ix_hal::{Fragment, Instant};
 
 impl Connection {
     /// Whether nothing is queued, sent or not.
@@ -28,10 +28,10 @@ impl Connection {
 
     /// Queues a piece where nothing is queued; a record was promised.
     #[inline(always)]
-    pub(crate) fn queue_single(&mut self, bus: u64, len: u32) {
-        self.single_bus = bus;
-        self.single_unsent = len;
-        self.snd_end += len;
+    pub(crate) fn queue_single(&mut self, piece: Fragment) {
+        self.single_bus = piece.bus;
+        self.single_unsent = piece.len;
+        self.snd_end += piece.len;
     }
 
     /// Takes note that the single piece was sent.
@@ -94,6 +94,11 @@ mod tests {
     use crate::seq::Seq;
     use crate::tcp::connections::Connections;
 
+    const PIECE: Fragment = Fragment {
+        bus: 0x1000,
+        len: 40,
+    };
+
     #[test]
     fn filed_piece_is_the_record_that_it_would_have_been() {
         let mut records = SendRecords::new(64);
@@ -104,8 +109,8 @@ mod tests {
         connection.snd_una = Seq(100);
         connection.snd_nxt = Seq(100);
         for is_sent in [false, true] {
-            assert!(records.promise());
-            connection.queue_single(0x1000, 40);
+            records.promise();
+            connection.queue_single(PIECE);
             if is_sent {
                 connection.single_was_sent();
                 connection.snd_nxt += 40;
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn promised_record_is_there_when_all_others_are_taken() {
         let mut records = SendRecords::new(64);
-        assert!(records.promise());
+        records.promise();
         let mut taken = NONE;
         while let Some(record) = records.queue(0, 2000, Seq(0)) {
             taken = record;
@@ -145,7 +150,7 @@ mod tests {
         assert_eq!(records.available(), 0);
         let mut connections = Connections::new(1);
         let index = connections.take().unwrap();
-        connections[index].queue_single(0x1000, 40);
+        connections[index].queue_single(PIECE);
         connections[index].file_single(&mut records);
         let head = connections[index].send_head;
         assert_eq!((records.get(head).bus, records.get(head).len), (0x1000, 40));

@@ -304,7 +304,7 @@ impl Host {
             checksum,
             rss_hash: 0,
         };
-        self.with(|engine, cx| engine.ingress(cx, frame, bytes));
+        self.with(|engine, cx| engine.ingress(cx, &frame, bytes));
         while let Some(assembly) = self.engine.take_assembly() {
             self.assemble(&assembly);
         }

@@ -87,7 +87,7 @@ impl Engine {
             (last, at) = (at, record.next);
         }
         ensure!(
-            last == connection.rx_tail,
+            last == NONE || last == connection.rx_tail,
             "the receive queue ends elsewhere"
         );
         let owed = connection.rx_owed + u32::from(connection.rx_consumed);
@@ -155,6 +155,13 @@ impl Engine {
         if connection.state <= State::Dead {
             return Ok(());
         }
+        let field = u16::from_be_bytes((connection.snd_wnd_word as u16).to_le_bytes());
+        ensure!(
+            connection.snd_wnd_word == NONE
+                || connection.snd_wnd == u32::from(field) << connection.snd_scale,
+            "a send window of {} bytes from a field of {field}",
+            connection.snd_wnd
+        );
         let is_empty = connection.send_head == NONE;
         if connection.has_single() {
             let (unsent, sent) = (connection.single_unsent, connection.single_sent);
