@@ -159,8 +159,11 @@ pub trait Nic: Transmit {
     /// Rings the TX doorbell once for all frames queued since the last time.
     fn flush(&mut self);
 
-    /// Whether all frames that were queued before the last [`Nic::flush`] have left.
-    fn is_drained(&mut self) -> bool;
+    /// A mark behind all frames that are queued so far, for [`Nic::has_sent`].
+    fn queued(&self) -> u32;
+
+    /// Whether all frames before a mark have left. The mark is no older than 2^31 descriptors.
+    fn has_sent(&mut self, mark: u32) -> bool;
 
     /// Enables the queue's receive interrupt. The caller must poll once more afterwards, since a
     /// frame may have come before.

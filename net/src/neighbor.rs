@@ -155,6 +155,11 @@ impl Neighbors {
         Lookup::Asked(index)
     }
 
+    /// Whether another neighbour can be known without one being forgotten for it.
+    pub fn has_free_entry(&self) -> bool {
+        self.entries.iter().any(|entry| entry.state == State::Free)
+    }
+
     /// Takes note of a neighbour's MAC address. An unknown neighbour is only added if it `asked`
     /// for us, so that unsolicited claims cannot fill the cache. Returns the connections that
     /// waited for it.

@@ -175,8 +175,12 @@ impl<R: Mmio> Nic for QueuePair<R> {
         }
     }
 
-    fn is_drained(&mut self) -> bool {
-        self.tx.is_drained()
+    fn queued(&self) -> u32 {
+        self.tx.tail()
+    }
+
+    fn has_sent(&mut self, mark: u32) -> bool {
+        self.tx.has_sent(mark)
     }
 
     fn arm_interrupt(&mut self) {

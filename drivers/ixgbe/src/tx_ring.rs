@@ -300,10 +300,16 @@ impl TxRing {
         user
     }
 
-    /// Whether every report that was asked for has come: the last one is asked for at each flush.
-    pub fn is_drained(&mut self) -> bool {
+    /// The position behind all queued frames.
+    pub fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    /// Whether the device has reported everything before a position that was once the tail. Each
+    /// flush asks for a report of what is queued by then.
+    pub fn has_sent(&mut self, until: u32) -> bool {
         self.complete();
-        self.reports.first().is_none()
+        self.clean.wrapping_sub(until) as i32 >= 0
     }
 
     /// Moves `clean` to behind the last completed report.
@@ -498,6 +504,21 @@ mod tests {
             assert_eq!(descriptor.command.contains(TxCommand::RS), last);
             assert_eq!(descriptor.options, TxOptions::empty());
         }
+    }
+
+    #[test]
+    fn a_frame_behind_others_has_left_when_the_device_says_so() {
+        let mut bench = Bench::new();
+        bench.send(&[], TxChecksum::None);
+        let first = bench.ring.tail();
+        assert!(!bench.ring.has_sent(first), "before the doorbell");
+        bench.run();
+        bench.send(&[], TxChecksum::None);
+        let second = bench.ring.tail();
+        assert!(bench.ring.has_sent(first));
+        assert!(!bench.ring.has_sent(second));
+        bench.run();
+        assert!(bench.ring.has_sent(second) && bench.ring.has_sent(first));
     }
 
     #[test]

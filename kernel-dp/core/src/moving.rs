@@ -254,7 +254,11 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
                 self.mover.giving = Giving::Nothing;
                 self.mover.outcome = Some(Err(error));
             }
-            Message::Luggage { luggage, is_last } => self.mover.taking.arrive(luggage, is_last),
+            Message::Luggage {
+                luggage,
+                is_last,
+                at,
+            } => self.mover.taking.arrive(luggage, is_last, at),
             Message::Unpacked(luggage) => self.luggage_returns(now, luggage),
             Message::Stray { lent, frame } => self.adopt_stray(lent, frame),
             Message::Elsewhere { lent, packet } => self.adopt_packet(lent, packet),

@@ -39,7 +39,10 @@ impl Nic for NoWire {
         0
     }
     fn flush(&mut self) {}
-    fn is_drained(&mut self) -> bool {
+    fn queued(&self) -> u32 {
+        0
+    }
+    fn has_sent(&mut self, _: u32) -> bool {
         true
     }
     fn arm_interrupt(&mut self) {}

@@ -239,7 +239,11 @@ impl Nic for NullNic {
 
     fn flush(&mut self) {}
 
-    fn is_drained(&mut self) -> bool {
+    fn queued(&self) -> u32 {
+        0
+    }
+
+    fn has_sent(&mut self, _mark: u32) -> bool {
         true
     }
 

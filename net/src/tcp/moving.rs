@@ -477,7 +477,8 @@ impl Engine {
         };
         // Nobody gives way for a peer that has proven nothing.
         let is_proven = self.connections[index].state > State::SynReceived;
-        if is_proven && self.neighbors.known(next_hop).is_none() {
+        let may_stay = is_proven || self.neighbors.has_free_entry();
+        if may_stay && self.neighbors.known(next_hop).is_none() {
             let waiting = self.neighbors.heard(now, next_hop, mac, true);
             self.wake_waiting(waiting);
         }

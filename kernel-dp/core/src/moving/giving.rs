@@ -14,9 +14,10 @@ const RING_MOST: u32 = 1 << 16;
 /// How long a frame may take to its ring once the NIC has decided which one that is. What takes
 /// longer is forwarded, and may be overtaken.
 const STEERING: Duration = Duration::from_micros(2);
-/// How long the last frames of connections that leave may take to be sent. Beyond, the new thread
-/// may overtake them; a link that is down sends nothing.
-const TX_PATIENCE: Duration = Duration::from_millis(1);
+/// How long the last frames of connections that leave may take to be sent. They do within
+/// microseconds, unless the link is down, which sends nothing, or the NIC's model is not running.
+/// Beyond, the new thread may overtake them.
+const TX_PATIENCE: Duration = Duration::from_secs(1);
 /// How long frames of groups that were given away may still come out of the NIC's packet buffer.
 const STRAY_PATIENCE: Duration = Duration::from_millis(10);
 
@@ -36,12 +37,13 @@ pub(crate) enum Giving {
     },
     /// That is done: connections can be packed.
     Drained { groups: u128, to: u32 },
-    /// Connections are packed, and the application is told.
+    /// Connections are packed, and the application is told. Their last frames are before `sent`.
     Packed {
         groups: u128,
         to: u32,
         luggage: Luggage,
         is_last: bool,
+        sent: u32,
         since: Instant,
     },
     /// The other thread has them.
@@ -123,10 +125,10 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     pub(super) fn go_on_giving(&mut self, now: Instant) {
         if let Giving::Drained { groups, to } = self.mover.giving {
             self.pack(now, groups, to);
-        } else if let Giving::Packed { since, .. } = self.mover.giving
-            && (self.nic.is_drained() || now >= since + TX_PATIENCE)
+        } else if let Giving::Packed { sent, since, .. } = self.mover.giving
+            && (self.nic.has_sent(sent) || now >= since + TX_PATIENCE)
         {
-            self.hand_over();
+            self.hand_over(now);
         }
     }
 
@@ -144,11 +146,12 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             to,
             luggage,
             is_last,
+            sent: self.nic.queued(),
             since: now,
         };
     }
 
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, now: Instant) {
         match core::mem::replace(&mut self.mover.giving, Giving::Nothing) {
             Giving::Packed {
                 groups,
@@ -162,7 +165,11 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
                     to,
                     is_last,
                 };
-                let message = Message::Luggage { luggage, is_last };
+                let message = Message::Luggage {
+                    luggage,
+                    is_last,
+                    at: now,
+                };
                 self.mover.outbox.push(to, message);
             }
             other => self.mover.giving = other,

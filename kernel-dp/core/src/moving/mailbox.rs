@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 
 use crossbeam_queue::ArrayQueue;
 use ix_abi::Error;
-use ix_hal::{LentMbuf, MbufId, RxFrame, Steer};
+use ix_hal::{Instant, LentMbuf, MbufId, RxFrame, Steer};
 use ix_net::{Elsewhere, Luggage, Needs};
 
 /// Messages that an inbox holds. When it is full, senders keep theirs and try again.
@@ -48,8 +48,12 @@ pub(crate) enum Message {
     Ready,
     /// The other answer.
     Refuse(Error),
-    /// Connections of the groups; the last ones, if `is_last`.
-    Luggage { luggage: Luggage, is_last: bool },
+    /// Connections of the groups, the last ones if `is_last`, as they were at that time.
+    Luggage {
+        luggage: Luggage,
+        is_last: bool,
+        at: Instant,
+    },
     /// They are served; here is what they came in.
     Unpacked(Luggage),
     /// A frame for the thread that its group was given to.

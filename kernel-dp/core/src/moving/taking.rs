@@ -22,12 +22,13 @@ pub(crate) enum Taking {
     Nothing,
     /// Frames of the groups are kept until their connections are here.
     Keeping { from: u32, groups: u128 },
-    /// Connections are here.
+    /// Connections are here, as they were at time `at`.
     Unpacking {
         from: u32,
         groups: u128,
         luggage: Luggage,
         is_last: bool,
+        at: Instant,
     },
     /// All are served; the frames that were kept come before new ones.
     Replaying { groups: u128 },
@@ -45,13 +46,14 @@ impl Taking {
     }
 
     /// Luggage came.
-    pub fn arrive(&mut self, luggage: Luggage, is_last: bool) {
+    pub fn arrive(&mut self, luggage: Luggage, is_last: bool, at: Instant) {
         if let Self::Keeping { from, groups } = *self {
             *self = Self::Unpacking {
                 from,
                 groups,
                 luggage,
                 is_last,
+                at,
             };
         }
     }
@@ -64,7 +66,12 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         {
             self.answer(begin);
         }
-        if matches!(self.mover.taking, Taking::Unpacking { .. }) {
+        // A cycle's time is that of its beginning, and this one may have begun before the giver's. Time
+        // must not go back for a connection: its round trips would be negative, and its timestamps
+        // older than what the peer has seen (RFC 7323 5.3). The next cycle is late enough.
+        if let Taking::Unpacking { at, .. } = self.mover.taking
+            && at <= now
+        {
             self.unpack(now);
         }
     }
@@ -92,6 +99,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             groups,
             mut luggage,
             is_last,
+            at,
         } = taking
         else {
             return;
@@ -112,6 +120,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
                 groups,
                 luggage,
                 is_last,
+                at,
             };
             return;
         }

@@ -209,8 +209,8 @@ pub struct QueuePair {
     pub buffers: Rc<Buffers>,
     pub wire: Wire,
     pub clock: Rc<Cell<u64>>,
-    /// Frames that were sent in the last cycle leave with the next one.
-    pub flushed_at: u64,
+    /// Frames that have left.
+    pub left: u32,
 }
 
 impl Transmit for QueuePair {
@@ -267,12 +267,14 @@ impl Nic for QueuePair {
         0
     }
 
-    fn flush(&mut self) {
-        self.flushed_at = self.clock.get();
+    fn flush(&mut self) {}
+
+    fn queued(&self) -> u32 {
+        self.left + self.wire.sent.len() as u32
     }
 
-    fn is_drained(&mut self) -> bool {
-        self.wire.sent.is_empty()
+    fn has_sent(&mut self, mark: u32) -> bool {
+        self.left >= mark
     }
 
     fn arm_interrupt(&mut self) {}
