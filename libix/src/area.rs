@@ -4,10 +4,13 @@
 //! [`Area`] can lie over any memory, so that the whole event loop also runs on a host, against a
 //! kernel in the same process ([`Kernel`]).
 
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ix_abi::{CALL_CAPACITY, EVENT_CAPACITY, PIECE_CAPACITY, SCATTER_GATHER_CAPACITY};
 use ix_abi::{area, call, event};
+
+use crate::ledger::Crew;
 
 const _: () = assert!(CALL_CAPACITY.is_power_of_two() && EVENT_CAPACITY.is_power_of_two());
 const _: () = assert!(SCATTER_GATHER_CAPACITY.is_power_of_two());
@@ -22,6 +25,12 @@ const _: () = assert!(PIECE_CAPACITY.is_power_of_two());
 pub unsafe trait Kernel {
     /// The area that this kernel works on.
     fn area(&self) -> Area;
+
+    /// What the application's threads share. A thread on its own shares it with nobody; those that
+    /// connections can go between have the same one.
+    fn crew(&self) -> &'static Crew {
+        Box::leak(Box::new(Crew::new()))
+    }
 
     /// Ends the round: executes the calls, and returns when there are events, or when the wake
     /// time has come.
@@ -147,6 +156,12 @@ impl Area {
         for (offset, word) in words.into_iter().enumerate() {
             self.store(base + offset, word);
         }
+    }
+
+    /// Copies a call, whose last word has become its result. The index wraps at the capacity.
+    pub(crate) fn call(&self, index: usize) -> [u64; call::WORDS] {
+        let base = area::CALLS + (index & (CALL_CAPACITY - 1)) * call::WORDS;
+        [0, 1, 2, 3].map(|offset| self.load(base + offset))
     }
 
     /// Result of a call. The index wraps at the capacity.

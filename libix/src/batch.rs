@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use ix_abi::area::CALL_COUNT;
-use ix_abi::{CALL_CAPACITY, CallNumber, SCATTER_GATHER_CAPACITY};
+use ix_abi::{CALL_CAPACITY, CallNumber, Error, SCATTER_GATHER_CAPACITY};
 
 use crate::area::Area;
 
@@ -111,6 +111,16 @@ impl Batch {
     /// The calls of the round that are to be remembered.
     pub fn awaited(&self) -> &[Awaited] {
         &self.awaited
+    }
+
+    /// What the kernel was told in the round about a connection that it no longer had here.
+    pub fn misdirected(&self, handle: u64) -> impl Iterator<Item = (CallNumber, u64)> {
+        let bad_handle = Error::BadHandle.to_result();
+        let calls = (0..self.calls).map(|index| (self.area.call(index), self.area.result(index)));
+        calls.filter_map(move |([first, subject, argument, _], result)| {
+            let number = CallNumber::from_raw(first as u32)?;
+            (subject == handle && result == bad_handle).then_some((number, argument))
+        })
     }
 
     /// Result of a call of the round.

@@ -9,6 +9,7 @@ use ix_abi::area::NOW_NS;
 
 use crate::area::Area;
 use crate::boot::BootBlock;
+use crate::ledger::Crew;
 use crate::payload::{Payload, Unsent};
 use crate::service::ConnectionId;
 use crate::slot::{Ending, Phase};
@@ -25,10 +26,10 @@ pub struct Context<T> {
 }
 
 impl<T> Context<T> {
-    pub(crate) fn new(area: Area) -> Self {
+    pub(crate) fn new(area: Area, crew: &'static Crew) -> Self {
         Self {
             area,
-            table: Table::new(area),
+            table: Table::new(area, crew),
             opened: Vec::new(),
             exit_code: None,
             wake_ns: None,

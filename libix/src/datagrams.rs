@@ -14,8 +14,8 @@ use ix_abi::{CallNumber, Error, address_to_words, udp_entries, udp_ports};
 
 use crate::area::Area;
 use crate::batch::Batch;
+use crate::hold::FULL;
 use crate::payload::Payload;
-use crate::received::Change;
 
 /// Stands for the slot of a connection in holds on datagrams.
 pub(crate) const DATAGRAM_SLOT: u32 = u32::MAX;
@@ -48,7 +48,8 @@ pub(crate) struct Datagrams {
 /// The buffer of a datagram that arrived.
 struct Buffer {
     address: u64,
-    holds: u32,
+    /// What the holds on it weigh.
+    weight: u32,
 }
 
 /// A datagram to send.
@@ -77,7 +78,10 @@ impl Datagrams {
 
     /// Books the buffer of a datagram that arrived, with one hold on it. Returns its number.
     pub fn arrived(&mut self, address: u64) -> u32 {
-        let buffer = Buffer { address, holds: 1 };
+        let buffer = Buffer {
+            address,
+            weight: FULL,
+        };
         match self.free.pop() {
             Some(number) => {
                 self.buffers[number as usize] = buffer;
@@ -90,14 +94,11 @@ impl Datagrams {
         }
     }
 
-    /// Books a hold more or less on a buffer.
-    pub fn change(&mut self, number: u32, change: Change) {
+    /// A buffer lost a hold of that weight.
+    pub fn released(&mut self, number: u32, weight: u32) {
         let buffer = &mut self.buffers[number as usize];
-        match change {
-            Change::More => buffer.holds += 1,
-            Change::Less => buffer.holds -= 1,
-        }
-        if buffer.holds == 0 {
+        buffer.weight -= weight;
+        if buffer.weight == 0 {
             self.done.push(buffer.address);
             self.free.push(number);
         }

@@ -23,21 +23,31 @@
 //!
 //! # Threads
 //! The program runs once on each elastic thread, from the start function given to [`main!`] on, all at
-//! the same time: each makes a [`Service`] of its own, which the others never see, with connections
-//! of its own. [`Context::thread`] tells which one it is. To serve a port, each thread listens on it;
-//! the network card spreads the connections. The first thread whose start function returns ends the
+//! the same time: each makes a [`Service`] of its own, which the others never see.
+//! [`Context::thread`] tells which one it is. To serve a port, each thread listens on it; the network
+//! card spreads the connections. The first thread whose start function returns ends the
 //! application, with its exit code; a fault of one thread stops them all.
 //!
+//! A connection is on one thread at a time, and goes to another one when the control plane moves its
+//! flow group. Everything goes along: its [state](Service::State), what was received and is held, what
+//! was sent and is not acknowledged, what was asked for and not done yet. A service need not know;
+//! [`Service::on_migrated`] tells who wants to. So all threads should run the same service, and listen
+//! on the same ports. A [`ConnectionId`] stays good, but only on the thread where the connection is:
+//! who keeps names in the service, not in the state, forgets them in `on_migrated`. Datagrams stay with
+//! the thread that they arrived at.
+//!
 //! The threads share the image's statics and all memory from the allocator, under Rust's own rules:
-//! a static must be [`Sync`], and what crosses over must be [`Send`]. Received data and
-//! connections are neither. Nothing schedules the threads: whoever waits for another one spins, so
+//! a static must be [`Sync`], and what crosses over must be [`Send`]. [`Received`] data and
+//! [`Payload`]s are: they can be dropped, cloned, and sent from on any thread, also on another one
+//! than their connection is on by now. Nothing schedules the threads: whoever waits for another one spins, so
 //! share by atomics and by locks that are held for a few instructions. Each thread allocates from a
 //! heap of its own; what another one frees goes back to the heap that it came from.
 //!
 //! Inside, in the order of a round: [`runtime`](Runtime) delivers events; `table` holds the
 //! connections (`slot`, with its `send_queue` and `receive_queue`) and `datagrams`, and writes their calls into the
-//! `batch` at the end of the round; `area` is the memory shared with the kernel. `bare` is what
-//! only an image has. Neighbours: `ix-abi` is the contract with the kernel.
+//! `batch` at the end of the round; `area` is the memory shared with the kernel. `hold` keeps received
+//! bytes, `ledger` is how threads tell each other of their ends and hand connections over. `bare` is
+//! what only an image has. Neighbours: `ix-abi` is the contract with the kernel.
 
 #![cfg_attr(bare, no_std)]
 #![deny(unsafe_code)]
@@ -52,6 +62,7 @@ mod bare;
 mod batch;
 mod boot;
 mod context;
+mod cookie;
 mod datagrams;
 #[cfg(not(bare))]
 #[expect(
@@ -60,6 +71,15 @@ mod datagrams;
 )]
 pub mod fake;
 mod front_queue;
+#[expect(unsafe_code, reason = "refers to what lives for good, or is counted")]
+mod hold;
+#[expect(unsafe_code, reason = "a list of atomic pointers")]
+mod inbox;
+#[expect(
+    unsafe_code,
+    reason = "each thread has a list of its own in what all share"
+)]
+mod ledger;
 mod log;
 #[cfg(any(bare, test))]
 #[expect(unsafe_code, reason = "memory functions in assembler")]
@@ -84,6 +104,7 @@ pub use bare::exit;
 pub use boot::BootBlock;
 pub use context::{Connection, Context};
 pub use ix_abi::{DeadReason, Error};
+pub use ledger::Crew;
 pub use log::log_line;
 pub use payload::{Payload, Unsent};
 pub use received::Received;

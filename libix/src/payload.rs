@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::received::{Hold, Ledger, Received};
+use crate::hold::{Anchor, Hold};
+use crate::received::Received;
 
 /// Bytes to send, in memory that the kernel reads in place: a `&'static [u8]` or `&'static str`, a
 /// `Vec<u8>`, `Box<[u8]>` or `String`, an `Arc<[u8]>`, or [`Received`] bytes on their way back.
@@ -16,6 +17,10 @@ pub struct Payload {
     bytes: usize,
     owner: Owner,
 }
+
+// SAFETY: the memory is the owner's, which goes along and may change its thread, as each kind of it
+// is `Send`; nobody writes to it.
+unsafe impl Send for Payload {}
 
 /// Keeps the memory alive; what it holds is never looked at, only dropped.
 #[expect(dead_code, reason = "the fields are there for their drop")]
@@ -72,26 +77,20 @@ impl Payload {
         matches!(self.owner, Owner::Received(_))
     }
 
-    /// The segment that it holds, if that is one of that connection.
+    /// Number and weight of the segment that it holds, if that is one of this connection.
     #[inline]
-    pub(crate) fn segment_of(&self, ledger: &Ledger, slot: u32) -> Option<u32> {
+    pub(crate) fn part_of(&self, anchor: &Anchor) -> Option<(u32, u32)> {
         match &self.owner {
-            Owner::Received(hold) if hold.is_of(ledger, slot) => Some(hold.segment()),
+            Owner::Received(hold) => hold.part_of(anchor),
             _ => None,
         }
     }
 
-    /// Ends it without posting the end of its hold to the ledger: the caller settles that.
+    /// Ends it without posting the end of its hold to a ledger: the caller settles that.
     #[inline]
     pub(crate) fn forget(self) {
         debug_assert!(self.is_received());
         core::mem::forget(self);
-    }
-
-    /// Whether it holds received bytes of that connection.
-    #[inline]
-    pub(crate) fn holds(&self, ledger: &Ledger, slot: u32) -> bool {
-        self.segment_of(ledger, slot).is_some()
     }
 }
 

@@ -4,7 +4,7 @@
 //! when nobody holds it and every one before it has been given back.
 
 use crate::front_queue::FrontQueue;
-use crate::received::Change;
+use crate::hold::FULL;
 
 /// See the module.
 pub(crate) struct ReceiveQueue {
@@ -18,7 +18,8 @@ pub(crate) struct ReceiveQueue {
 #[derive(Clone, Copy, Default)]
 struct Segment {
     bytes: u32,
-    holds: u32,
+    /// What the holds on it weigh.
+    weight: u32,
 }
 
 /// Room kept for the slot's next connection.
@@ -33,36 +34,40 @@ impl ReceiveQueue {
         }
     }
 
-    /// A segment arrived; it has one hold. Returns its number.
+    /// A segment arrived; it has one hold, of full weight. Returns its number.
     #[inline]
     pub fn arrived(&mut self, bytes: u32) -> u32 {
         let number = self.first.wrapping_add(self.segments.len() as u32);
-        self.segments.push_back(Segment { bytes, holds: 1 });
+        self.segments.push_back(Segment {
+            bytes,
+            weight: FULL,
+        });
         number
     }
 
-    /// A segment lost a hold.
+    /// A segment lost a hold of that weight.
     #[inline]
-    pub fn released(&mut self, number: u32) {
+    pub fn released(&mut self, number: u32, weight: u32) {
         // One segment with one hold, the usual case: it is the one.
         if let Some(&segment) = self.segments.only()
-            && segment.holds == 1
+            && segment.weight == weight
         {
             self.segments.take_only();
             self.first = number.wrapping_add(1);
             self.done += u64::from(segment.bytes);
         } else {
-            self.change(number, Change::Less);
+            self.lighten(number, weight);
         }
     }
 
     /// Lets go of a segment that lost its last hold, if it is the first one and the one behind it
     /// is held: how a run of segments goes that was dropped as it came. `false` if it is not so.
     #[inline]
-    pub fn released_in_order(&mut self, number: u32) -> bool {
+    pub fn released_in_order(&mut self, number: u32, weight: u32) -> bool {
+        let first = self.segments.get(0);
         let is_first = number == self.first
-            && self.segments.get(0).is_some_and(|first| first.holds == 1)
-            && self.segments.get(1).is_none_or(|second| second.holds != 0);
+            && first.is_some_and(|first| first.weight == weight)
+            && self.segments.get(1).is_none_or(|second| second.weight != 0);
         if is_first && let Some(segment) = self.segments.pop_front() {
             self.first = number.wrapping_add(1);
             self.done += u64::from(segment.bytes);
@@ -70,21 +75,17 @@ impl ReceiveQueue {
         is_first
     }
 
-    /// A segment gained or lost a hold.
+    /// A segment lost a hold, and perhaps not its last one.
     #[inline(never)]
-    pub fn change(&mut self, number: u32, change: Change) {
+    pub fn lighten(&mut self, number: u32, weight: u32) {
         let index = number.wrapping_sub(self.first) as usize;
         let Some(segment) = self.segments.get_mut(index) else {
             debug_assert!(false, "a hold on a segment that was given back");
             return;
         };
-        if change == Change::More {
-            segment.holds += 1;
-            return;
-        }
-        segment.holds -= 1;
+        segment.weight -= weight;
         while let Some(segment) = self.segments.get(0)
-            && segment.holds == 0
+            && segment.weight == 0
         {
             self.done += u64::from(segment.bytes);
             self.segments.pop_front();
@@ -92,10 +93,10 @@ impl ReceiveQueue {
         }
     }
 
-    /// Holds on all segments together.
-    pub fn held(&self) -> usize {
-        let holds = |segment: &Segment| segment.holds as usize;
-        self.segments.iter().map(holds).sum()
+    /// What all holds on all segments weigh.
+    pub fn held(&self) -> u64 {
+        let weight = |segment: &Segment| u64::from(segment.weight);
+        self.segments.iter().map(weight).sum()
     }
 
     /// Whether there are bytes to give back.
@@ -108,6 +109,11 @@ impl ReceiveQueue {
     #[inline]
     pub fn take_done(&mut self) -> u64 {
         core::mem::take(&mut self.done)
+    }
+
+    /// The kernel did not take so many bytes, although they were offered.
+    pub fn not_taken(&mut self, bytes: u64) {
+        self.done += bytes;
     }
 
     /// Starts over for the next connection. Nothing may be held any more.
@@ -129,12 +135,12 @@ mod tests {
     fn segments_go_back_in_order() {
         let mut queue = ReceiveQueue::new();
         let numbers = [10, 20, 30].map(|bytes| queue.arrived(bytes));
-        queue.change(numbers[1], Change::Less);
+        queue.lighten(numbers[1], FULL);
         assert_eq!(queue.take_done(), 0);
-        queue.change(numbers[0], Change::Less);
+        queue.lighten(numbers[0], FULL);
         assert_eq!(queue.take_done(), 30);
-        assert_eq!(queue.held(), 1);
-        queue.change(numbers[2], Change::Less);
+        assert_eq!(queue.held(), u64::from(FULL));
+        queue.lighten(numbers[2], FULL);
         assert_eq!(queue.take_done(), 30);
         assert_eq!(queue.held(), 0);
     }
@@ -143,18 +149,17 @@ mod tests {
     fn segments_dropped_as_they_came_go_back_one_by_one() {
         let mut queue = ReceiveQueue::new();
         let numbers = [10, 20, 30, 40].map(|bytes| queue.arrived(bytes));
-        assert!(!queue.released_in_order(numbers[1]));
-        assert!(queue.released_in_order(numbers[0]));
+        assert!(!queue.released_in_order(numbers[1], FULL));
+        assert!(queue.released_in_order(numbers[0], FULL));
         assert_eq!(queue.take_done(), 10);
         // What was let go of before its turn goes with the one before it.
-        queue.change(numbers[2], Change::Less);
-        assert!(!queue.released_in_order(numbers[1]));
-        queue.change(numbers[1], Change::Less);
+        queue.lighten(numbers[2], FULL);
+        assert!(!queue.released_in_order(numbers[1], FULL));
+        queue.lighten(numbers[1], FULL);
         assert_eq!(queue.take_done(), 50);
-        queue.change(numbers[3], Change::More);
-        assert!(!queue.released_in_order(numbers[3]));
-        queue.change(numbers[3], Change::Less);
-        assert!(queue.released_in_order(numbers[3]));
+        assert!(!queue.released_in_order(numbers[3], FULL - 1));
+        queue.lighten(numbers[3], FULL - 1);
+        assert!(queue.released_in_order(numbers[3], 1));
         assert_eq!((queue.take_done(), queue.held()), (40, 0));
     }
 
@@ -162,10 +167,10 @@ mod tests {
     fn a_shared_segment_waits_for_its_last_hold() {
         let mut queue = ReceiveQueue::new();
         let number = queue.arrived(7);
-        queue.change(number, Change::More);
-        queue.change(number, Change::Less);
+        queue.lighten(number, 2);
+        queue.lighten(number, FULL - 5);
         assert_eq!(queue.take_done(), 0);
-        queue.change(number, Change::Less);
+        queue.lighten(number, 3);
         assert_eq!(queue.take_done(), 7);
     }
 
@@ -176,7 +181,7 @@ mod tests {
         let numbers = [1, 2, 4].map(|bytes| queue.arrived(bytes));
         assert_eq!(numbers, [u32::MAX, 0, 1]);
         for number in numbers.into_iter().rev() {
-            queue.change(number, Change::Less);
+            queue.lighten(number, FULL);
         }
         assert_eq!(queue.take_done(), 7);
     }

@@ -5,15 +5,19 @@
 //! released while any of its bytes are out. The kernel takes bytes back in order, so a slice that
 //! is held also holds those that came after it on the same connection.
 //!
-//! A `Received` does not reach into the connection table: it posts its end to the [`Ledger`] of
-//! its thread, which the table settles once a round.
+//! A `Received` may go to other threads. It does not reach into the connection table: the end of
+//! its [`Hold`] is posted to the thread that the connection is on, whose table settles that once a
+//! round.
 
-use core::cell::RefCell;
 use core::fmt;
 use core::ops::{Bound, Deref, RangeBounds};
 use core::ptr::NonNull;
 
-use alloc::vec::Vec;
+use crate::hold::Hold;
+
+/// A part that was split off gets one in so many, as a power of two, of the weight: it is seldom
+/// divided again, but the rest may be, a thousand times.
+const SPLIT_OFF: u32 = 12;
 
 /// Received bytes, read-only, not copied. Clones and parts share the memory; it goes back to the
 /// kernel when the last of them is dropped or, if sent, acknowledged.
@@ -24,12 +28,15 @@ pub struct Received {
     hold: Hold,
 }
 
+// SAFETY: the bytes may be read on any thread; what its hold does at its end is fit for any, too.
+unsafe impl Send for Received {}
+
 impl Received {
     /// Wraps the bytes of a `recv` event.
     ///
     /// # Safety
     /// `address` is not zero; the `bytes` there stay readable and unchanged until `hold` and all
-    /// its clones have been dropped and the table has settled the ledger.
+    /// its clones have been dropped and a table has settled that.
     #[inline]
     pub(crate) unsafe fn new(address: u64, bytes: u32, hold: Hold) -> Self {
         Self {
@@ -45,7 +52,12 @@ impl Received {
     /// # Panics
     /// If there are fewer.
     pub fn split_to(&mut self, at: usize) -> Received {
-        let front = self.slice(..at);
+        assert!(at <= self.len(), "split beyond the end");
+        let mut front = Self {
+            hold: self.hold.share(SPLIT_OFF),
+            ..*self
+        };
+        front.truncate(at);
         self.advance(at);
         front
     }
@@ -117,95 +129,5 @@ impl AsRef<[u8]> for Received {
 impl fmt::Debug for Received {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Received({} bytes)", self.bytes)
-    }
-}
-
-/// Keeps one segment of one connection from being given back.
-pub(crate) struct Hold {
-    ledger: &'static Ledger,
-    slot: u32,
-    segment: u32,
-}
-
-impl Hold {
-    /// A hold that the table has counted already.
-    #[inline]
-    pub fn new(ledger: &'static Ledger, slot: u32, segment: u32) -> Self {
-        Self {
-            ledger,
-            slot,
-            segment,
-        }
-    }
-
-    /// Number of the segment that it holds.
-    #[inline]
-    pub fn segment(&self) -> u32 {
-        self.segment
-    }
-
-    /// Whether it holds a segment of that connection.
-    #[inline]
-    pub fn is_of(&self, ledger: &Ledger, slot: u32) -> bool {
-        self.slot == slot && core::ptr::eq(self.ledger, ledger)
-    }
-}
-
-impl Clone for Hold {
-    fn clone(&self) -> Self {
-        self.ledger.post(self.slot, self.segment, Change::More);
-        Self { ..*self }
-    }
-}
-
-impl Drop for Hold {
-    #[inline]
-    fn drop(&mut self) {
-        self.ledger.post(self.slot, self.segment, Change::Less);
-    }
-}
-
-/// What happened to holds since the table looked last, in order.
-#[derive(Default)]
-pub(crate) struct Ledger {
-    entries: RefCell<Vec<Entry>>,
-}
-
-/// One hold more or less on a segment.
-#[derive(Clone, Copy)]
-pub(crate) struct Entry {
-    pub slot: u32,
-    pub segment: u32,
-    pub change: Change,
-}
-
-/// See [`Entry`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    More,
-    Less,
-}
-
-impl Ledger {
-    #[inline]
-    fn post(&self, slot: u32, segment: u32, change: Change) {
-        self.entries.borrow_mut().push(Entry {
-            slot,
-            segment,
-            change,
-        });
-    }
-
-    /// Whether nothing happened.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.entries.borrow().is_empty()
-    }
-
-    /// Exchanges the entries for an empty list, whose capacity is used for those to come.
-    #[inline]
-    pub fn exchange(&self, empty: Vec<Entry>) -> Vec<Entry> {
-        debug_assert!(empty.is_empty());
-        self.entries.replace(empty)
     }
 }

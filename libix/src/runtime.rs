@@ -1,16 +1,18 @@
 //! The event loop: flush the calls of the last round, enter the kernel, read the results, deliver
 //! the events.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::net::SocketAddr;
 
-use ix_abi::area::{NOW_NS, WAKE_NS};
+use ix_abi::area::{FOLLOWS_MOVES, NOW_NS, WAKE_NS};
 use ix_abi::{DeadReason, Error, EventKind, address_from_words, event, piece};
 
 use crate::area::{Area, Kernel};
 use crate::context::{Connection, Context};
 use crate::service::{CloseReason, Datagram, Knock, Service};
-use crate::slot::Phase;
+use crate::slot::{Ending, Phase};
 use crate::table::{Heard, Outcome, Return};
 
 /// How long calls wait that failed for want of room in the kernel's tables: about a round trip.
@@ -30,12 +32,14 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     /// Starts the service; nothing reaches the kernel before the first round.
     pub fn new(service: S, kernel: K) -> Self {
         let area = kernel.area();
+        let crew = kernel.crew();
+        area.store(FOLLOWS_MOVES, 1);
         let mut runtime = Self {
             service,
             kernel,
             area,
             states: Vec::new(),
-            context: Context::new(area),
+            context: Context::new(area, crew),
             outcomes: Vec::new(),
         };
         runtime.service.on_start(&mut runtime.context);
@@ -127,7 +131,8 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
             EventKind::Dead => self.died(words),
             EventKind::UdpRecv => self.datagram_arrived(words),
             EventKind::Recv => self.received_pieces(words),
-            EventKind::Sent | EventKind::Migrated => None,
+            EventKind::Migrated => self.migrated(words),
+            EventKind::Sent => None,
         }
     }
 
@@ -224,8 +229,12 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
             // A knock that nobody answered in time; the kernel has forgotten it already.
             return Some(());
         }
+        let index = match self.context.table.find(cookie) {
+            Some(index) => index,
+            // The kernel had no room for it when it came.
+            None => self.arrive(cookie, handle)?,
+        };
         let table = &mut self.context.table;
-        let index = table.find(cookie)?;
         let slot = table.slot(index);
         slot.handle = handle;
         slot.phase = Phase::Dead;
@@ -237,6 +246,56 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         table.mark(index);
         self.close(index, reason);
         Some(())
+    }
+
+    /// A connection leaves, or comes. A knock that nobody has answered comes again.
+    fn migrated(&mut self, [first, cookie, handle, _]: [u64; event::WORDS]) -> Option<()> {
+        let (from, to) = ((first >> 16) as u16 as usize, (first >> 32) as u16 as usize);
+        if cookie == 0 {
+            return Some(());
+        }
+        if from != self.context.thread() {
+            match self.arrive(cookie, handle) {
+                Some(index) => self.tell_of_move(index, from, to),
+                None => {
+                    // Nobody here can serve it.
+                    self.context.table.statistics.moves_failed += 1;
+                    self.context.table.refuse(handle);
+                }
+            }
+            return Some(());
+        }
+        let index = self.context.table.find(cookie)?;
+        self.tell_of_move(index, from, to);
+        let state = self.take_state(index);
+        let state = state.map(|state| Box::new(state) as Box<dyn Any + Send>);
+        self.context.table.depart(index, to, state);
+        Some(())
+    }
+
+    /// Takes over what comes with a connection.
+    fn arrive(&mut self, cookie: u64, handle: u64) -> Option<u32> {
+        let table = &mut self.context.table;
+        let (index, state) = table.arrive(cookie, handle)?;
+        match state.map(|state| state.downcast::<S::State>()) {
+            Some(Ok(state)) => set_state(&mut self.states, index, *state),
+            // Given back already.
+            None => {}
+            // The threads run different services.
+            Some(Err(_)) => {
+                table.statistics.moves_failed += 1;
+                table.end(index, Ending::Abort);
+            }
+        }
+        Some(index)
+    }
+
+    fn tell_of_move(&mut self, index: u32, from: usize, to: usize) {
+        if self.context.table.slot(index).is_heard()
+            && let Some((service, mut connection)) = self.parts(index)
+        {
+            service.on_migrated(&mut connection, from, to);
+        }
     }
 
     fn datagram_arrived(&mut self, [first, address, high, low]: [u64; event::WORDS]) -> Option<()> {
@@ -272,9 +331,14 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
     /// Gives the state back to the service.
     fn close(&mut self, index: u32, reason: CloseReason) {
         let id = self.context.table.id_of(index);
-        if let Some(state) = self.states[index as usize].take() {
+        if let Some(state) = self.take_state(index) {
             self.service.on_close(&mut self.context, id, state, reason);
         }
+    }
+
+    /// The state in a slot; there is none if it came from another service.
+    fn take_state(&mut self, index: u32) -> Option<S::State> {
+        self.states.get_mut(index as usize)?.take()
     }
 
     fn wake(&mut self) {

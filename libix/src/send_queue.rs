@@ -9,8 +9,8 @@ use ix_abi::SENDV_MAX;
 
 use crate::batch::Entries;
 use crate::front_queue::FrontQueue;
+use crate::hold::Anchor;
 use crate::payload::Payload;
-use crate::received::Ledger;
 
 /// See the module.
 pub(crate) struct SendQueue {
@@ -216,10 +216,10 @@ impl SendQueue {
         }
     }
 
-    /// Pieces that hold received bytes of the connection itself.
-    pub fn held_of(&self, ledger: &Ledger, slot: u32) -> usize {
-        let own = |piece: &&Payload| piece.holds(ledger, slot);
-        self.pieces.iter().filter(own).count()
+    /// What the holds of pieces on received bytes of the connection itself weigh.
+    pub fn held_of(&self, anchor: &Anchor) -> u64 {
+        let own = self.pieces.iter().filter_map(|piece| piece.part_of(anchor));
+        own.map(|(_, weight)| u64::from(weight)).sum()
     }
 
     /// Drops everything, and starts over for the next connection. The memory stays, unless a

@@ -17,8 +17,10 @@ use crate::received::Received;
 /// both directions, and last, exactly once for each state given,
 /// [`on_close`](Service::on_close), which gives it back.
 pub trait Service: Sized {
-    /// What the application keeps for each connection.
-    type State;
+    /// What the application keeps for each connection. It goes along when a connection changes its
+    /// thread, hence it must be [`Send`], and all threads must agree on it: what comes with a state
+    /// of another type is reset.
+    type State: Send + 'static;
 
     /// The thread starts: the place to listen and to connect.
     fn on_start(&mut self, cx: &mut Context<Self::State>);
@@ -92,6 +94,19 @@ pub trait Service: Sized {
         let _ = (cx, id, state, reason);
     }
 
+    /// The connection goes to another thread, since its flow group does. Called on both: on the old
+    /// one as the last thing about this connection, so that what this service has of it can be put
+    /// into the state; on the new one as the first. Nothing needs to be done: what was received, sent
+    /// and asked for goes along.
+    fn on_migrated(
+        &mut self,
+        connection: &mut Connection<'_, Self::State>,
+        from: usize,
+        to: usize,
+    ) {
+        let _ = (connection, from, to);
+    }
+
     /// All events of a round are delivered; the calls that came of them are about to be made.
     fn on_round(&mut self, cx: &mut Context<Self::State>) {
         let _ = cx;
@@ -139,8 +154,9 @@ impl CloseReason {
     }
 }
 
-/// Names a connection of this thread, also after its end: then calls with it are refused, never
-/// applied to a later connection.
+/// Names a connection, wherever it is, and also after its end. Calls with it are good on the thread
+/// that the connection is on; elsewhere, and after its end, they are refused, never applied to another
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId(u64);
 
@@ -153,11 +169,5 @@ impl ConnectionId {
     #[inline]
     pub(crate) fn cookie(self) -> u64 {
         self.0
-    }
-
-    /// A small number, unique among the connections that exist at a time: good for an array.
-    #[inline]
-    pub fn index(self) -> usize {
-        self.0 as u32 as usize
     }
 }

@@ -4,15 +4,16 @@
 use ix_abi::{CALL_CAPACITY, CallNumber, Error};
 
 use crate::batch::Batch;
+use crate::cookie;
+use crate::hold::Anchor;
 use crate::receive_queue::ReceiveQueue;
-use crate::received::Ledger;
 use crate::send_queue::SendQueue;
 
 /// See the module.
 #[repr(align(64))]
 pub(crate) struct Slot {
-    /// Told apart from earlier connections of the slot by this half of the cookie.
-    pub generation: u32,
+    /// Of the connection; in a free slot, of the next one; 0 if that is on another thread.
+    pub cookie: u64,
     pub phase: Phase,
     /// Whether it is in the table's list of connections with something to tell the kernel.
     pub dirty: bool,
@@ -30,6 +31,8 @@ pub(crate) struct Slot {
     pub handle: u64,
     /// What went wrong, if it is known better than by the `dead` event.
     pub failure: Option<Error>,
+    /// What holds on received bytes refer to.
+    pub anchor: &'static Anchor,
     pub send: SendQueue,
     pub receive: ReceiveQueue,
 }
@@ -39,6 +42,8 @@ pub(crate) struct Slot {
 pub(crate) enum Phase {
     /// Not in use.
     Free,
+    /// The connection that was made here is on another thread, and not over.
+    Away,
     /// `connect` is asked for and not answered.
     Connecting,
     /// `accept` is asked for, or `connect` answered; not `connected` yet.
@@ -79,9 +84,10 @@ pub(crate) const CALLS_PER_FLUSH: usize = 3;
 const _: () = assert!(CALL_CAPACITY <= 1 << 16);
 
 impl Slot {
-    pub fn new() -> Self {
+    /// A free slot.
+    pub fn new(cookie: u64, anchor: &'static Anchor) -> Self {
         Self {
-            generation: 1,
+            cookie,
             phase: Phase::Free,
             dirty: false,
             starved: false,
@@ -91,6 +97,7 @@ impl Slot {
             release_told: false,
             handle: 0,
             failure: None,
+            anchor,
             send: SendQueue::new(),
             receive: ReceiveQueue::new(),
         }
@@ -106,7 +113,7 @@ impl Slot {
     pub fn release(&mut self) {
         self.send.clear();
         self.receive.clear();
-        self.generation = self.generation.wrapping_add(1).max(1);
+        self.cookie = cookie::next(self.cookie);
         self.phase = Phase::Free;
         self.starved = false;
         self.ending = Ending::None;
@@ -118,29 +125,40 @@ impl Slot {
 
     /// The peer acknowledged `bytes` more, and the kernel would accept `window` more.
     #[inline]
-    pub fn acknowledged(&mut self, index: u32, ledger: &Ledger, bytes: usize, window: usize) {
+    pub fn acknowledged(&mut self, bytes: usize, window: usize) {
         self.send.set_window(window);
         let piece = self.send.whole(bytes);
-        match piece.and_then(|piece| piece.segment_of(ledger, index)) {
-            Some(segment) => {
+        match piece.and_then(|piece| piece.part_of(self.anchor)) {
+            Some((segment, weight)) => {
                 if let Some(piece) = self.send.take_whole() {
                     piece.forget();
                 }
-                self.receive.released(segment);
+                self.receive.released(segment, weight);
             }
-            None => self.acknowledged_in_part(index, ledger, bytes),
+            None => self.acknowledged_in_part(bytes),
         }
     }
 
     #[inline(never)]
-    fn acknowledged_in_part(&mut self, index: u32, ledger: &Ledger, bytes: usize) {
-        let receive = &mut self.receive;
+    fn acknowledged_in_part(&mut self, bytes: usize) {
+        let (receive, anchor) = (&mut self.receive, self.anchor);
         self.send.acknowledged_in_part(bytes, |piece| {
-            if let Some(segment) = piece.segment_of(ledger, index) {
+            if let Some((segment, weight)) = piece.part_of(anchor) {
                 piece.forget();
-                receive.released(segment);
+                receive.released(segment, weight);
             }
         });
+    }
+
+    /// The kernel did not do what it was told in the last round, since the connection was elsewhere.
+    pub fn not_done(&mut self, number: CallNumber, argument: u64) {
+        match number {
+            CallNumber::RecvDone => self.receive.not_taken(argument),
+            CallNumber::Shutdown => self.shutdown_told = false,
+            CallNumber::Close | CallNumber::Abort => self.release_told = false,
+            // What was offered waits still; the others are not about connections that can move.
+            _ => {}
+        }
     }
 
     /// The round's `sendv` call, if there is one.
@@ -151,19 +169,19 @@ impl Slot {
 
     /// Adds the calls that the connection needs, at most [`CALLS_PER_FLUSH`].
     #[inline]
-    pub fn flush(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
+    pub fn flush(&mut self, batch: &mut Batch) -> Progress {
         if self.phase == Phase::Open {
-            return self.flush_open(index, ledger, batch);
+            return self.flush_open(batch);
         }
-        self.flush_not_open(index, ledger, batch)
+        self.flush_not_open(batch)
     }
 
     #[inline(never)]
-    fn flush_not_open(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
+    fn flush_not_open(&mut self, batch: &mut Batch) -> Progress {
         match self.phase {
-            Phase::Free | Phase::Connecting | Phase::Open => Progress::Done,
+            Phase::Free | Phase::Away | Phase::Connecting | Phase::Open => Progress::Done,
             Phase::Opening => {
-                self.flush_ending(index, ledger, batch);
+                self.flush_ending(batch);
                 Progress::Done
             }
             Phase::Dead if self.receive.held() != 0 => Progress::Done,
@@ -178,7 +196,7 @@ impl Slot {
 
     /// Received bytes first, so that the segments of the send that follows carry the new window.
     #[inline]
-    fn flush_open(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
+    fn flush_open(&mut self, batch: &mut Batch) -> Progress {
         let done = self.receive.take_done();
         if done != 0 {
             batch.call(CallNumber::RecvDone, 0, [self.handle, done, 0]);
@@ -193,7 +211,7 @@ impl Slot {
             }
         }
         if self.ending != Ending::None {
-            progress = self.flush_ending(index, ledger, batch);
+            progress = self.flush_ending(batch);
         }
         progress
     }
@@ -225,12 +243,12 @@ impl Slot {
     /// may stay: only the kernel reads them, and not after `dead`.) A close that has to wait
     /// sends its FIN meanwhile.
     #[inline(never)]
-    fn flush_ending(&mut self, index: u32, ledger: &Ledger, batch: &mut Batch) -> Progress {
+    fn flush_ending(&mut self, batch: &mut Batch) -> Progress {
         if self.release_told {
             return Progress::Done;
         }
         let is_accepted = self.send.is_accepted();
-        let can_release = || self.receive.held() == self.send.held_of(ledger, index);
+        let can_release = || self.receive.held() == self.send.held_of(self.anchor);
         match self.ending {
             Ending::Abort if can_release() => {
                 batch.call_on(CallNumber::Abort, self.handle);

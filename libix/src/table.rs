@@ -6,24 +6,31 @@
 //! the arrays stays on its list for the next round.
 
 mod calls;
+mod moving;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use core::net::SocketAddr;
 
 use ix_abi::Error;
+use ix_abi::area::BOOT;
 
 use crate::area::Area;
 use crate::batch::Batch;
+use crate::cookie;
 use crate::datagrams::{DATAGRAM_SLOT, Datagrams};
+use crate::hold::{Anchor, Hold};
+use crate::ledger::{Crew, Entry, Ledger};
 use crate::payload::{Payload, Unsent};
-use crate::received::{Entry, Hold, Ledger, Received};
+use crate::received::Received;
 use crate::service::ConnectionId;
 use crate::slot::{Ending, Phase, Slot};
 use calls::Request;
 pub use calls::Statistics;
 pub(crate) use calls::{Outcome, Return};
+use moving::Moving;
 
 /// See the module.
 pub(crate) struct Table {
@@ -40,12 +47,18 @@ pub(crate) struct Table {
     requests: VecDeque<Request>,
     pub datagrams: Datagrams,
     batch: Batch,
+    /// Number of the thread, and what it is told.
+    thread: usize,
     ledger: &'static Ledger,
+    datagram_anchor: &'static Anchor,
+    moving: Moving,
     /// Spare list that takes turns with the ledger's.
     settled: Vec<Entry>,
     /// From that many unacknowledged bytes on, a connection takes no more payloads.
     pub send_limit: usize,
     pub statistics: Statistics,
+    /// The ledger's list is this thread's alone.
+    stays: PhantomData<*const ()>,
 }
 
 /// What the application is to hear of an acknowledgement.
@@ -60,7 +73,9 @@ pub(crate) enum Heard {
 const SEND_LIMIT: usize = 256 << 10;
 
 impl Table {
-    pub fn new(area: Area) -> Self {
+    pub fn new(area: Area, crew: &'static Crew) -> Self {
+        let thread = area.load(BOOT + ix_abi::boot::THREAD) as usize;
+        let ledger = crew.claim(thread);
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -71,31 +86,36 @@ impl Table {
             requests: VecDeque::new(),
             datagrams: Datagrams::new(area),
             batch: Batch::new(area),
-            // One for each thread, for good: received bytes refer to it without counting.
-            ledger: Box::leak(Box::default()),
+            thread,
+            ledger,
+            datagram_anchor: Box::leak(Box::new(Anchor::new(ledger, DATAGRAM_SLOT))),
+            moving: Moving::new(crew),
             settled: Vec::new(),
             send_limit: SEND_LIMIT,
             statistics: Statistics::default(),
+            stays: PhantomData,
         }
     }
 
     /// Connections that are not over.
     pub fn connections(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len() - self.free.len() - self.moving.away()
     }
 
     /// The slot of a cookie, if it names a connection that still has one.
     #[inline]
     pub fn find(&self, cookie: u64) -> Option<u32> {
-        let slot = self.slots.get(cookie as u32 as usize)?;
-        (slot.generation == (cookie >> 32) as u32).then_some(cookie as u32)
+        let index = cookie::index(cookie);
+        match self.slots.get(index as usize) {
+            Some(slot) if slot.cookie == cookie => Some(index),
+            _ => self.find_guest(cookie),
+        }
     }
 
     /// The name of the connection in a slot.
     #[inline]
     pub fn id_of(&self, index: u32) -> ConnectionId {
-        let generation = self.slots[index as usize].generation;
-        ConnectionId::new(u64::from(generation) << 32 | u64::from(index))
+        ConnectionId::new(self.slots[index as usize].cookie)
     }
 
     /// The slot with that number, which the caller got from this table.
@@ -117,9 +137,8 @@ impl Table {
     /// The peer acknowledged something. Returns what the application is to hear.
     #[inline]
     pub fn acknowledged(&mut self, index: u32, bytes: usize, window: usize) -> Heard {
-        let ledger = self.ledger;
         let slot = &mut self.slots[index as usize];
-        slot.acknowledged(index, ledger, bytes, window);
+        slot.acknowledged(bytes, window);
         let mut heard = Heard::Sent;
         let mut matters = slot.receive.has_done() || !slot.send.is_accepted();
         if slot.starved || slot.ending != Ending::None {
@@ -208,21 +227,22 @@ impl Table {
     /// Wraps the bytes of a `recv` event.
     #[inline]
     pub fn arrived(&mut self, index: u32, address: u64, bytes: u32) -> Received {
-        let segment = self.slots[index as usize].receive.arrived(bytes);
-        let hold = Hold::new(self.ledger, index, segment);
+        let slot = &mut self.slots[index as usize];
+        let segment = slot.receive.arrived(bytes);
+        let hold = Hold::new(slot.anchor, segment);
         // SAFETY: address and length come from a `recv` event, and by `Kernel`'s contract the
-        // bytes are good until given back or the handle is released; the slot does neither before
-        // it has settled the drop of every hold on the segment.
+        // bytes are good until given back or the handle is released, on whatever thread the
+        // connection is; the slot does neither before all weight of the segment is back.
         unsafe { Received::new(address, bytes, hold) }
     }
 
     /// Wraps the bytes of a `udp_recv` event.
     pub fn datagram_arrived(&mut self, address: u64, bytes: u32) -> Received {
         let number = self.datagrams.arrived(address);
-        let hold = Hold::new(self.ledger, DATAGRAM_SLOT, number);
+        let hold = Hold::new(self.datagram_anchor, number);
         // SAFETY: address and length come from a `udp_recv` event, and by `Kernel`'s contract the
-        // bytes are good until given back, which is not done before the drop of every hold on the
-        // buffer is settled.
+        // bytes are good until given back, which is not done before all weight of the buffer is
+        // back.
         unsafe { Received::new(address, bytes, hold) }
     }
 
@@ -234,14 +254,23 @@ impl Table {
             let handle = slot.handle;
             self.refuse(handle);
         }
-        self.slot(index).release();
+        self.free(index);
+    }
+
+    /// Makes the slot of a connection that is over a free one.
+    fn free(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        self.moving.release(self.thread, index, slot);
         self.free.push(index);
     }
 
     fn occupy(&mut self) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| {
             let index = u32::try_from(self.slots.len()).expect("fewer than 2^32 connections");
-            self.slots.push(Slot::new());
+            let anchor = Box::leak(Box::new(Anchor::new(self.ledger, index)));
+            // Slots are never given back, so that holds can refer to anchors without counting.
+            let cookie = cookie::first(self.thread, index);
+            self.slots.push(Slot::new(cookie, anchor));
             index
         });
         self.slot(index).phase = Phase::Connecting;

@@ -88,7 +88,7 @@ extern "sysv64" fn enter(address: u64) -> ! {
 
 /// Number of the thread that this runs on: FS.base is the address of its area.
 #[inline]
-pub(super) fn thread() -> usize {
+pub(crate) fn thread() -> usize {
     const OFFSET: usize = (area::BOOT + boot::THREAD) * 8;
     let thread: usize;
     // SAFETY: the kernel points FS.base at the thread area for good, whose boot block nobody changes

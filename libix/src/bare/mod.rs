@@ -5,6 +5,6 @@ mod entry;
 mod heap;
 mod syscall;
 
-pub(crate) use entry::take_area;
+pub(crate) use entry::{take_area, thread};
 pub(crate) use syscall::Syscalls;
 pub use syscall::{exit, log};

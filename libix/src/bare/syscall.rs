@@ -5,6 +5,7 @@ use core::arch::asm;
 use ix_abi::syscall::{EXIT, LOG, LOG_MAX, RUN_IO};
 
 use crate::area::{Area, Kernel};
+use crate::ledger::Crew;
 
 /// The dataplane kernel, by way of the `syscall` instruction.
 pub(crate) struct Syscalls {
@@ -15,6 +16,11 @@ pub(crate) struct Syscalls {
 unsafe impl Kernel for Syscalls {
     fn area(&self) -> Area {
         self.area
+    }
+
+    fn crew(&self) -> &'static Crew {
+        static CREW: Crew = Crew::new();
+        &CREW
     }
 
     #[inline]

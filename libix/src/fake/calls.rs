@@ -77,7 +77,7 @@ impl FakeKernel {
         {
             return Err(error);
         }
-        let mut connection = FakeConnection::new(self.connections.len());
+        let mut connection = FakeConnection::new(self.moving.thread, self.connections.len());
         connection.connect(cookie, self.handshake_rounds, self.connect_outcome);
         let handle = connection.handle;
         self.connections.push(connection);

@@ -28,6 +28,10 @@ pub struct FakeConnection {
     application_finished: bool,
     is_deaf: bool,
     reset: Option<DeadReason>,
+    /// What the peer has sent.
+    bytes_sent: usize,
+    /// The event of a knock that was let in.
+    knock: Option<[u64; event::WORDS]>,
     /// Of the handshake.
     outcome: Result<(), Error>,
     /// Most bytes that the peer acknowledges in a round.
@@ -49,9 +53,9 @@ struct InFlight {
 }
 
 impl FakeConnection {
-    pub(super) fn new(number: usize) -> Self {
+    pub(super) fn new(thread: usize, number: usize) -> Self {
         Self {
-            handle: 0x1_0000_0000 + number as u64,
+            handle: (thread as u64 + 1) << 32 | number as u64,
             cookie: 0,
             phase: Phase::Knocking,
             release_called: false,
@@ -66,6 +70,8 @@ impl FakeConnection {
             application_finished: false,
             is_deaf: false,
             reset: None,
+            bytes_sent: 0,
+            knock: None,
             outcome: Ok(()),
             ack_bytes: usize::MAX,
         }
@@ -75,6 +81,7 @@ impl FakeConnection {
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         assert!(!self.peer_finished, "the peer has sent FIN");
         self.outbox.extend(bytes);
+        self.bytes_sent += bytes.len();
     }
 
     /// The peer sends FIN.
@@ -85,6 +92,21 @@ impl FakeConnection {
     /// The peer sends RST.
     pub fn reset(&mut self) {
         self.reset = Some(DeadReason::Reset);
+    }
+
+    /// How much the peer has sent.
+    pub fn bytes_sent(&self) -> usize {
+        self.bytes_sent
+    }
+
+    /// Whether the peer has sent FIN.
+    pub fn has_finished(&self) -> bool {
+        self.peer_finished
+    }
+
+    /// The kernel's name for the connection, the same on all threads.
+    pub fn handle(&self) -> u64 {
+        self.handle
     }
 
     /// What the peer has received and acknowledged.
@@ -120,6 +142,41 @@ impl FakeConnection {
     /// Whether the handle is released.
     pub fn is_released(&self) -> bool {
         self.dead_delivered && self.release_called
+    }
+
+    /// What is left of a connection that went to another thread.
+    pub(super) fn gone() -> Self {
+        let mut gone = Self::new(0, 0);
+        gone.handle = 0;
+        gone.refuse();
+        gone
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.handle == 0
+    }
+
+    pub(super) fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    pub(super) fn knock(&mut self, event: [u64; event::WORDS]) {
+        self.knock = Some(event);
+    }
+
+    /// The knock, as long as nobody has answered it.
+    pub(super) fn knock_again(&self) -> Option<[u64; event::WORDS]> {
+        self.knock.filter(|_| self.phase == Phase::Knocking)
+    }
+
+    /// There is no room for it on the thread that it came to.
+    pub(super) fn refuse_move(&mut self) -> [u64; event::WORDS] {
+        self.phase = Phase::Dead;
+        self.reset = Some(DeadReason::Exhausted);
+        self.dead_delivered = true;
+        self.in_flight.clear();
+        let reason = DeadReason::Exhausted as u64;
+        [EventKind::Dead as u64, self.cookie, reason, self.handle]
     }
 
     pub(super) fn is_opening(&self) -> bool {

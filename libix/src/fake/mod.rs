@@ -31,6 +31,7 @@ mod calls;
 mod connection;
 mod datagrams;
 mod events;
+mod moving;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,11 +42,13 @@ use ix_abi::area::{EVENT_COUNT, NOW_NS, WAKE_NS};
 use ix_abi::{CallNumber, Error, EventKind, address_to_words, event};
 
 use crate::area::{Area, Kernel};
+use crate::ledger::Crew;
 use crate::runtime::Runtime;
 use crate::service::Service;
 use connection::FakeConnection;
 use datagrams::FakeUdp;
 pub use datagrams::SentDatagram;
+use moving::FakeMoving;
 
 /// What a frame buffer is filled with when it was given back.
 pub const POISON: u8 = 0xdd;
@@ -56,6 +59,7 @@ pub struct FakeKernel {
     connections: Vec<FakeConnection>,
     listening: BTreeSet<u16>,
     udp: FakeUdp,
+    moving: FakeMoving,
     events: VecDeque<[u64; event::WORDS]>,
     calls: Vec<CallNumber>,
     refused: Vec<(CallNumber, Error)>,
@@ -81,6 +85,11 @@ pub struct FakeKernel {
     pub connect_outcome: Result<(), Error>,
     /// What every open connection's peer sends in each round, beside what the test sends.
     pub requests_per_round: Option<[u8; 64]>,
+    /// Whether connections that are to go do so before the calls of the round are executed, which
+    /// then come too late.
+    pub moves_first: bool,
+    /// Whether there is no room for connections that come.
+    pub refuses_moves: bool,
     /// How far time goes on in each round.
     pub round_ns: u64,
 }
@@ -110,6 +119,7 @@ impl FakeKernel {
             connections: Vec::new(),
             listening: BTreeSet::new(),
             udp: FakeUdp::default(),
+            moving: FakeMoving::alone(),
             events: VecDeque::new(),
             calls: Vec::new(),
             refused: Vec::new(),
@@ -124,6 +134,8 @@ impl FakeKernel {
             handshake_rounds: 0,
             connect_outcome: Ok(()),
             requests_per_round: None,
+            moves_first: false,
+            refuses_moves: false,
             round_ns: 10_000,
         }
     }
@@ -131,16 +143,13 @@ impl FakeKernel {
     /// A peer asks for a connection on that port.
     pub fn knock(&mut self, local_port: u16) -> PeerId {
         let id = PeerId(self.connections.len());
-        let mut connection = FakeConnection::new(id.0);
+        let mut connection = FakeConnection::new(self.moving.thread, id.0);
         if self.listening.contains(&local_port) {
             let port = u64::from(40_000 + id.0 as u16) << 16;
             let (high, low) = address_to_words(self.peer_address);
-            self.events.push_back([
-                EventKind::Knock as u64 | port | u64::from(local_port) << 32,
-                connection.handle,
-                high,
-                low,
-            ]);
+            let first = EventKind::Knock as u64 | port | u64::from(local_port) << 32;
+            connection.knock([first, connection.handle, high, low]);
+            self.events.extend(connection.knock_again());
         } else {
             connection.refuse();
         }
@@ -191,7 +200,7 @@ impl FakeKernel {
         let is_opening = self.connections.iter().any(FakeConnection::is_opening);
         let is_called_back = self.area.load(WAKE_NS) == 1;
         let is_silent = self.area.load(EVENT_COUNT) == 0 && self.calls.is_empty();
-        is_silent && !is_called_back && !is_opening
+        is_silent && !is_called_back && !is_opening && self.moving.is_quiet()
     }
 }
 
@@ -204,12 +213,22 @@ unsafe impl Kernel for FakeKernel {
         self.area
     }
 
+    fn crew(&self) -> &'static Crew {
+        self.moving.crew
+    }
+
     #[inline(never)]
     fn run_io(&mut self) {
         let now_ns = self.area.load(NOW_NS) + self.round_ns;
         self.area.store(NOW_NS, now_ns);
         self.send_datagrams();
+        self.hand_over();
+        if self.moves_first {
+            self.pack();
+        }
         self.execute_calls();
+        self.pack();
+        self.unpack();
         for connection in &mut self.connections {
             if let Some(request) = &self.requests_per_round {
                 connection.send_bytes(request);

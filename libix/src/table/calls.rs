@@ -7,8 +7,7 @@ use ix_abi::{CallNumber, Error, address_to_words};
 
 use super::Table;
 use crate::batch::Awaited;
-use crate::datagrams::DATAGRAM_SLOT;
-use crate::received::{Change, Entry};
+use crate::ledger::Entry;
 use crate::slot::{CALLS_PER_FLUSH, Ending, Phase, Progress};
 
 /// A call that does not belong to an open connection.
@@ -63,11 +62,21 @@ pub struct Statistics {
     pub rounds_overflowed: u64,
     /// Datagrams that were not sent.
     pub datagrams_lost: u64,
+    /// Connections that came from other threads.
+    pub moved_in: u64,
+    /// Connections that went to other threads.
+    pub moved_out: u64,
+    /// Connections that were reset when they came, because what came with them was not this
+    /// service's [`State`](crate::Service::State), or nothing.
+    pub moves_failed: u64,
 }
 
 impl Table {
     /// Writes the calls of the round, and says when the kernel must be back for the next one.
     pub fn flush(&mut self) -> Return {
+        if self.ledger.has_post() {
+            self.read_post();
+        }
         if !self.ledger.is_empty() {
             self.settle();
         }
@@ -97,29 +106,28 @@ impl Table {
         let empty = core::mem::take(&mut self.settled);
         let mut entries = self.ledger.exchange(empty);
         // A run of frames is a run of entries for one connection.
-        for run in entries.chunk_by(|one, next| one.slot == next.slot) {
-            self.settle_run(run[0].slot, run);
+        for run in entries.chunk_by(|one, next| core::ptr::eq(one.anchor, next.anchor)) {
+            self.settle_run(run);
         }
         entries.clear();
         self.settled = entries;
     }
 
     /// The same for entries of one connection, or of datagrams.
-    fn settle_run(&mut self, index: u32, run: &[Entry]) {
-        if index == DATAGRAM_SLOT {
-            for entry in run {
-                self.datagrams.change(entry.segment, entry.change);
-            }
-            return;
-        }
-        let slot = &mut self.slots[index as usize];
+    pub(super) fn settle_run(&mut self, run: &[Entry]) {
+        let index = run[0].anchor.slot_at(self.ledger);
+        // A connection that is not here, and datagrams, have no slot of that number.
+        let slot = index.and_then(|index| self.slots.get_mut(index as usize));
+        let (Some(index), Some(slot)) = (index, slot) else {
+            return self.settle_elsewhere(index, run);
+        };
         let receive = &mut slot.receive;
         for &Entry {
-            segment, change, ..
+            segment, weight, ..
         } in run
         {
-            if change == Change::More || !receive.released_in_order(segment) {
-                receive.change(segment, change);
+            if !receive.released_in_order(segment, weight) {
+                receive.lighten(segment, weight);
             }
         }
         let is_ending = slot.phase == Phase::Dead || slot.ending != Ending::None;
@@ -188,12 +196,12 @@ impl Table {
             let end = self.flushed.len().min(position + sure);
             for &index in &self.flushed[position..end] {
                 let slot = &mut self.slots[index as usize];
-                match slot.flush(index, self.ledger, &mut self.batch) {
+                match slot.flush(&mut self.batch) {
                     Progress::Done => slot.dirty = false,
                     Progress::More => self.dirty.push(index),
                     Progress::Released => {
                         slot.dirty = false;
-                        slot.release();
+                        self.moving.release(self.thread, index, slot);
                         self.free.push(index);
                     }
                 }
