@@ -49,6 +49,9 @@ pub struct Options<'a> {
     pub tcp: TcpOptions,
     /// `connections=`: how many each thread has tables for; by its memory unless given.
     pub connections: Option<u32>,
+    /// `trespass=on`: thread 0 reads what is private to another one, to show what the kernel makes of
+    /// that.
+    pub trespass: bool,
     /// Everything behind ` -- `, words parted by white space.
     pub arguments: &'a str,
 }
@@ -107,7 +110,8 @@ pub enum CommandLineError<'a> {
 const IPV6_MIN_MTU: u16 = 1280;
 const MAX_MTU: u16 = 9000;
 const ON_OR_OFF: &str = "on or off";
-const KEYS: &str = "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted nic connections";
+const KEYS: &str =
+    "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted nic connections trespass";
 
 impl Default for Options<'_> {
     fn default() -> Self {
@@ -127,6 +131,7 @@ impl Default for Options<'_> {
             nic: NicChoice::Intel82599,
             tcp: TcpOptions::default(),
             connections: None,
+            trespass: false,
             arguments: "",
         }
     }
@@ -274,6 +279,7 @@ impl<'a> Options<'a> {
                 let range = expected("1024 to 4194304 connections");
                 self.connections = Some(number(value, 1024, 1 << 22).ok_or_else(range)?);
             }
+            "trespass" => self.trespass = switch(value).ok_or_else(expected(ON_OR_OFF))?,
             _ => self.tcp.set(key, value)?,
         }
         Ok(())
@@ -357,7 +363,7 @@ mod tests {
     fn a_full_line_sets_everything() {
         let line = b"ip=10.9.0.2/24 gw=10.9.0.1 ip6=fd00:9::2/48 gateway6=fe80::1 ra=on \
             vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 granted=2 \
-            nic=82599 rto_min_us=500 connections=1000000 \
+            nic=82599 rto_min_us=500 connections=1000000 trespass=on \
             -- --port 7 --x";
         let options = Options::parse(line).unwrap();
         assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
@@ -379,6 +385,7 @@ mod tests {
         assert_eq!(options.granted, Some(2));
         assert_eq!(options.tcp.rto_min_us, Some(500));
         assert_eq!(options.connections, Some(1_000_000));
+        assert!(options.trespass);
         assert_eq!(
             options.arguments().collect::<Vec<_>>(),
             ["--port", "7", "--x"]

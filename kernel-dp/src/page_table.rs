@@ -2,7 +2,9 @@
 //!
 //! Access is an enum in which "writable and executable" cannot be said. Large pages are used
 //! wherever both addresses and the length allow. Tables are only ever added to: the kernel builds
-//! its address spaces once, before it enters user mode, and changes no mapping after that.
+//! its address spaces once, before it enters user mode, and changes no mapping after that. Last come
+//! variants of the whole ([`PageTables::fork`]), from which ranges are hidden; they share every table
+//! that nothing is hidden from.
 
 use thiserror::Error;
 
@@ -18,6 +20,8 @@ const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 const GLOBAL: u64 = 1 << 8;
+/// Left to software: the table that this entry of a variant refers to is the variant's own.
+const OWN: u64 = 1 << 9;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -25,6 +29,8 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const TOP_LEVEL: u32 = 4;
 /// Level whose entries may map 2 MiB pages.
 const LARGE_LEVEL: u32 = 2;
+/// Entries of a table.
+const ENTRIES: usize = 512;
 
 /// What may be done with a page, and by whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +100,9 @@ pub enum MapError {
     /// No memory for another table.
     #[error("mapping {0:#x}: no room for another page table")]
     NoTable(u64),
+    /// Part of a large page is to be hidden.
+    #[error("hiding {0:#x}: it is part of a large page")]
+    InLargePage(u64),
 }
 
 /// An address space under construction.
@@ -144,9 +153,70 @@ impl<M: TableMemory> PageTables<M> {
         Ok(())
     }
 
+    /// The root of a variant that maps what is mapped now, or `None` if there is no room for it. What
+    /// is mapped later may or may not be part of it.
+    pub fn fork(&mut self) -> Option<u64> {
+        self.copy(self.root)
+    }
+
+    /// Takes whatever is mapped in a range out of a variant. On error, part of it may be gone.
+    pub fn hide(&mut self, variant: u64, start: u64, bytes: u64) -> Result<(), MapError> {
+        if !(start | bytes).is_multiple_of(PAGE) {
+            return Err(MapError::Misaligned(start));
+        }
+        check_canonical(start, bytes)?;
+        let mut done = 0;
+        while done < bytes {
+            done += self.hide_some(variant, start + done, bytes - done)?;
+        }
+        Ok(())
+    }
+
+    /// Hides what one entry maps of the range at `at`. Gives the number of bytes that are dealt with.
+    fn hide_some(&mut self, variant: u64, at: u64, bytes: u64) -> Result<u64, MapError> {
+        let mut table = variant;
+        for level in (1..=TOP_LEVEL).rev() {
+            let span = PAGE << (9 * (level - 1));
+            let place = index(at, level);
+            let entry = self.memory.load(table, place);
+            let is_all = at.is_multiple_of(span) && bytes >= span;
+            if is_all || entry & PRESENT == 0 {
+                self.memory.store(table, place, 0);
+                return Ok((span - at % span).min(bytes));
+            }
+            if entry & LARGE != 0 {
+                return Err(MapError::InLargePage(at));
+            }
+            table = match entry & OWN {
+                0 => {
+                    let own = self.copy(entry & ADDRESS).ok_or(MapError::NoTable(at))?;
+                    self.memory
+                        .store(table, place, own | entry & !ADDRESS | OWN);
+                    own
+                }
+                _ => entry & ADDRESS,
+            };
+        }
+        unreachable!("a range of whole pages holds each page that begins in it")
+    }
+
+    fn copy(&mut self, table: u64) -> Option<u64> {
+        let copy = self.memory.allocate()?;
+        for place in 0..ENTRIES {
+            let entry = self.memory.load(table, place);
+            self.memory.store(copy, place, entry);
+        }
+        Some(copy)
+    }
+
     /// What a walk of the tables finds for `address`: physical address and leaf entry.
     pub fn translate(&self, address: u64) -> Option<(u64, u64)> {
-        let mut table = self.root;
+        self.translate_in(self.root, address)
+    }
+
+    /// The same in a variant.
+    pub fn translate_in(&self, variant: u64, address: u64) -> Option<(u64, u64)> {
+        let mut table = variant;
         for level in (1..=TOP_LEVEL).rev() {
             let entry = self.memory.load(table, index(address, level));
             if entry & PRESENT == 0 {
@@ -204,7 +274,7 @@ impl<M: TableMemory> PageTables<M> {
 }
 
 fn index(address: u64, level: u32) -> usize {
-    (address >> (12 + 9 * (level - 1))) as usize & 511
+    (address >> (12 + 9 * (level - 1))) as usize & (ENTRIES - 1)
 }
 
 /// The range must lie in one half of the 48-bit address space.
@@ -306,6 +376,42 @@ mod tests {
     }
 
     #[test]
+    fn a_variant_shares_what_nothing_is_hidden_from() {
+        let mut tables = tables(64);
+        let (small, large) = (HIGH + PAGE, HIGH + (1 << 39));
+        tables
+            .map(small, PAGE, 3 * PAGE, Access::KernelData)
+            .unwrap();
+        tables
+            .map(large, 0, 4 * LARGE_PAGE, Access::KernelData)
+            .unwrap();
+        let (one, other) = (tables.fork().unwrap(), tables.fork().unwrap());
+        let before = tables.memory.tables.len();
+        tables.hide(one, small + PAGE, PAGE).unwrap();
+        assert_eq!(tables.memory.tables.len(), before + 3);
+        tables.hide(one, large, 2 * LARGE_PAGE).unwrap();
+        // The whole of it once more, with what is not mapped around it.
+        tables.hide(other, HIGH, LARGE_PAGE).unwrap();
+        let seen = |variant| {
+            [
+                small,
+                small + PAGE,
+                small + 2 * PAGE,
+                large,
+                large + 2 * LARGE_PAGE,
+            ]
+            .map(|at| tables.translate_in(variant, at).is_some())
+        };
+        assert_eq!(seen(tables.root()), [true; 5]);
+        assert_eq!(seen(one), [true, false, true, false, true]);
+        assert_eq!(seen(other), [false, false, false, true, true]);
+        let part = Err(MapError::InLargePage(large + 2 * LARGE_PAGE));
+        assert_eq!(tables.hide(one, large + 2 * LARGE_PAGE, PAGE), part);
+        let misaligned = Err(MapError::Misaligned(small + 1));
+        assert_eq!(tables.hide(one, small + 1, PAGE), misaligned);
+    }
+
+    #[test]
     fn running_out_of_tables_is_an_error() {
         let mut tables = tables(3);
         let result = tables.map(0x1000, 0, PAGE, Access::UserRead);
@@ -326,6 +432,22 @@ mod tests {
                 prop_assert!(entry & WRITABLE == 0 && entry & NO_EXECUTE != 0);
             }
             prop_assert_eq!(tables.translate(at + pages * PAGE), None);
+        }
+
+        #[test]
+        fn exactly_what_is_hidden_is_gone(
+            page in 0u64..1024, pages in 1u64..2048, first in 0u64..2048, hidden in 0u64..1024,
+        ) {
+            let mut tables = tables(64);
+            // Misaligned against each other, so that all pages are small.
+            tables.map(page * PAGE, (page + 1) * PAGE, pages * PAGE, Access::UserRead).unwrap();
+            let variant = tables.fork().unwrap();
+            tables.hide(variant, first * PAGE, hidden * PAGE).unwrap();
+            for n in 0..4096 {
+                let (all, some) = (tables.translate(n * PAGE), tables.translate_in(variant, n * PAGE));
+                let is_hidden = (first..first + hidden).contains(&n);
+                prop_assert_eq!(some, all.filter(|_| !is_hidden));
+            }
         }
     }
 }

@@ -45,21 +45,56 @@ pub(crate) struct Moved {
     pub neighbor: Option<[u8; 6]>,
 }
 
-impl Luggage {
-    /// Room for the connections of one journey.
-    pub(crate) fn new(config: &Config) -> Self {
+/// How much there may be of each kind.
+struct Capacities {
+    connections: usize,
+    sends: usize,
+    mbufs: usize,
+}
+
+impl Capacities {
+    fn new(config: &Config) -> Self {
         let sharing = config.sharing.as_ref();
-        let at_once = sharing.map_or(0, |sharing| sharing.luggage.min(config.connections));
+        let connections = sharing.map_or(0, |sharing| sharing.luggage.min(config.connections));
         let mbufs = sharing.map_or(0, |sharing| config.mbufs + sharing.loans);
         let sends = sharing.map_or(0, |_| config.send_fragments);
         Self {
-            connections: VecDeque::with_capacity(at_once as usize),
-            sends: VecDeque::with_capacity(sends as usize),
-            received: VecDeque::with_capacity(mbufs as usize),
-            time_waits: VecDeque::with_capacity(at_once as usize),
-            refused: VecDeque::with_capacity(mbufs as usize),
+            connections: connections as usize,
+            sends: sends as usize,
+            mbufs: mbufs as usize,
+        }
+    }
+}
+
+impl Luggage {
+    /// Room for the connections of one journey from an engine of that configuration. Allocates
+    /// memory that both engines use, one after the other.
+    pub fn new(config: &Config) -> Self {
+        let Capacities {
+            connections,
+            sends,
+            mbufs,
+        } = Capacities::new(config);
+        Self {
+            connections: VecDeque::with_capacity(connections),
+            sends: VecDeque::with_capacity(sends),
+            received: VecDeque::with_capacity(mbufs),
+            time_waits: VecDeque::with_capacity(connections),
+            refused: VecDeque::with_capacity(mbufs),
             cookies_until: 0,
         }
+    }
+
+    /// Bytes that [`Luggage::new`] allocates.
+    pub fn bytes(config: &Config) -> usize {
+        let Capacities {
+            connections,
+            sends,
+            mbufs,
+        } = Capacities::new(config);
+        connections * (size_of::<Moved>() + size_of::<(Entry, Option<IpAddress>)>())
+            + sends * size_of::<SendRecord>()
+            + mbufs * (size_of::<(LentMbuf, RxRecord)>() + size_of::<LentMbuf>())
     }
 
     /// Connections in it.

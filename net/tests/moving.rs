@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Fragment, Instant, LentMbuf, MbufId};
 use ix_net::testing::{APP_BUS, Host};
-use ix_net::{Config, Endpoint, Event, FlowGroups, Sharing};
+use ix_net::{Config, Endpoint, Event, FlowGroups, Luggage, Sharing};
 
 const START: Instant = Instant(1 << 40);
 const COOKIE: u64 = 7;
@@ -25,7 +25,11 @@ fn config(last: u8) -> Config {
 
 /// An engine of 10.0.0.2.
 fn member(thread: u32) -> Host {
-    let config = Config {
+    Host::new(member_config(thread), START, 200_000)
+}
+
+fn member_config(thread: u32) -> Config {
+    Config {
         sharing: Some(Sharing {
             thread,
             groups: FlowGroups(&|_, _, _| GROUP),
@@ -34,8 +38,7 @@ fn member(thread: u32) -> Host {
             luggage: 16,
         }),
         ..config(2)
-    };
-    Host::new(config, START, 200_000)
+    }
 }
 
 /// Lets frames go back and forth until none is left.
@@ -66,7 +69,7 @@ fn send(host: &mut Host, handle: Handle, len: u32) {
 
 /// Moves everything of the group from one engine to the other; returns the buffers that were copied.
 fn relocate(from: &mut Host, to: &mut Host) -> Vec<(LentMbuf, MbufId)> {
-    let mut luggage = from.engine.luggage();
+    let mut luggage = Luggage::new(&member_config(from.engine.thread()));
     let needs = from.engine.needs(1 << GROUP);
     assert!(to.engine.has_room_for(needs, to.pool.loans_left()));
 
@@ -298,7 +301,7 @@ fn what_has_no_room_is_reset_and_its_buffers_go_back() {
     }
     let needs = old.engine.needs(1 << GROUP);
     assert!(!new.engine.has_room_for(needs, new.pool.loans_left()));
-    let mut luggage = old.engine.luggage();
+    let mut luggage = Luggage::new(&member_config(0));
     old.with(|engine, cx| engine.pack(cx, 1 << GROUP, 1, &mut luggage));
     let mut fetch = |_, _, _| unreachable!();
     assert!(new.with(|engine, cx| engine.unpack(cx, 0, &mut luggage, &mut fetch)));

@@ -12,6 +12,14 @@ fn is_stopped(misbehaviour: &str, cause: &str) {
     booted.expect_end(GuestExit::AppFault);
 }
 
+/// Has the application use what another thread has to itself, on two CPUs.
+fn is_kept_out(misbehaviour: &str, cause: &str) {
+    let booted = Booted::start("probe", &[misbehaviour], |config| config.cpus = 2);
+    let line = booted.line("ix: application stopped: page fault");
+    assert!(line.contains(cause), "{line}");
+    booted.expect_end(GuestExit::AppFault);
+}
+
 /// Runs one misbehaviour that the kernel answers with error codes.
 fn is_answered(misbehaviour: &str) {
     let booted = Booted::start("probe", &[misbehaviour], |_| {});
@@ -53,6 +61,37 @@ fn a_write_to_an_mbuf_stops_it() {
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn a_stack_overflow_stops_it() {
     is_stopped("stack-overflow", "page fault");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn the_thread_area_of_another_thread_is_not_there() {
+    is_kept_out("read-area", "thread area of thread 1, private to it");
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn the_stack_of_another_thread_is_not_there() {
+    is_kept_out(
+        "write-stack",
+        "application stack of thread 1, private to it",
+    );
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn not_even_the_kernel_reads_what_is_private_to_another_thread() {
+    let booted = Booted::start("probe", &["spin"], |config| {
+        config.cpus = 3;
+        let trespass = ("trespass".to_owned(), "on".to_owned());
+        config.kernel_options.push(trespass);
+    });
+    let line = booted.line("ix: panic: page fault");
+    assert!(
+        line.contains("thread 1, private to it) in the kernel"),
+        "{line}"
+    );
+    booted.expect_end(GuestExit::Panic);
 }
 
 #[test]

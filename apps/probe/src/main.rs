@@ -27,6 +27,7 @@ use crowd::{Callers, Crowd, FaultOn};
 
 const USAGE: &str = "usage: probe hello | exit CODE | panic | spin
     | fault | cli | jump-kernel | read-kernel | write-mbuf | stack-overflow
+    | read-area | write-stack
     | bad-call | bad-handle | bad-pointer | bad-log | bad-syscall
     | connect ADDRESS PORT MESSAGE | half-close PORT BYTES
     | crowd PORT | call ADDRESS PORT MESSAGE | fault-on THREAD";
@@ -45,6 +46,8 @@ fn start(arguments: &[&str]) -> i32 {
         ["jump-kernel"] => misdeeds::jump_to_kernel(),
         ["read-kernel"] => misdeeds::read_kernel(),
         ["write-mbuf"] => misdeeds::write_mbuf(),
+        ["read-area"] => misdeeds::read_area_of_another_thread(),
+        ["write-stack"] => misdeeds::write_stack_of_another_thread(),
         ["stack-overflow"] => misdeeds::overflow_stack(),
         ["bad-log"] => report(misdeeds::log_what_is_not_ours()),
         ["bad-syscall"] => report(misdeeds::call_numbers_that_do_not_exist()),

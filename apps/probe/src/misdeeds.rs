@@ -12,6 +12,10 @@ use libix::{BootBlock, Kernel, println};
 /// An address in the kernel's image (kernel-dp is linked at -2 GiB).
 const KERNEL_ADDRESS: u64 = 0xffff_ffff_8020_0000;
 
+/// Where the kernel maps the thread area of thread 1 (kernel-dp, `application`), and its stack.
+const SECOND_AREA: u64 = 0x10_0040_0000;
+const SECOND_STACK: u64 = 0x30_0060_0000;
+
 /// Exit code of a misdeed that had no consequences.
 const UNPUNISHED: i32 = 1;
 
@@ -57,6 +61,32 @@ pub fn write_mbuf() -> i32 {
     // SAFETY: none; it faults.
     unsafe { asm!("mov byte ptr [{}], 1", in(reg) address) };
     unpunished("an mbuf was written to")
+}
+
+/// Thread 0 reads the thread area of thread 1; all others wait for the end.
+pub fn read_area_of_another_thread() -> i32 {
+    let block = match libix::kernel() {
+        Ok(kernel) => BootBlock::new(kernel.area()),
+        Err(error) => return unpunished(error),
+    };
+    match block.thread() {
+        0 => read(SECOND_AREA),
+        _ => spin(),
+    }
+}
+
+/// Thread 0 writes to the stack of thread 1; all others wait for the end.
+pub fn write_stack_of_another_thread() -> i32 {
+    let block = match libix::kernel() {
+        Ok(kernel) => BootBlock::new(kernel.area()),
+        Err(error) => return unpunished(error),
+    };
+    if block.thread() != 0 {
+        return spin();
+    }
+    // SAFETY: none; it faults.
+    unsafe { asm!("mov byte ptr [{}], 1", in(reg) SECOND_STACK) };
+    unpunished("the stack of another thread was written to")
 }
 
 /// Recurses until the stack's guard page.

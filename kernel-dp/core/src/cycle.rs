@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU64;
 
 use ix_abi::control::ThreadState;
 use ix_hal::{Instant, MbufMemory, MbufPool, Nic, RxFrame};
-use ix_net::{Context, Engine, Events};
+use ix_net::{Context, Engine, Events, Luggage};
 
 use crate::area::{Area, EventWriter};
 use crate::calls;
@@ -71,6 +71,8 @@ pub struct ThreadParts<N, M> {
     /// Its place among other threads, if there are any. Then the pool can borrow from theirs, and the
     /// engine's configuration says what it shares.
     pub crew: Option<Crew>,
+    /// What its connections move in, made for the same configuration. Other threads use it too.
+    pub luggage: Luggage,
 }
 
 /// What the caller of a half-cycle does next.
@@ -98,7 +100,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         let area = Area::new(parts.area);
         let engine = Engine::new(config.net, now);
         let mut thread = Self {
-            mover: Mover::new(parts.crew, engine.luggage()),
+            mover: Mover::new(parts.crew, parts.luggage),
             engine,
             events: EventWriter::new(area, parts.pool.geometry()),
             nic: parts.nic,

@@ -104,6 +104,7 @@ impl Machine {
                 UserRange::default(),
             ],
             crew: None,
+            luggage: ix_net::Luggage::new(&config),
         };
         let config = ThreadConfig {
             net: config,

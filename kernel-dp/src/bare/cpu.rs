@@ -149,6 +149,24 @@ fn has_kvm_clock() -> bool {
     kvm && cpuid(0x4000_0001).eax & 1 << 3 != 0
 }
 
+/// Loads the page tables whose root is at that physical address, and forgets all translations made so
+/// far, those of global pages too (Intel SDM volume 3, 4.10.4.1).
+///
+/// # Safety
+/// The tables map whatever runs and is referred to, as it is mapped now.
+pub unsafe fn load_page_tables(root: u64) {
+    // SAFETY: the caller vouches for the tables; CR4 ends as it was.
+    unsafe {
+        let mut cr4: u64;
+        asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags));
+        asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags));
+        cr4 ^= CR4_GLOBAL_PAGES;
+        asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
+        cr4 ^= CR4_GLOBAL_PAGES;
+        asm!("mov cr4, {}", in(reg) cr4, options(nostack, preserves_flags));
+    }
+}
+
 /// The time-stamp counter.
 #[inline]
 pub fn rdtsc() -> u64 {

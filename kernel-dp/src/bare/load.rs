@@ -18,6 +18,7 @@ use kernel_dp::page_table::Access;
 use thiserror::Error;
 
 use super::memory::{Memory, MemoryError, Region};
+use super::privacy;
 use super::time::Clock;
 
 /// An application in memory, ready to run.
@@ -102,6 +103,13 @@ fn load_thread(
     map_whole(memory, places.area, &area, Access::UserData)?;
     let stack = memory.allocate(application::STACK_BYTES, "the application's stack")?;
     map_whole(memory, places.stack, &stack, Access::UserData)?;
+    for (what, at, region) in [
+        ("thread area", places.area, &area),
+        ("application stack", places.stack, &stack),
+    ] {
+        privacy::keep(index, Range::of(at, region.bytes()), what);
+        privacy::keep(index, region.addresses(), what);
+    }
     let start = index as u64 * plan.mbufs;
     let geometry = MbufGeometry {
         count: (plan.mbufs >> mbuf_shift) as u32,

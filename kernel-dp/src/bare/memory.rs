@@ -8,9 +8,9 @@
 //! 0xffff_ffff_8000_0000   the kernel image: code, constants and data, each with its own rights
 //! ```
 //! The lower half is the application's, see [`kernel_dp::application`]. Boot's tables, which map
-//! the first 4 GiB only and without any protection, are given up as soon as these stand.
+//! the first 4 GiB only and without any protection, are given up as soon as these stand. When all is
+//! mapped, each thread gets a variant of them without what is private to the others ([`Space`]).
 
-use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
@@ -22,13 +22,17 @@ use kernel_dp::{LARGE_PAGE, PAGE, PhysicalRead};
 use thiserror::Error;
 
 use super::boot::{ImageLayout, KERNEL_BASE};
+use super::cpu::load_page_tables;
+use super::privacy;
 use super::stacks::Stacks;
 
 const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 const DEVICES: u64 = 0xffff_c000_0000_0000;
 /// Where the blocks of CPUs other than the first are mapped, and how far apart.
 const CPU_BLOCKS: u64 = 0xffff_d000_0000_0000;
-const CPU_BLOCK_STRIDE: u64 = 2 * LARGE_PAGE;
+const CPU_BLOCK_STRIDE: u64 = 4 * LARGE_PAGE;
+/// Where the part of a block is mapped that other CPUs use too, behind its start.
+pub const CPU_BLOCK_SHARED: u64 = 2 * LARGE_PAGE;
 /// What boot's tables map.
 const BOOT_MAPPED: u64 = 4 << 30;
 /// Left alone: firmware's data, the boot information itself, video memory.
@@ -81,6 +85,11 @@ impl Region {
             range: Range { start, end },
         };
         (part(self.range.start, middle), part(middle, self.range.end))
+    }
+
+    /// Its addresses in the direct map.
+    pub fn addresses(&self) -> Range {
+        Range::of(direct(self.range.start) as u64, self.bytes())
     }
 
     /// The region's bytes.
@@ -137,8 +146,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Takes stock of RAM, builds the kernel's address space and loads it.
-    pub fn take_over(info: &BootInfo) -> Result<Self, MemoryError> {
+    /// Takes stock of RAM, builds the kernel's address space, with room for variants of it for so many
+    /// CPUs, and loads it.
+    pub fn take_over(info: &BootInfo, cpus: usize) -> Result<Self, MemoryError> {
         let image = ImageLayout::get();
         let taken = [LOW_MEMORY, image.physical()];
         let ram = Regions::new(&info.memory_map, &taken);
@@ -153,7 +163,7 @@ impl Memory {
             }
             free.take(*module);
         }
-        let mut tables = new_tables(&mut free, info)?;
+        let mut tables = new_tables(&mut free, info, cpus)?;
         map_image(&mut tables, &image)?;
         for piece in ram.pieces() {
             let piece = whole_pages(*piece);
@@ -166,7 +176,7 @@ impl Memory {
         }
         // SAFETY: the tables map the image with the rights that its parts need, the stack in it
         // that this runs on, and all memory that is reachable through references.
-        unsafe { asm!("mov cr3, {}", in(reg) tables.root(), options(nostack, preserves_flags)) };
+        unsafe { load_page_tables(tables.root()) };
         Ok(Self {
             modules: info.modules,
             ram,
@@ -230,20 +240,42 @@ impl Memory {
         self.tables.root()
     }
 
-    /// Maps the block of a CPU for the kernel, but for the guard pages of its stacks, which lie at
-    /// its start. Gives its address.
-    pub fn map_cpu(&mut self, index: usize, region: &Region) -> Result<NonNull<u8>, MemoryError> {
+    /// Maps the block of a CPU for the kernel: `own`, but for the guard pages of its stacks, which lie
+    /// at its start, and, [`CPU_BLOCK_SHARED`] behind it, `shared`. Gives its address.
+    pub fn map_cpu(
+        &mut self,
+        index: usize,
+        own: &Region,
+        shared: &Region,
+    ) -> Result<NonNull<u8>, MemoryError> {
         let at = CPU_BLOCKS + index as u64 * CPU_BLOCK_STRIDE;
+        assert!(own.bytes() < CPU_BLOCK_SHARED);
         let mut start = at;
-        for guard in Stacks::guards(at).chain([at + region.bytes()]) {
-            let physical = region.bus() + (start - at);
+        for guard in Stacks::guards(at).chain([at + own.bytes()]) {
+            let physical = own.bus() + (start - at);
             if start < guard {
                 self.tables
                     .map(start, physical, guard - start, Access::KernelData)?;
             }
             start = guard + PAGE;
         }
+        self.tables.map(
+            at + CPU_BLOCK_SHARED,
+            shared.bus(),
+            shared.bytes(),
+            Access::KernelData,
+        )?;
         Ok(NonNull::new(at as *mut u8).expect("CPU blocks lie in the upper half"))
+    }
+
+    /// The address space of a thread: all that is mapped now but for what is private to others.
+    pub fn space_of(&mut self, thread: usize) -> Result<Space, MemoryError> {
+        let root = self.tables.fork();
+        let root = root.ok_or(MapError::NoTable(0))?;
+        privacy::of_others(thread, |part| {
+            self.tables.hide(root, part.range.start, part.range.bytes())
+        })?;
+        Ok(Space { root })
     }
 
     /// Maps a page below 1 MiB, which is no part of the direct map, for the trampoline: the kernel
@@ -286,6 +318,24 @@ impl Memory {
     }
 }
 
+/// The address space of one thread.
+pub struct Space {
+    root: u64,
+}
+
+impl Space {
+    /// Goes on in it.
+    ///
+    /// # Safety
+    /// To be called by the CPU that runs the thread, on the stack that is private to it, and with no
+    /// reference to what is private to others.
+    pub unsafe fn enter(self) {
+        // SAFETY: all but what is private to others is mapped as it was, and the caller vouches for
+        // that.
+        unsafe { load_page_tables(self.root) };
+    }
+}
+
 /// The kernel's own mapping of its image: code, constants, and data without the guard pages.
 fn map_image(tables: &mut PageTables<TableArena>, image: &ImageLayout) -> Result<(), MapError> {
     let mut map =
@@ -304,15 +354,23 @@ fn map_image(tables: &mut PageTables<TableArena>, image: &ImageLayout) -> Result
     map(start, image.data.end, Access::KernelData)
 }
 
-fn new_tables(free: &mut Regions, info: &BootInfo) -> Result<PageTables<TableArena>, MemoryError> {
+fn new_tables(
+    free: &mut Regions,
+    info: &BootInfo,
+    cpus: usize,
+) -> Result<PageTables<TableArena>, MemoryError> {
     let ram = info
         .memory_map
         .iter()
         .filter(|entry| entry.kind == MemoryKind::Ram);
     let ram = ram.fold(0u64, |sum, entry| sum.saturating_add(entry.range.bytes()));
+    let gib = ram >> 30;
     // The direct map takes a table per GiB; 4 KiB mappings of the application's image one per
-    // 2 MiB, at most 512; a CPU's block one; the rest is small change.
-    let bytes = (ram >> 30).saturating_add(1024).saturating_mul(PAGE);
+    // 2 MiB, at most 512; a CPU's block two; the rest is small change. A variant has tables of its own
+    // for each GiB of the direct map, and a few each for the application, CPU blocks and the image.
+    let variants = gib.saturating_add(32).saturating_mul(cpus as u64);
+    let bytes = gib.saturating_add(1024).saturating_add(variants);
+    let bytes = bytes.saturating_mul(PAGE);
     let arena = free.allocate_below(bytes, BOOT_MAPPED);
     let exhausted = MemoryError::Exhausted(bytes >> 20, "page tables");
     let arena = arena.ok_or(exhausted)?;

@@ -3,7 +3,7 @@
 //! ([`smp`]) wait until they get their thread.
 //!
 //! Unsafe code is here and nowhere else in this package, at the bottom: `cpu`, `boot`, `stacks`,
-//! `percpu`, `descriptors`, `traps`, `user`, `memory`, `heap`, `apic`, `smp`, `time`, and the
+//! `percpu`, `descriptors`, `traps`, `user`, `memory`, `privacy`, `heap`, `apic`, `smp`, `time`, and the
 //! register accesses of `nic` and `pci`. `load`, `channel` and `run` stand on top of them.
 
 mod apic;
@@ -19,8 +19,10 @@ mod load;
 mod memory;
 mod nic;
 mod panic;
+mod parts;
 mod pci;
 mod percpu;
+mod privacy;
 mod run;
 mod smp;
 mod stacks;
@@ -39,6 +41,7 @@ use ix_core::{Control, Crew, ElasticThread, Inbox, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic, Steer};
 use ix_net::{Endpoint, FlowGroups, Mailbox, Neighborhood, Sharing};
 use ixgbe::{Rss, Steering};
+use kernel_dp::LARGE_PAGE;
 use kernel_dp::acpi;
 use kernel_dp::application::{self, MemoryPlan, ThreadPlaces};
 use kernel_dp::boot_info::BootInfo;
@@ -48,9 +51,11 @@ use apic::Timer;
 use console::say;
 use cpu::Features;
 use crossbar::Crossbar;
+use heap::Arena;
 use memory::{BootMemory, Memory};
 use nic::NullNic;
 use panic::{ExitCode, refuse};
+use parts::{Launch, Parts};
 use pci::Configuration;
 use percpu::{Job, PerCpu};
 use run::{Idle, Runner, Spent};
@@ -72,7 +77,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         log::warn!("{error}: going on without ACPI");
         acpi::Machine::default()
     });
-    let mut memory = or_refuse(Memory::take_over(&info));
+    let mut memory = or_refuse(Memory::take_over(&info, firmware.cpus.len()));
     or_refuse(apic::init(&features, &mut memory));
     let clock = Clock::calibrate(&features, firmware.pm_timer);
     let clock = or_refuse(clock.ok_or("no timer to measure the TSC by"));
@@ -114,10 +119,14 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         mbuf_shift,
         options.connections,
     ));
-    heap::move_to(or_refuse(
-        memory.allocate_dirty(plan.kernel_heap, KERNEL_HEAP),
-    ));
+    let shared_heap = memory.allocate_dirty(SHARED_HEAP_PER_THREAD * threads as u64, KERNEL_HEAP);
+    heap::move_to(Arena::new(or_refuse(shared_heap)));
     let loaded = or_refuse(load::load(&mut memory, &plan, threads, mbuf_shift));
+    let arenas = (0..threads).map(|_| {
+        let heap = memory.allocate_dirty(plan.kernel_heap + LARGE_PAGE, KERNEL_HEAP);
+        Arena::new(or_refuse(heap))
+    });
+    let mut arenas: Vec<Arena> = arenas.collect();
     let machine = Machine {
         features,
         clock,
@@ -126,28 +135,39 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         entry: loaded.entry,
         threads,
     };
-    let parts = loaded.threads.into_iter();
+    let threads = loaded.threads;
     let apics: Vec<u32> = smp::cpus().map(PerCpu::apic).collect();
     let mut config = or_refuse(Configuration::new(&mut memory, firmware.ecam));
     let page = or_refuse(channel::open(&mut memory, &mut config, &apics));
     match options.nic {
         NicChoice::None => {
-            let parts = parts.map(|part| (part, NullNic::new()));
-            machine.serve(&mut memory, parts, None, page)
+            let nics = threads.iter().map(|_| NullNic::new()).collect();
+            machine.serve(&mut memory, threads, nics, arenas, None, page)
         }
         NicChoice::Intel82599 => {
-            let pools: Vec<_> = parts.clone().map(|part| part.mbufs).collect();
-            let config = &mut config;
-            let nic = nic::open(&mut memory, config, &clock, &options, &pools, &apics);
+            let pools: Vec<_> = threads.iter().map(|thread| thread.mbufs).collect();
+            let (config, arenas_lent) = (&mut config, &mut arenas[..]);
+            let nic = nic::open(
+                &mut memory,
+                config,
+                &clock,
+                &options,
+                &pools,
+                arenas_lent,
+                &apics,
+            );
             let (pairs, nic) = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
             let rss = nic.rss().clone();
-            let steer: &Crossbar = Box::leak(Box::new(Crossbar::new(nic)));
-            machine.serve(&mut memory, parts.zip(pairs), Some((&rss, steer)), page)
+            let steer: &dyn Steer = Box::leak(Box::new(Crossbar::new(nic)));
+            let steering = Some((&rss, steer));
+            machine.serve(&mut memory, threads, pairs, arenas, steering, page)
         }
     }
 }
 
 const KERNEL_HEAP: &str = "the kernel's heap";
+/// Bytes of the heap that all threads share, for each of them: inboxes, mailboxes and lists.
+const SHARED_HEAP_PER_THREAD: u64 = 256 << 10;
 
 fn plan_memory(
     free: u64,
@@ -196,12 +216,14 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Builds all elastic threads, each with its tables in a region of the heap of its own, and
-    /// runs them: the first one on this CPU.
+    /// Builds all elastic threads, each with its tables in an arena of the heap of its own, and
+    /// runs them, each in an address space of its own: the first one on this CPU.
     fn serve<N: Nic + Send + 'static>(
         self,
         memory: &mut Memory,
-        parts: impl Iterator<Item = (load::Thread, N)>,
+        threads: Vec<load::Thread>,
+        nics: Vec<N>,
+        heaps: Vec<Arena>,
         steering: Option<(&Rss, &'static dyn Steer)>,
         page: Option<&'static [AtomicU64]>,
     ) -> ! {
@@ -215,12 +237,12 @@ impl Machine<'_> {
             page,
         };
         let mut starts = Vec::with_capacity(self.threads);
-        for (part, nic) in parts {
-            if part.index != 0 {
-                let region = memory.allocate_dirty(self.plan.kernel_heap, KERNEL_HEAP);
-                heap::move_to(or_refuse(region));
-            }
-            starts.push(Box::new(self.build(part, nic, idle, &shared)));
+        for ((application, nic), mut heap) in threads.into_iter().zip(nics).zip(heaps) {
+            let config = || self.net_config(nic.mac(), &application, &shared);
+            let net = heap::within(&mut heap, config);
+            let parts = or_refuse(Parts::new(application, nic, net, &mut heap));
+            let build = || Box::new(self.build(parts, idle, &shared));
+            starts.push(heap::within(&mut heap, build));
         }
         if let Some(page) = page {
             let owners = steering.map_or(&[][..], |(rss, _)| &rss.reta);
@@ -230,24 +252,29 @@ impl Machine<'_> {
             1 => say!("serving {}", self.options.place()),
             threads => say!("serving {} on {threads} CPUs", self.options.place()),
         }
-        let mut starts = starts.into_iter();
-        let own = or_refuse(starts.next().ok_or("there is no thread to run"));
-        for (cpu, start) in smp::cpus().skip(1).zip(starts) {
-            smp::give_job(cpu, start);
+        let mut launches = starts.into_iter().enumerate().map(|(index, job)| {
+            Box::new(Launch {
+                job,
+                space: or_refuse(memory.space_of(index)),
+                trespasses: self.options.trespass && index == 0,
+            })
+        });
+        let own = or_refuse(launches.next().ok_or("there is no thread to run"));
+        for (cpu, launch) in smp::cpus().skip(1).zip(launches) {
+            smp::give_job(cpu, launch);
         }
         own.run()
     }
 
     /// Builds one elastic thread.
-    fn build<N: Nic>(
-        &self,
-        part: load::Thread,
-        nic: N,
-        idle: Idle,
-        shared: &Shared<'_>,
-    ) -> Start<N> {
+    fn build<N: Nic>(&self, parts: Parts<N>, idle: Idle, shared: &Shared<'_>) -> Start<N> {
+        let Parts {
+            application: part,
+            nic,
+            net,
+            luggage,
+        } = parts;
         part.write_boot_block(self.threads, &self.plan, self.options, &self.clock);
-        let net = self.net_config(nic.mac(), &part, shared);
         let parts = ThreadParts {
             nic,
             memory: part.frames,
@@ -258,6 +285,7 @@ impl Machine<'_> {
             area: part.area,
             sendable: part.sendable(),
             crew: self.crew(part.index, shared),
+            luggage,
         };
         let config = ThreadConfig {
             batch_bound: usize::from(self.options.batch),

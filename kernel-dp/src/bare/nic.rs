@@ -17,8 +17,10 @@ use kernel_dp::pci::{self, Address, Bar, PciError};
 use thiserror::Error;
 
 use super::console::say;
+use super::heap::{self, Arena};
 use super::memory::{Memory, MemoryError, Region};
 use super::pci::{Configuration, RouteError, route_interrupts};
+use super::privacy;
 use super::time::Clock;
 use super::traps::NIC_VECTOR;
 
@@ -58,14 +60,16 @@ pub enum NicError {
 }
 
 /// Brings the first 82599 up with a queue pair for each of `pools`, served by the CPU at the same
-/// place of `apics`, spreads all flows over those that are granted, and waits for the link. Gives
-/// the queue pairs, and the device that they are of.
+/// place of `apics`, spreads all flows over those that are granted, and waits for the link. What a
+/// pair allocates comes from the arena at the same place. Gives the queue pairs, and the device that
+/// they are of.
 pub fn open(
     memory: &mut Memory,
     config: &mut Configuration,
     clock: &Clock,
     options: &Options<'_>,
     pools: &[MbufGeometry],
+    arenas: &mut [Arena],
     apics: &[u32],
 ) -> Result<(Vec<QueuePair<Registers>>, Ixgbe<Registers>), NicError> {
     let found = pci::find(config, VENDOR, DEVICE).ok_or(NicError::NotFound)?;
@@ -100,15 +104,17 @@ pub fn open(
         }
     }
     let mut pairs = Vec::with_capacity(pools.len());
-    for (number, &pool) in pools.iter().enumerate() {
+    for ((number, &pool), arena) in pools.iter().enumerate().zip(arenas) {
         let queue = QueueConfig {
             vector: number as u8,
             interrupt_interval_us: 0,
             pool,
         };
         let rings = memory.allocate(RINGS_BYTES as u64, "the NIC's rings")?;
+        privacy::keep(number, rings.addresses(), "rings");
         let rings = queue_memory(rings, rx_descriptors(&pool));
-        pairs.push(nic.open(number as u32, queue, rings, delay)?);
+        let open = || nic.open(number as u32, queue, rings, delay);
+        pairs.push(heap::within(arena, open)?);
     }
     nic.start(delay)?;
     let link = nic.wait_for_link(LINK_PATIENCE_US, delay)?;

@@ -70,8 +70,10 @@ pub struct PerCpu {
     pub tsc: AtomicU64,
     /// What it is to do, until it takes it.
     pub job: AtomicPtr<Box<dyn Job>>,
-    /// Its thread's counters, once it serves.
+    /// Its thread's counters, once it serves; only for this CPU.
     pub counters: AtomicPtr<ThreadCounters>,
+    /// What they were when it stopped, if it served.
+    last_counters: UnsafeCell<Option<ThreadCounters>>,
 }
 
 /// What a processor is to do for the rest of its life.
@@ -88,8 +90,9 @@ pub const UP: u32 = 1;
 pub const STOPPED: u32 = 2;
 
 // SAFETY: `user` and `fault` are touched only by their own CPU, never from an interrupt that hits
-// the kernel: the writers are the entries from user mode, during which no kernel code runs. The
-// rest is atomic.
+// the kernel: the writers are the entries from user mode, during which no kernel code runs.
+// `last_counters` is written by its own CPU before it stops and read by others after that. The rest
+// is atomic.
 unsafe impl Sync for PerCpu {}
 
 static BOOT_CPU: PerCpu = PerCpu::new();
@@ -132,6 +135,7 @@ impl PerCpu {
             tsc: AtomicU64::new(0),
             job: AtomicPtr::new(null_mut()),
             counters: AtomicPtr::new(null_mut()),
+            last_counters: UnsafeCell::new(None),
         }
     }
 
@@ -150,6 +154,26 @@ impl PerCpu {
             wrmsr(msr::GS_BASE, address);
             wrmsr(msr::KERNEL_GS_BASE, 0);
         }
+    }
+
+    /// Copies the counters of this CPU's thread to where others can read them, just before it stops.
+    pub fn publish_counters(&self) {
+        let counters = self.counters.load(Ordering::Relaxed);
+        if !counters.is_null() {
+            // SAFETY: the counters stay where they are once the thread runs, on this CPU, which does
+            // nothing else meanwhile; others read the copy only when this CPU has stopped.
+            unsafe { *self.last_counters.get() = Some(counters.read_volatile()) };
+        }
+    }
+
+    /// The counters of the thread of a CPU that has stopped, if it served. `None` as long as the CPU
+    /// has not stopped.
+    pub fn last_counters(&self) -> Option<ThreadCounters> {
+        if self.state.load(Ordering::Acquire) != STOPPED {
+            return None;
+        }
+        // SAFETY: the CPU wrote it before it said that it had stopped, which is for good.
+        unsafe { *self.last_counters.get() }
     }
 
     /// Number of its local APIC.

@@ -208,15 +208,12 @@ impl<N: Nic> Runner<N> {
         let own = PerCpu::get();
         for cpu in smp::cpus() {
             let thread = cpu.thread();
-            let counters = cpu.counters.load(Ordering::Relaxed);
             if core::ptr::eq(cpu, own) {
                 say_counters(thread, self.thread.counters());
             } else if cpu.state.load(Ordering::Acquire) != STOPPED {
                 say!("thread {thread}: does not stop");
-            } else if !counters.is_null() {
-                // SAFETY: the counters stay where they are once their thread runs; its CPU is
-                // stopped for good, so that nothing it refers to them by is used again.
-                say_counters(thread, &unsafe { counters.read_volatile() });
+            } else if let Some(counters) = cpu.last_counters() {
+                say_counters(thread, &counters);
             }
         }
     }

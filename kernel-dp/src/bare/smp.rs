@@ -8,15 +8,16 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use alloc::boxed::Box;
 
 use ix_abi::THREADS_MAX;
-use kernel_dp::LARGE_PAGE;
-use kernel_dp::boot_info::BootInfo;
+use kernel_dp::boot_info::{BootInfo, Range};
 use kernel_dp::regions::trampoline_page;
+use kernel_dp::{LARGE_PAGE, PAGE};
 
 use super::apic::{self, Message};
 use super::cpu::{Features, halt_forever, rdtsc};
 use super::descriptors::{self, Tables};
-use super::memory::{Memory, MemoryError};
+use super::memory::{CPU_BLOCK_SHARED, Memory, MemoryError};
 use super::percpu::{ABSENT, Job, PerCpu, STOPPED, UP};
+use super::privacy;
 use super::stacks::Stacks;
 use super::time::Clock;
 use super::traps::WAKE_VECTOR;
@@ -55,20 +56,35 @@ const PATIENCE_MICROS: u32 = 2_000_000;
 /// How long the others may take to stop, in turns of a loop.
 const STOP_PATIENCE: u32 = 10_000_000;
 
-/// What a processor other than the first has to itself, in a large page of its own.
+/// What a processor other than the first has to itself, in a large page of its own, whose last small
+/// page is mapped elsewhere, and holds its [`PerCpu`].
 #[repr(C)]
 struct CpuBlock {
     stacks: Stacks,
     tables: Tables,
-    cpu: PerCpu,
     features: Features,
 }
 
-const _: () = assert!(size_of::<CpuBlock>() <= LARGE_PAGE as usize);
+const _: () = assert!(size_of::<CpuBlock>() <= (LARGE_PAGE - PAGE) as usize);
+const _: () = assert!(size_of::<PerCpu>() <= PAGE as usize);
+
+impl CpuBlock {
+    /// Where the processor's [`PerCpu`] is.
+    fn cpu(block: *mut Self) -> *mut PerCpu {
+        block
+            .wrapping_byte_add(CPU_BLOCK_SHARED as usize)
+            .cast::<PerCpu>()
+    }
+}
+
+/// What [`privacy`] calls the kernel's stacks.
+const STACKS: &str = "kernel stacks";
 
 /// Makes the boot CPU the first of [`cpus`].
 pub fn register_boot_cpu() {
     let cpu = PerCpu::get();
+    let stacks = Range::of(Stacks::of_boot_cpu(), size_of::<Stacks>() as u64);
+    privacy::keep(0, stacks, STACKS);
     cpu.apic.store(apic::id(), Ordering::Relaxed);
     cpu.tsc.store(rdtsc(), Ordering::Relaxed);
     register(cpu);
@@ -117,10 +133,14 @@ pub fn start(
         if index == most.min(THREADS_MAX) {
             break;
         }
-        let block = new_block(memory, apic, features)?;
-        if let Err(why) = start_one(block, apic, page, clock) {
-            log::warn!("the CPU of local APIC {apic} {why}: going on without it");
-        }
+        let (cpu, own) = new_block(memory, apic, features)?;
+        match start_one(cpu, apic, page, clock) {
+            Ok(()) => own.map(|range| privacy::keep(index, range, STACKS)),
+            Err(why) => {
+                log::warn!("the CPU of local APIC {apic} {why}: going on without it");
+                continue;
+            }
+        };
     }
     Ok(())
 }
@@ -139,28 +159,31 @@ fn copy_trampoline(memory: &mut Memory, page: u64) -> Result<(), MemoryError> {
 
 /// A block for the next processor that starts, which should be that of local APIC `apic`. Each is
 /// mapped at an address of its own: a processor that started and did not come up may still use one.
+/// Gives where it is mapped, but for the [`PerCpu`], which others use too.
 fn new_block(
     memory: &mut Memory,
     apic: u32,
     features: &Features,
-) -> Result<&'static PerCpu, MemoryError> {
+) -> Result<(&'static PerCpu, [Range; 2]), MemoryError> {
     static MAPPED: AtomicUsize = AtomicUsize::new(0);
-    let region = memory.allocate(size_of::<CpuBlock>() as u64, "a CPU's stacks")?;
+    let region = memory.allocate(LARGE_PAGE, "a CPU's stacks")?;
+    let direct = region.addresses();
+    let (own, shared) = region.split(LARGE_PAGE - PAGE);
     let index = MAPPED.fetch_add(1, Ordering::Relaxed);
-    let block = memory.map_cpu(index, &region)?.cast::<CpuBlock>();
+    let block = memory.map_cpu(index, &own, &shared)?.cast::<CpuBlock>();
+    let block = block.as_ptr();
     // SAFETY: the block is mapped for good but for the guards in `stacks`, and nothing else refers
     // to it; the fields are written before any reference to them is made.
     let cpu = unsafe {
-        let block = block.as_ptr();
         (&raw mut (*block).tables).write(Tables::EMPTY);
-        (&raw mut (*block).cpu).write(PerCpu::new());
         (&raw mut (*block).features).write(*features);
-        &(*block).cpu
+        CpuBlock::cpu(block).write(PerCpu::new());
+        &*CpuBlock::cpu(block)
     };
     cpu.apic.store(apic, Ordering::Relaxed);
     cpu.thread.store(cpus().count() as u32, Ordering::Relaxed);
-    TICKET.store(block.as_ptr(), Ordering::Release);
-    Ok(cpu)
+    TICKET.store(block, Ordering::Release);
+    Ok((cpu, [direct, Range::of(block as u64, own.bytes())]))
 }
 
 /// Wakes a processor, which takes the ticket, and waits until it is up.
@@ -222,8 +245,13 @@ extern "C" fn cpu_main(block: *mut CpuBlock) -> ! {
     let stacks = block as u64 + offset_of!(CpuBlock, stacks) as u64;
     // SAFETY: this CPU took the ticket, so that the block is its alone; `new_block` filled it in.
     // The boot CPU refers to `cpu` only, which is shared.
-    let (tables, cpu, features) =
-        unsafe { (&mut (*block).tables, &(*block).cpu, &(*block).features) };
+    let (tables, cpu, features) = unsafe {
+        (
+            &mut (*block).tables,
+            &*CpuBlock::cpu(block),
+            &(*block).features,
+        )
+    };
     cpu.install();
     descriptors::load(tables, stacks);
     features.enable();
@@ -295,7 +323,9 @@ pub fn stop_if_ending() {
 }
 
 fn stop_here() -> ! {
+    let cpu = PerCpu::get();
+    cpu.publish_counters();
     // Release: what this processor has written is there for the one that reports it.
-    PerCpu::get().state.store(STOPPED, Ordering::Release);
+    cpu.state.store(STOPPED, Ordering::Release);
     halt_forever()
 }

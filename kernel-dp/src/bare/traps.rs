@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 
 use super::apic;
 use super::percpu::{Fault, PerCpu, UserRegisters};
+use super::privacy::Trespass;
 
 /// Vector of the LAPIC timer.
 pub const TIMER_VECTOR: u8 = 0x40;
@@ -181,7 +182,9 @@ impl fmt::Display for Fault {
                 code if code & 1 << 1 != 0 => "write to",
                 _ => "read of",
             };
-            write!(f, ", {what} {:#x}", self.address)?;
+            let thread = PerCpu::get().thread();
+            let address = self.address;
+            write!(f, ", {what} {address:#x}{}", Trespass { thread, address })?;
         }
         f.write_str(")")
     }

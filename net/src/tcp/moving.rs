@@ -54,11 +54,6 @@ impl Engine {
         self.groups.owned = owned;
     }
 
-    /// Empty luggage for [`Engine::pack`].
-    pub fn luggage(&self) -> Luggage {
-        Luggage::new(&self.config)
-    }
-
     /// What the connections of some flow groups need elsewhere.
     pub fn needs(&self, groups: u128) -> Needs {
         let mut needs = Needs::default();

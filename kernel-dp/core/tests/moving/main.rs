@@ -16,7 +16,7 @@ use ix_core::{Command, Crew, ElasticThread, Step, ThreadConfig, ThreadParts, Use
 use ix_hal::{Duration, Instant, MbufPool};
 use ix_net::testing::{APP_BUS, App, EngineStation, Faults, Host, Link, Random, Role, Script};
 use ix_net::testing::{STREAM_PERIOD, Station, Wire, stream_byte};
-use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Mailbox, Neighborhood, Sharing};
+use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Luggage, Mailbox, Neighborhood, Sharing};
 
 use machine::{Buffers, Fixtures, GROUPS, MBUFS, Memory, Queue, QueuePair, fixtures, geometry};
 use service::{HEAP, Service};
@@ -570,6 +570,7 @@ fn member(
             steer: fixtures.switch,
             is_parked,
         }),
+        luggage: Luggage::new(&net),
     };
     let config = ThreadConfig {
         net,
