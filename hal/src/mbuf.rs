@@ -121,7 +121,7 @@ impl MbufPool {
 
     /// Returns a buffer. One that is not of this pool, or one too many, is ignored: the free list
     /// never grows beyond what it was built with.
-    #[inline]
+    #[inline(always)]
     pub fn give(&mut self, mbuf: MbufId) {
         if mbuf.0 < self.geometry.count {
             debug_assert!(self.free.len() < self.free.capacity());

@@ -90,6 +90,8 @@ pub(crate) struct Local {
     pub address_word: u32,
     /// Bits that on-link addresses share with ours.
     pub mask: u32,
+    /// The broadcast address of our subnet; 0, which is nobody's, where there is none (RFC 3021 2.1).
+    pub broadcast: u32,
     pub gateway: Option<u32>,
     /// Bytes of IP packet that fit in a frame.
     pub mtu: u16,
@@ -121,6 +123,7 @@ impl Local {
     fn new(config: &Config) -> Self {
         let prefix = u32::from(config.ipv4_prefix.min(32));
         let mtu = config.mtu.clamp(576, 9000);
+        let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
         let rto_min = u64::from(config.rto_min_us.max(16)) * 1000;
         let mut window_scale = 0;
         while window_scale < 14 && config.rx_window >> window_scale > 0xffff {
@@ -132,7 +135,11 @@ impl Local {
             mac_word: quick::mac_word(config.mac),
             address: config.ipv4.to_bits(),
             address_word: u32::from_le_bytes(config.ipv4.octets()),
-            mask: u32::MAX.checked_shl(32 - prefix).unwrap_or(0),
+            mask,
+            broadcast: match prefix {
+                31 | 32 => 0,
+                _ => config.ipv4.to_bits() | !mask,
+            },
             gateway: config.gateway.map(|address| address.to_bits()),
             mtu,
             mss: mtu - (IPV4 + TCP) as u16,

@@ -69,8 +69,8 @@ impl FlowKey {
     }
 }
 
-/// Marks an empty slot.
-const EMPTY: u32 = u32::MAX;
+/// The value of an empty slot, which no entry has.
+pub(crate) const NOTHING: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
 struct Slot {
@@ -95,7 +95,7 @@ impl FlowTable {
             slots: vec![
                 Slot {
                     hash: 0,
-                    value: EMPTY
+                    value: NOTHING
                 };
                 slots
             ],
@@ -136,7 +136,7 @@ impl FlowTable {
         let mut at = hash & self.mask;
         loop {
             let slot = self.slots[at as usize];
-            if slot.value == EMPTY {
+            if slot.value == NOTHING {
                 return None;
             }
             if slot.hash == hash && is_key(slot.value) {
@@ -146,14 +146,14 @@ impl FlowTable {
         }
     }
 
-    /// The value of the first entry of that hash, nearly always the only one; a number that no entry
-    /// has if there is none.
+    /// The value of the first entry of that hash, nearly always the only one; [`NOTHING`] if there
+    /// is none.
     #[inline(always)]
     pub fn first(&self, hash: u32) -> u32 {
         let mut at = hash & self.mask;
         loop {
             let slot = self.slots[at as usize];
-            if slot.hash == hash || slot.value == EMPTY {
+            if slot.hash == hash || slot.value == NOTHING {
                 return slot.value;
             }
             at = (at + 1) & self.mask;
@@ -161,15 +161,17 @@ impl FlowTable {
     }
 
     /// Adds an entry. The caller keeps to the capacity and adds no key twice.
+    #[inline(always)]
     pub fn insert(&mut self, hash: u32, value: u32) {
         let mut at = hash & self.mask;
-        while self.slots[at as usize].value != EMPTY {
+        while self.slots[at as usize].value != NOTHING {
             at = (at + 1) & self.mask;
         }
         self.slots[at as usize] = Slot { hash, value };
     }
 
     /// Removes an entry, if it is there.
+    #[inline(always)]
     pub fn remove(&mut self, hash: u32, value: u32) {
         let Some(mut hole) = self.position(hash, value) else {
             return;
@@ -178,7 +180,7 @@ impl FlowTable {
         loop {
             at = (at + 1) & self.mask;
             let slot = self.slots[at as usize];
-            if slot.value == EMPTY {
+            if slot.value == NOTHING {
                 break;
             }
             // The entry may move into the hole if that does not put it before its home slot.
@@ -189,14 +191,14 @@ impl FlowTable {
                 hole = at;
             }
         }
-        self.slots[hole as usize].value = EMPTY;
+        self.slots[hole as usize].value = NOTHING;
     }
 
     fn position(&self, hash: u32, value: u32) -> Option<u32> {
         let mut at = hash & self.mask;
         loop {
             let slot = self.slots[at as usize];
-            if slot.value == EMPTY {
+            if slot.value == NOTHING {
                 return None;
             }
             if slot.value == value {
@@ -244,7 +246,7 @@ mod tests {
             let filled = table
                 .slots
                 .iter()
-                .filter(|slot| slot.value != EMPTY)
+                .filter(|slot| slot.value != NOTHING)
                 .count();
             assert_eq!(filled, model.len());
         }

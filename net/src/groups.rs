@@ -76,6 +76,7 @@ impl Groups {
     }
 
     /// Which flow group the segments of a connection come by, if there are flow groups.
+    #[inline(always)]
     pub fn of_flow(&self, peer: Endpoint, own: IpAddress, local_port: u16) -> Option<u8> {
         let FlowGroups(group_of) = self.group_of?;
         Some(group_of(peer, own, local_port) & (GROUPS - 1) as u8)

@@ -247,6 +247,7 @@ impl Engine {
     }
 
     /// Most payload of a segment without options that fits the path to a destination.
+    #[inline(always)]
     pub(crate) fn path_mss(&self, now: Instant, destination: IpAddress) -> u16 {
         let own = self.own_mss(destination);
         match self.path_mtus.get(now, destination) {
@@ -256,6 +257,7 @@ impl Engine {
     }
 
     /// Most payload of a segment without options that fits our own link, by the peer's family.
+    #[inline(always)]
     pub(crate) fn own_mss(&self, peer: IpAddress) -> u16 {
         match peer.ipv4() {
             Some(_) => self.local.mss,

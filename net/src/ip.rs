@@ -3,6 +3,7 @@
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
+use crate::flow;
 use crate::icmp::Unreachable;
 use crate::packet::Packet;
 use crate::quick::QuickSegment;
@@ -53,12 +54,17 @@ impl Engine {
             return;
         }
         match quick.segment() {
-            Some(segment) => self.segment_arrives(cx, frame.mbuf, &segment),
+            Some(segment) if index == flow::NOTHING => {
+                self.counters.tcp_in_segments += 1;
+                cx.pool.give(frame.mbuf);
+                self.stranger_arrives(cx, &segment, None);
+            }
+            Some(segment) => self.any_segment_arrives(cx, frame.mbuf, &segment),
             None => self.other_frame_arrives(cx, frame, quick.frame()),
         }
     }
 
-    /// A TCP segment in any other frame.
+    /// A TCP segment in any other frame, or for a flow that is in the flow table.
     #[inline(never)]
     fn any_segment_arrives<T: Transmit, E: Events>(
         &mut self,
@@ -264,14 +270,11 @@ impl Engine {
     /// Whether an IPv4 address can be that of a single host.
     #[inline(always)]
     pub(crate) fn is_ipv4_host(&self, address: u32) -> bool {
-        let is_own_broadcast = address & self.local.mask == self.local.address & self.local.mask
-            && address | self.local.mask == u32::MAX
-            && self.local.mask < 0xffff_fffe;
         let address_type = Ipv4Addr::from_bits(address);
         address >> 24 != 0
             && !address_type.is_multicast()
             && !address_type.is_broadcast()
             && !address_type.is_loopback()
-            && !is_own_broadcast
+            && address != self.local.broadcast
     }
 }

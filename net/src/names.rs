@@ -55,6 +55,7 @@ impl Names {
     }
 
     /// The handle of the connection in a slot, if that came from elsewhere.
+    #[inline(always)]
     pub fn of(&self, slot: u32) -> Option<Handle> {
         let handle = self.entries.get(slot as usize)?.handle;
         (handle != NOBODY).then_some(handle)

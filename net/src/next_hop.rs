@@ -18,6 +18,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 
 impl Engine {
     /// The neighbour through which a destination is reached.
+    #[inline(always)]
     pub(crate) fn next_hop(&self, destination: IpAddress) -> Option<IpAddress> {
         let Some(destination) = destination.ipv4() else {
             return self.ipv6.routers.next_hop(destination);

@@ -65,6 +65,7 @@ impl Wheel {
     }
 
     /// Arms a timer, or moves it, to a deadline in nanoseconds.
+    #[inline(never)]
     pub fn arm(&mut self, timer: u32, deadline: u64) {
         let Entry { tick, next, prev } = self.entries[timer as usize];
         if tick != NEVER {
@@ -144,6 +145,7 @@ impl Wheel {
     }
 
     /// Links a timer that nothing is linked to into the slot of a tick that is not before `current`.
+    #[inline(always)]
     fn place(&mut self, timer: u32, tick: u64) {
         const REACH: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - (1 << (SLOT_BITS * 3));
         let ahead = (tick - self.current).min(REACH);

@@ -51,7 +51,6 @@ enum Task {
     Accept,
     Answer { len: u16 },
     Close,
-    Release,
 }
 
 /// The server's list of tasks. A connection's cookie is its handle.
@@ -69,7 +68,6 @@ impl Events for Tasks {
             Event::Knock { handle, .. } => (handle.0, Task::Accept),
             Event::Recv { cookie, len, .. } => (cookie, Task::Answer { len }),
             Event::EndOfStream { cookie } => (cookie, Task::Close),
-            Event::Dead { handle, .. } => (handle.0, Task::Release),
             Event::Sent {
                 cookie,
                 bytes,
@@ -78,6 +76,8 @@ impl Events for Tasks {
                 self.sent = (cookie, bytes, window);
                 return;
             }
+            // It was closed, and with that its handle released, when its peer closed.
+            Event::Dead { .. } => return,
             Event::Connected { .. } | Event::Datagram { .. } | Event::Migrated { .. } => return,
         };
         self.list[self.count] = task;
@@ -197,7 +197,7 @@ impl Stack for Player {
         for (frame, bytes) in &self.frames {
             self.engine.ingress(&mut cx, frame, bytes);
         }
-        // A task may be followed by a further event: a connection that is over is told at once.
+        // A task may be followed by a further event.
         let mut at = 0;
         while at < cx.events.count {
             let (name, task) = cx.events.list[at];
@@ -216,8 +216,6 @@ impl Stack for Player {
                     self.engine.send(&mut cx, handle, &[response]).map(drop)
                 }
                 Task::Close => self.engine.close(&mut cx, handle),
-                // That it was released already is no error here.
-                Task::Release => self.engine.close(&mut cx, handle).or(Ok(())),
             };
             if done.is_err() {
                 self.refused += 1;

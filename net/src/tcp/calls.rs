@@ -97,7 +97,10 @@ impl Engine {
         handle: Handle,
         cookie: u64,
     ) -> Result<(), Error> {
-        let index = self.find(handle)?;
+        let index = match self.connections.slot_mut(handle) {
+            Some(connection) if connection.state == State::Knocking => handle.0 as u32,
+            _ => self.find(handle)?,
+        };
         let connection = &mut self.connections[index];
         if connection.state != State::Knocking {
             return Err(Error::BadState);
@@ -110,7 +113,10 @@ impl Engine {
             return Ok(());
         }
         connection.enter(State::SynReceived);
-        self.mark_dirty(index);
+        if !self.answer_knock(cx, index) {
+            // The TX ring is full.
+            self.mark_dirty(index);
+        }
         Ok(())
     }
 
@@ -297,19 +303,42 @@ impl Engine {
         if connection.flags.contains(Flags::FIN_QUEUED) {
             return;
         }
-        connection.flags.insert(Flags::FIN_QUEUED);
-        connection.enter(match connection.state {
-            State::Established => State::FinWait1,
-            State::CloseWait => State::LastAck,
-            // The handshake comes first; `established` looks at the flag.
-            state => state,
-        });
-        self.mark_dirty(index);
+        connection.end_sending();
+        // During the handshake output would repeat the SYN.
+        if connection.state > State::SynReceived {
+            self.mark_dirty(index);
+        }
     }
 
     /// Refuses a knock, or closes in both directions, or releases a dead handle. Pushes at most 1
     /// event.
+    #[inline]
     pub fn close<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        handle: Handle,
+    ) -> Result<(), Error> {
+        let ended = Flags::RELEASED | Flags::FIN_QUEUED;
+        if let Some(connection) = self.connections.slot_mut(handle)
+            && matches!(connection.state, State::Established | State::CloseWait)
+            && !connection.flags.intersects(ended)
+            && !connection.slow.contains(Slow::OUT_OF_ORDER)
+        {
+            // The common case: there is nothing to let go of.
+            connection.flags.insert(Flags::RELEASED);
+            connection.slow.insert(Slow::CLOSED);
+            connection.end_sending();
+            if connection.wants_output() {
+                self.dirty.push(handle.0 as u32);
+            }
+            return Ok(());
+        }
+        self.close_unusual(cx, handle)
+    }
+
+    /// `close` in any state.
+    #[inline(never)]
+    fn close_unusual<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         handle: Handle,
@@ -370,6 +399,18 @@ impl Engine {
 }
 
 impl Connection {
+    /// FIN follows what is queued: moves to the state that this means.
+    #[inline(always)]
+    fn end_sending(&mut self) {
+        self.flags.insert(Flags::FIN_QUEUED);
+        self.enter(match self.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            // The handshake comes first; `established` looks at the flag.
+            state => state,
+        });
+    }
+
     /// Appends a record of `len` bytes to the send queue.
     #[inline(always)]
     fn append(&mut self, records: &mut SendRecords, record: u32, len: u32) {

@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Frees the slot of a dead connection and the mbufs that it still holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,

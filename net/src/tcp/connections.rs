@@ -54,6 +54,7 @@ impl Connections {
     }
 
     /// Takes a slot and resets it.
+    #[inline(always)]
     pub fn take(&mut self) -> Option<u32> {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
@@ -66,6 +67,7 @@ impl Connections {
     }
 
     /// Gives a slot back; handles of its last user are no longer good.
+    #[inline(always)]
     pub fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.enter(State::Free);
@@ -106,7 +108,7 @@ impl Connections {
     }
 
     /// The handle of a connection.
-    #[inline]
+    #[inline(always)]
     pub fn handle(&self, index: u32) -> Handle {
         let generation = self.slots[index as usize].generation;
         let own = Handle(u64::from(generation) << 32 | u64::from(index));

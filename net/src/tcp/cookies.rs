@@ -151,19 +151,21 @@ impl Engine {
         index: u32,
         segment: &Segment<'_>,
     ) {
+        let handle = self.connections.handle(index);
+        let connection = &mut self.connections[index];
         if let Some(addresses) = segment.frame.first_chunk::<12>() {
             // A refusal goes back to where the segment came from, without a neighbour lookup.
-            self.connections[index].template[..6].copy_from_slice(&addresses[6..]);
+            connection.template[..6].copy_from_slice(&addresses[6..]);
         }
-        let connection = &mut self.connections[index];
         let deadline = (cx.now + self.config.handshake_timeout).0;
         connection.state_deadline = deadline;
         // Early enough for whatever is sent within so short a time, SYN-ACK, data or FIN, so that the
         // timer of a short connection is armed once.
         let deadline = deadline.min(cx.now.0 + self.local.rto_min);
-        self.arm_timer(index, deadline);
+        connection.timer_at = deadline;
+        self.wheel.arm(index, deadline);
         cx.events.push(Event::Knock {
-            handle: self.connections.handle(index),
+            handle,
             peer: Endpoint {
                 address: segment.key.remote,
                 port: segment.key.remote_port(),

@@ -121,7 +121,9 @@ impl Engine {
         let Some(room) = cx.tx.header() else {
             return false;
         };
-        connection.open_window(&self.local);
+        if connection.may_receive() {
+            connection.open_window(&self.local);
+        }
         let control = control::ACK | control::FIN;
         let header_len = connection.fill_header::<F>(room, cx.now, connection.snd_end, control, 0);
         ecn::unmark(room);

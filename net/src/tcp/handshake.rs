@@ -26,7 +26,7 @@ const MIN_MSS: u16 = 88;
 
 impl Engine {
     /// A SYN for a port that is listened on: makes it a knock, if there is room for one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn syn_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -137,7 +137,11 @@ impl Engine {
         connection.flags.remove(Flags::ACK_OWED | Flags::ACK_NOW);
         connection.snd_nxt = connection.iss + 1;
         connection.sent_at = cx.now.0;
-        self.arm_rto(cx.now, index);
+        connection.rto_deadline = cx.now.0 + connection.backed_off_rto(self.local.rto_max);
+        if connection.rto_deadline < connection.timer_at {
+            connection.timer_at = connection.rto_deadline;
+            self.wheel.arm(index, connection.timer_at);
+        }
         true
     }
 

@@ -79,6 +79,7 @@ impl Engine {
     }
 
     /// Which flow group the segments of a connection come by, if there are flow groups.
+    #[inline(always)]
     pub(crate) fn flow_group(&self, key: &FlowKey, own: IpAddress) -> Option<u8> {
         let peer = Endpoint {
             address: key.remote,

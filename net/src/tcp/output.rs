@@ -64,6 +64,24 @@ impl Engine {
         }
     }
 
+    /// Sends SYN-ACK, unless the connection has to wait for its neighbour; `false` if the TX ring is full.
+    #[inline(never)]
+    pub(crate) fn answer_knock<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+    ) -> bool {
+        if self.connections[index].neighbor_epoch != self.neighbors.epoch
+            && !self.resolve(cx.now, index)
+        {
+            return true;
+        }
+        match self.connections[index].is_ipv6() {
+            false => self.send_syn::<Ipv4, _, _>(cx, index),
+            true => self.send_syn::<Ipv6, _, _>(cx, index),
+        }
+    }
+
     /// Looks the MAC address of the next hop up; without one the connection waits for it.
     #[inline(always)]
     fn resolve(&mut self, now: Instant, index: u32) -> bool {

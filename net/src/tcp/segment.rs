@@ -32,7 +32,7 @@ impl Engine {
     ) {
         let is_kept = match found {
             None => {
-                self.stranger_arrives(cx, segment, None);
+                self.known_stranger_arrives(cx, segment, None);
                 false
             }
             Some(index) if index & TIME_WAIT != 0 => {
@@ -56,8 +56,21 @@ impl Engine {
         }
     }
 
+    /// The same where something is known of the flow, or was not looked for by all means: without the code
+    /// once more.
+    #[inline(never)]
+    pub(crate) fn known_stranger_arrives<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        segment: &Segment<'_>,
+        iss_after: Option<Seq>,
+    ) {
+        self.stranger_arrives(cx, segment, iss_after);
+    }
+
     /// A segment without a connection: LISTEN and CLOSED (RFC 9293 3.10.7.1, 3.10.7.2).
     /// `iss_after` is the last sequence number of a connection of the same flow in TIME-WAIT.
+    #[inline(always)]
     pub(crate) fn stranger_arrives<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,

@@ -220,7 +220,7 @@ impl Engine {
             if is_newer && self.is_listening(segment.key.local_port()) {
                 self.counters.tcp_time_wait_recycled += 1;
                 self.drop_time_wait(index);
-                self.stranger_arrives(cx, segment, Some(entry.snd_nxt));
+                self.known_stranger_arrives(cx, segment, Some(entry.snd_nxt));
                 return;
             }
         }
