@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::mem::ManuallyDrop;
 
 use crate::hold::{Anchor, Hold};
 use crate::received::Received;
@@ -15,7 +16,7 @@ use crate::received::Received;
 pub struct Payload {
     start: *const u8,
     bytes: usize,
-    owner: Owner,
+    owner: ManuallyDrop<Owner>,
 }
 
 // SAFETY: the memory is the owner's, which goes along and may change its thread, as each kind of it
@@ -74,13 +75,13 @@ impl Payload {
 
     #[inline]
     pub(crate) fn is_received(&self) -> bool {
-        matches!(self.owner, Owner::Received(_))
+        matches!(*self.owner, Owner::Received(_))
     }
 
     /// Number and weight of the segment that it holds, if that is one of this connection.
     #[inline]
     pub(crate) fn part_of(&self, anchor: &Anchor) -> Option<(u32, u32)> {
-        match &self.owner {
+        match &*self.owner {
             Owner::Received(hold) => hold.part_of(anchor),
             _ => None,
         }
@@ -91,6 +92,15 @@ impl Payload {
     pub(crate) fn forget(self) {
         debug_assert!(self.is_received());
         core::mem::forget(self);
+    }
+}
+
+impl Drop for Payload {
+    // Not inline, so that little is left where a payload is dropped only if it is refused.
+    #[inline(never)]
+    fn drop(&mut self) {
+        // SAFETY: this is the end of the payload; nobody sees the owner any more.
+        unsafe { ManuallyDrop::drop(&mut self.owner) };
     }
 }
 
@@ -108,7 +118,7 @@ impl From<&'static [u8]> for Payload {
         Self {
             start: bytes.as_ptr(),
             bytes: bytes.len(),
-            owner: Owner::Static,
+            owner: ManuallyDrop::new(Owner::Static),
         }
     }
 }
@@ -133,7 +143,7 @@ impl From<Vec<u8>> for Payload {
         Self {
             start: bytes.as_ptr(),
             bytes: bytes.len(),
-            owner: Owner::Vec(bytes),
+            owner: ManuallyDrop::new(Owner::Vec(bytes)),
         }
     }
 }
@@ -158,7 +168,7 @@ impl From<Arc<[u8]>> for Payload {
         Self {
             start: bytes.as_ptr(),
             bytes: bytes.len(),
-            owner: Owner::Shared(bytes),
+            owner: ManuallyDrop::new(Owner::Shared(bytes)),
         }
     }
 }
@@ -170,7 +180,7 @@ impl From<Received> for Payload {
         Self {
             start,
             bytes,
-            owner: Owner::Received(hold),
+            owner: ManuallyDrop::new(Owner::Received(hold)),
         }
     }
 }

@@ -49,8 +49,8 @@ impl ReceiveQueue {
     #[inline]
     pub fn released(&mut self, number: u32, weight: u32) {
         // One segment with one hold, the usual case: it is the one.
-        if let Some(&segment) = self.segments.only()
-            && segment.weight == weight
+        if weight == FULL
+            && let Some(&segment) = self.segments.only()
         {
             self.segments.take_only();
             self.first = number.wrapping_add(1);

@@ -138,8 +138,21 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
 
     #[inline]
     fn received(&mut self, cookie: u64, address: u64, bytes: u64) -> Option<()> {
+        match self.context.table.find_own(cookie) {
+            Some(index) => self.received_at(index, address, bytes),
+            None => self.received_by_guest(cookie, address, bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn received_by_guest(&mut self, cookie: u64, address: u64, bytes: u64) -> Option<()> {
+        let index = self.context.table.find_guest(cookie)?;
+        self.received_at(index, address, bytes)
+    }
+
+    #[inline(always)]
+    fn received_at(&mut self, index: u32, address: u64, bytes: u64) -> Option<()> {
         let table = &mut self.context.table;
-        let index = table.find(cookie)?;
         let is_heard = table.slot(index).is_heard();
         if bytes == 0 {
             if is_heard {
@@ -176,8 +189,21 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
 
     #[inline]
     fn sent(&mut self, cookie: u64, bytes: u64, window: u64) -> Option<()> {
+        match self.context.table.find_own(cookie) {
+            Some(index) => self.sent_at(index, bytes, window),
+            None => self.sent_by_guest(cookie, bytes, window),
+        }
+    }
+
+    #[inline(never)]
+    fn sent_by_guest(&mut self, cookie: u64, bytes: u64, window: u64) -> Option<()> {
+        let index = self.context.table.find_guest(cookie)?;
+        self.sent_at(index, bytes, window)
+    }
+
+    #[inline(always)]
+    fn sent_at(&mut self, index: u32, bytes: u64, window: u64) -> Option<()> {
         let table = &mut self.context.table;
-        let index = table.find(cookie)?;
         let heard = table.acknowledged(index, bytes as usize, window as usize);
         if heard != Heard::Nothing
             && let Some((service, mut connection)) = self.parts(index)

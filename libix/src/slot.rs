@@ -124,7 +124,7 @@ impl Slot {
     }
 
     /// The peer acknowledged `bytes` more, and the kernel would accept `window` more.
-    #[inline]
+    #[inline(always)]
     pub fn acknowledged(&mut self, bytes: usize, window: usize) {
         self.send.set_window(window);
         let piece = self.send.whole(bytes);

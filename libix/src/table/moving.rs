@@ -80,7 +80,7 @@ impl Moving {
 impl Table {
     /// The slot of a cookie that another thread made.
     #[inline(never)]
-    pub(super) fn find_guest(&self, cookie: u64) -> Option<u32> {
+    pub fn find_guest(&self, cookie: u64) -> Option<u32> {
         let guests = self.moving.guests.get(cookie::thread(cookie))?;
         let index = *guests.get(cookie::index(cookie) as usize)?;
         let slot = self.slots.get(index as usize)?;
