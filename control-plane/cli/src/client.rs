@@ -54,24 +54,25 @@ impl Client {
         path: &str,
         mut each: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<()> {
-        let response = self.send(Method::GET, path, None::<&()>).await?;
-        if !response.status().is_success() {
-            accepted(response).await?;
-            return Ok(());
-        }
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.context("the daemon went away")?;
-            let Some(data) = frame.data_ref() else {
-                continue;
-            };
-            match each(data) {
+        let mut pieces = self.open(path).await?;
+        while let Some(piece) = pieces.next().await? {
+            match each(&piece) {
                 // Whoever read the output has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 result => result?,
             }
         }
         Ok(())
+    }
+
+    /// Asks for something that comes piece by piece.
+    pub async fn open(&self, path: &str) -> Result<Pieces> {
+        let response = self.send(Method::GET, path, None::<&()>).await?;
+        if response.status().is_success() {
+            return Ok(Pieces(response.into_body()));
+        }
+        accepted(response).await?;
+        Err(anyhow!("the daemon's answer is neither good nor a refusal"))
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -122,6 +123,23 @@ impl Client {
         };
         let reason = format!("no daemon at {socket}: {error}");
         Refusal::new(Kind::Failed, reason, remedy).into()
+    }
+}
+
+/// An answer that comes piece by piece.
+pub struct Pieces(Incoming);
+
+impl Pieces {
+    /// The next piece; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        while let Some(frame) = self.0.frame().await {
+            let frame = frame.context("the daemon went away")?;
+            // Trailers, which are no data, are of no interest.
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -1,5 +1,7 @@
 //! One dataplane as the daemon sees it: its folder, its keeper, its control page.
 
+use std::path::PathBuf;
+
 use ix_abi::control::ThreadState;
 use ix_api::{Dataplane, Definition, FlowGroup, Kind, Policy, Refusal, State, Stats, ThreadStats};
 use ix_channel::{Command, ControlPage, ThreadReport};
@@ -201,6 +203,20 @@ impl Managed {
         cores
             .filter_map(|(thread, core)| core.map(|_| thread))
             .collect()
+    }
+
+    /// Where its wire can be listened to.
+    pub fn capture_socket(&self) -> Result<PathBuf, Refusal> {
+        self.must_run()?;
+        let status = self.status.as_ref();
+        let socket = status.and_then(|status| status.capture_socket.clone());
+        socket.ok_or_else(|| {
+            Refusal::new(
+                Kind::Conflict,
+                format!("{} has no wire that can be captured", self.name()),
+                "run it with a card, `nic = \"82599\"`",
+            )
+        })
     }
 
     /// What a user sees of it.

@@ -77,8 +77,8 @@ pub fn qemu_args(
     args
 }
 
-/// Arguments of `ixnicd` for `config`.
-pub fn nic_args(config: &MachineConfig, nic_socket: &Path) -> Vec<OsString> {
+/// Arguments of `ixnicd` for `config`, with the sockets for QEMU and for captures.
+pub fn nic_args(config: &MachineConfig, nic_socket: &Path, capture_socket: &Path) -> Vec<OsString> {
     let model = &config.nic_model;
     let mut args: Vec<OsString> = Vec::new();
     let mut pair = |flag: &str, value: OsString| {
@@ -86,6 +86,7 @@ pub fn nic_args(config: &MachineConfig, nic_socket: &Path) -> Vec<OsString> {
         args.push(value);
     };
     pair("--socket", nic_socket.into());
+    pair("--capture-socket", capture_socket.into());
     pair("--tap", TAP.into());
     pair("--mac", config.network.mac.to_string().into());
     pair("--log", config.log_level.to_string().into());
@@ -293,7 +294,7 @@ mod tests {
         });
         let line = kernel_command_line(&config);
         assert!(line.ends_with("mtu=1500 ra=on vlan=100:5"), "{line}");
-        let args = joined(&nic_args(&config, Path::new("/run/n")));
+        let args = joined(&nic_args(&config, Path::new("/run/n"), Path::new("/run/c")));
         assert!(args.ends_with("--access-vlan 100"), "{args}");
     }
 
@@ -301,13 +302,13 @@ mod tests {
     fn the_model_gets_only_what_is_set() {
         let mut config = config();
         assert_eq!(
-            joined(&nic_args(&config, Path::new("/run/n"))),
-            "--socket /run/n --tap ix0 --mac 52:54:00:12:34:56 --log info"
+            joined(&nic_args(&config, Path::new("/run/n"), Path::new("/run/c"))),
+            "--socket /run/n --capture-socket /run/c --tap ix0 --mac 52:54:00:12:34:56 --log info"
         );
         config.nic_model.loss = Some(0.01);
         config.nic_model.seed = Some(7);
         config.nic_model.doorbells = Some(Doorbells::Trapped);
-        let line = joined(&nic_args(&config, Path::new("/run/n")));
+        let line = joined(&nic_args(&config, Path::new("/run/n"), Path::new("/run/c")));
         assert!(
             line.ends_with("--doorbells trapped --loss 0.01 --seed 7"),
             "{line}"

@@ -127,6 +127,11 @@ impl Machine {
         (self.started.qemu_pid, self.started.nic_pid)
     }
 
+    /// Where its wire can be listened to, if it has one.
+    pub fn capture_socket(&self) -> Option<&Path> {
+        self.started.capture_socket.as_deref()
+    }
+
     /// The serial console.
     pub fn console(&self) -> &Console {
         &self.console

@@ -19,14 +19,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ix82599::daemon::{self, End, Endpoint};
 use ix82599::model::ModelConfig;
-use ix82599::wire::{AccessPort, Captured, Impaired, PcapWriter};
+use ix82599::wire::{AccessPort, Captured, Impaired, Observed, PcapWriter};
 use options::{Doorbells, Options};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 /// The wire of `ixnicd`: frames are captured as the device sees them, so outside of what harms them.
-type Plug = Captured<Impaired<AccessPort<Port>>, BufWriter<File>>;
+type Plug = Observed<Captured<Impaired<AccessPort<Port>>, BufWriter<File>>>;
 
 fn main() -> ExitCode {
     let options = match Options::from_command_line() {
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
 /// Everything that has to be there before a client may come.
 struct Prepared {
     listener: UnixListener,
-    /// Removes the socket in the end, whatever happens.
-    _socket_file: SocketFile,
+    /// Remove the sockets in the end, whatever happens.
+    _socket_files: Vec<SocketFile>,
     endpoint: Endpoint<Plug>,
     /// Becomes readable when a signal asks to stop.
     stop: UnixStream,
@@ -61,7 +61,10 @@ fn prepare(options: &Options) -> anyhow::Result<Prepared> {
         Some(path) => Some(capture(path)?),
         None => None,
     };
-    let wire = Captured::new(Impaired::new(port, options.impairment()), writer);
+    let captured = Captured::new(Impaired::new(port, options.impairment()), writer);
+    let door = options.capture_socket.as_deref().map(SocketFile::bind);
+    let (door, door_file) = door.transpose()?.unzip();
+    let wire = Observed::new(captured, door).context("cannot let captures in")?;
     let config = ModelConfig {
         mac: options.mac.0,
         queues: options.queues,
@@ -81,7 +84,7 @@ fn prepare(options: &Options) -> anyhow::Result<Prepared> {
         .context("cannot write to standard output")?;
     Ok(Prepared {
         listener,
-        _socket_file: socket_file,
+        _socket_files: door_file.into_iter().chain([socket_file]).collect(),
         endpoint,
         stop,
     })
@@ -135,7 +138,7 @@ impl Drop for SocketFile {
 fn serve(prepared: Prepared) -> ExitCode {
     let Prepared {
         listener,
-        _socket_file,
+        _socket_files,
         mut endpoint,
         stop,
     } = prepared;

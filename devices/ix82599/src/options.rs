@@ -49,6 +49,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
 
+    /// Unix socket for captures while it runs: a client sends a line, a filter like `tcp and port 7`, gets
+    /// a line, `ok` or why not, and then pcapng for as long as it stays. Created, and removed in the end.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) capture_socket: Option<PathBuf>,
+
     /// Whether the guest rings doorbells by messages, or by stores into shared memory, which cannot
     /// wake a sleeping device: for guests that poll, on hosts with cores to spare.
     #[arg(long, value_enum, default_value_t = Doorbells::Trapped)]

@@ -1,8 +1,10 @@
 //! What can be asked of the daemon.
 
+mod capture;
 mod change;
 mod show;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -106,6 +108,27 @@ pub enum Command {
         #[arg(long)]
         keeper: bool,
     },
+    /// Write the frames of a dataplane to a file in the pcapng format, until Ctrl-C.
+    ///
+    /// A filter has the tests arp, ip, ip6, icmp, icmp6, tcp, udp, proto N, host A and port N, the last two
+    /// perhaps with src or dst before them, and not, and, or and parentheses:
+    /// `ixctl capture kv --pcap kv.pcapng tcp and not port 22`.
+    Capture {
+        /// Its name.
+        name: String,
+        /// The file; `-` is standard output, as in `--pcap - | tcpdump -nr -`.
+        #[arg(long, value_name = "FILE")]
+        pcap: PathBuf,
+        /// End after so many frames.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        /// End after so many seconds.
+        #[arg(long, value_name = "N")]
+        seconds: Option<f64>,
+        /// Only frames that it fits; all unless given.
+        #[arg(value_name = "FILTER")]
+        filter: Vec<String>,
+    },
     /// Show what has happened.
     Events {
         /// Go on as more happens.
@@ -201,6 +224,16 @@ pub async fn run(command: &Command, client: &Client, json: bool) -> Result<ExitC
             follow,
             keeper,
         } => show::logs(client, name, *follow, *keeper).await?,
+        Command::Capture {
+            name,
+            pcap,
+            count,
+            seconds,
+            filter,
+        } => {
+            let limits = capture::Limits::new(*count, *seconds)?;
+            capture::run(client, name, pcap, limits, &filter.join(" "), json).await?;
+        }
         Command::Events { follow } => show::events(client, *follow, json).await?,
         // They need no daemon.
         Command::Doctor | Command::Completions { .. } => {}

@@ -5,6 +5,7 @@
 //! at a time.
 
 mod access;
+mod capture;
 mod dashboard;
 mod metrics;
 mod routes;

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::{IntoParams, OpenApi};
 
-use super::{Answer, Refused, Shared, metrics, streams};
+use super::{Answer, Refused, Shared, capture, metrics, streams};
 
 /// How long a machine may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +36,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/dataplanes/{name}/policy", get(policy).put(set_policy))
         .route("/v1/dataplanes/{name}/decisions", get(decisions))
         .route("/v1/dataplanes/{name}/logs", get(streams::logs))
+        .route("/v1/dataplanes/{name}/capture", get(capture::capture))
         .route("/v1/cores", get(cores))
         .route("/v1/events", get(streams::events))
         .route("/metrics", get(metrics::metrics))
@@ -63,6 +64,7 @@ pub fn router(shared: Shared) -> Router {
         set_policy,
         decisions,
         cores,
+        capture::capture,
         streams::logs,
         streams::events,
         metrics::metrics

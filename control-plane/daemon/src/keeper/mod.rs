@@ -166,6 +166,9 @@ impl Kept {
                 .map(|netns| netns.name().to_owned()),
             vm_pid: pids.map(|(vm, _)| vm),
             nic_pid: pids.and_then(|(_, nic)| nic),
+            capture_socket: machine
+                .and_then(Machine::capture_socket)
+                .map(Path::to_owned),
         }
     }
 }

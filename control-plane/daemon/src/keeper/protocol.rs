@@ -4,6 +4,8 @@
 //! A daemon may be newer than the keepers that it finds, so the version is checked before anything
 //! else is read.
 
+use std::path::PathBuf;
+
 use ix_channel::Command;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,9 @@ pub struct Status {
     pub vm_pid: Option<u32>,
     /// Process of the NIC model.
     pub nic_pid: Option<u32>,
+    /// Where the wire can be listened to. Keepers did not always say so.
+    #[serde(default)]
+    pub capture_socket: Option<PathBuf>,
 }
 
 /// What a machine does.

@@ -29,6 +29,7 @@ const DOORBELL_NAP_NS: u64 = 50_000;
 const CLIENT: u64 = 0;
 const WIRE: u64 = 1;
 const STOP: u64 = 2;
+const DOOR: u64 = 3;
 
 /// Why serving ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,9 @@ pub fn serve<W: Wire>(
     events.add(&socket, CLIENT)?;
     events.add(&stop, STOP)?;
     events.follow_wire(endpoint.model().wire(), true)?;
+    if let Some(door) = endpoint.model().wire().door() {
+        events.add(door, DOOR)?;
+    }
     let mut client = Client {
         connection: Connection::new(socket),
         server: Server::new(),
@@ -80,6 +84,9 @@ pub fn serve<W: Wire>(
         }
         let now_ns = elapsed_ns(start);
         endpoint.model_mut().advance(now_ns);
+        if ready.door {
+            endpoint.model_mut().wire_mut().answer_door();
+        }
         if ready.client {
             match client.turn(endpoint) {
                 Ok(()) => {}
@@ -152,6 +159,7 @@ impl Schedule {
 struct Ready {
     client: bool,
     stop: bool,
+    door: bool,
 }
 
 /// The event queue.
@@ -207,6 +215,7 @@ impl Events {
             match event.data.u64() {
                 CLIENT => ready.client = true,
                 STOP => ready.stop = true,
+                DOOR => ready.door = true,
                 // The wire is looked at in any case.
                 _ => {}
             }

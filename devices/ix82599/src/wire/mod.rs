@@ -3,19 +3,25 @@
 //! A [`Wire`] carries whole Ethernet frames without their FCS, one at a time, without blocking.
 //! Ends: [`Tap`] (a Linux TAP device), [`Cable`] (another end in this process), [`Loopback`] (the
 //! port's own frames come back). Middleware, itself a wire around another: [`Captured`] (writes a
-//! pcap file), [`Impaired`] (loses, reorders and duplicates frames), [`AccessPort`] (takes VLAN tags
-//! off and puts them on).
+//! pcap file), [`Observed`] (lets others listen while it runs), [`Impaired`] (loses, reorders and
+//! duplicates frames), [`AccessPort`] (takes VLAN tags off and puts them on).
 
 mod access;
 mod cable;
 mod capture;
+mod filter;
 mod impair;
+mod observe;
+mod pcapng;
 mod tap;
 
 pub use access::AccessPort;
 pub use cable::{Cable, Loopback};
 pub use capture::{Captured, PcapWriter};
+pub use filter::{Filter, FilterError};
 pub use impair::{Impaired, Impairment};
+pub use observe::Observed;
+pub use pcapng::Direction;
 pub use tap::{Tap, TapConfig, TapError};
 
 use std::os::fd::BorrowedFd;
@@ -69,4 +75,12 @@ pub trait Wire {
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+
+    /// A descriptor that polls readable when somebody wants something of the wire itself.
+    fn door(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Sees to whoever made [`Wire::door`] readable.
+    fn answer_door(&mut self) {}
 }
