@@ -15,7 +15,7 @@ use ix_policy::groups::Move;
 
 use crate::dataplane::Managed;
 use crate::journal::Journal;
-use crate::store::{Placement, Store};
+use crate::store::{Folder, Placement, Store};
 use crate::{keeper, machine, now_ms};
 
 /// All dataplanes, and the machine's hardware threads.
@@ -262,7 +262,7 @@ impl Controller {
         let (definition, placement) = match known {
             Ok(known) => known,
             Err(error) => {
-                log::error!("{}: cannot be adopted: {error}", folder.path().display());
+                self.discard(&folder, &error);
                 return;
             }
         };
@@ -280,6 +280,22 @@ impl Controller {
                 .record(EventKind::Adopted, name, "found, and managed again");
         }
         self.dataplanes.push(managed);
+    }
+
+    /// Removes the folder of a dataplane that cannot be read, such as one that a daemon was about to make
+    /// when it was killed, lest it be in the way of the next one of that name.
+    fn discard(&self, folder: &Folder, error: &std::io::Error) {
+        let path = folder.path().display();
+        if folder.is_kept() {
+            log::error!("{path}: cannot be adopted, and has a keeper: {error}");
+            return;
+        }
+        match folder.remove() {
+            Ok(()) => log::warn!("{path}: removed, since it cannot be adopted: {error}"),
+            Err(removal) => {
+                log::error!("{path}: cannot be adopted: {error}; nor removed: {removal}")
+            }
+        }
     }
 
     /// Forgets a dataplane that has ended.

@@ -296,6 +296,19 @@ fn a_machine_that_fails_is_reported_and_its_hardware_threads_are_free_again() {
 }
 
 #[test]
+fn what_a_killed_daemon_began_is_not_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = folder.path().join("run/dataplanes/a");
+    fs::create_dir_all(&begun).unwrap();
+    fs::write(begun.join("definition.json.new"), "{").unwrap();
+    let daemon = Daemon::start(folder.path());
+    assert!(!begun.exists());
+    assert_eq!(daemon.ask("GET", "/v1/dataplanes", "").1, json!([]));
+    let (status, view) = daemon.ask("POST", "/v1/dataplanes", &definition("a", 1));
+    assert_eq!(status, 200, "{view}");
+}
+
+#[test]
 fn one_daemon_a_folder_and_a_clean_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(folder.path());

@@ -2,25 +2,12 @@
 //! ended by a zero byte.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use ix_machine::process::find_tool;
 use serde_json::{Value, json};
 
 use crate::wait_until;
-
-/// Names that the browser goes by.
-pub const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-
-/// Where the browser is, if it is installed.
-pub fn installed() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let places = PROGRAMS
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    places.into_iter().find(|place| place.is_file())
-}
 
 /// A browser with one page.
 pub struct Page {
@@ -37,7 +24,7 @@ pub struct Page {
 impl Page {
     /// Opens `address` in a browser of its own.
     pub fn open(address: &str) -> Page {
-        let program = installed().expect("chromium is installed: apt install chromium");
+        let program = find_tool("chromium", "chromium").unwrap_or_else(|error| panic!("{error}"));
         let profile = tempfile::tempdir().unwrap();
         // The browser speaks on descriptors 3 and 4. It is root's here, who needs no sandbox against
         // its own page.
@@ -45,7 +32,12 @@ impl Page {
         let mut child = Command::new("sh")
             .args(["-c", script])
             .arg(program)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+            ])
             .args(["--remote-debugging-pipe", "--disable-dev-shm-usage"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
@@ -74,26 +66,36 @@ impl Page {
 
     /// The value of an expression in the page.
     pub fn value(&mut self, expression: &str) -> Value {
-        let question = json!({ "expression": expression, "returnByValue": true });
-        let answer = self.call("Runtime.evaluate", question);
-        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        let answer = self.evaluate(expression);
+        let problem = &answer["exceptionDetails"];
+        assert!(problem.is_null(), "{expression}: {problem}");
         answer["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true. What it is about may not be there yet.
     pub fn wait_for(&mut self, expression: &str) {
-        wait_until(expression, || self.value(expression) == json!(true));
+        wait_until(expression, || {
+            self.evaluate(expression)["result"]["value"] == json!(true)
+        });
     }
 
     /// Has the page see the light or the dark scheme.
     pub fn prefer(&mut self, scheme: &str) {
         let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
-        self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+        self.call(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [feature] }),
+        );
     }
 
     /// Errors of the page since the last time, such as what its policy has forbidden.
     pub fn complaints(&mut self) -> Vec<String> {
         std::mem::take(&mut self.complaints)
+    }
+
+    fn evaluate(&mut self, expression: &str) -> Value {
+        let question = json!({ "expression": expression, "returnByValue": true });
+        self.call("Runtime.evaluate", question)
     }
 
     fn call(&mut self, method: &str, params: Value) -> Value {

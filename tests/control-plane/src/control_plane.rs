@@ -47,7 +47,7 @@ impl ControlPlane {
             .stdout(Stdio::null())
             .stderr(log.unwrap())
             .spawn();
-        self.daemon = Some(child.expect("ixcpd is built with its package"));
+        self.daemon = Some(child.expect("ixcpd is there: cargo build -p ixcpd -p ixctl"));
         wait_until("the daemon answers", || {
             self.ixctl(&["ps"]).status.success()
         });
@@ -133,7 +133,9 @@ impl Drop for ControlPlane {
         if self.daemon.is_some() {
             self.kill_daemon();
         }
-        processes::keepers(&self.folder()).iter().for_each(processes::Process::kill);
+        processes::keepers(&self.folder())
+            .iter()
+            .for_each(processes::Process::kill);
         ix_machine::run_dir::remove_all_abandoned();
     }
 }

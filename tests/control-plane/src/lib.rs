@@ -1,13 +1,12 @@
 //! What tests of the whole control plane share: a daemon in a folder of its own with `ixctl` for it, the
 //! processes that hang on it, and a browser.
 //!
-//! The programs are those that Cargo builds with the packages `ixcpd` and `ixctl`; `cargo xtask test`
-//! names these packages, too.
+//! The programs are those of `cargo build -p ixcpd -p ixctl`, which `cargo xtask test` runs before.
 
 #![forbid(unsafe_code)]
 
-mod control_plane;
 pub mod chromium;
+mod control_plane;
 pub mod processes;
 
 pub use control_plane::ControlPlane;

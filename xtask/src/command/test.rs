@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
+use ix_machine::process::find_tool;
 
 use crate::child;
 use crate::command::{image, sim};
@@ -24,7 +25,7 @@ pub struct Args {
     /// Run only the tests whose name contains this.
     filter: Option<String>,
     /// Let the bulk transfers between Linux and the engine carry 1 GiB instead of 64 MiB, and open a
-    /// million connections to one engine instead of a quarter of it.
+    /// million connections to one engine instead of a quarter of it; kill 50 processes instead of 10.
     #[arg(long)]
     full: bool,
 }
@@ -42,9 +43,13 @@ enum Stage {
     Boot,
     /// Of the NIC model, by Linux's own driver for the card in a booted Linux.
     LinuxDriver,
+    /// Of the dashboard, in Chromium; left out where it is not installed.
+    Dashboard,
     /// The same image under Linux's KVM, which runs in an emulated virtualization-capable CPU.
     Kvm,
 }
+
+const NO_CHROMIUM: &str = "there is no Chromium; `apt install chromium` helps";
 
 /// Passed and failed tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +90,18 @@ fn run_stages(args: &Args) -> Result<Count> {
         // Seeds have no names.
         .filter(|stage| args.filter.is_none() || *stage != Stage::Simulation)
         .collect();
+    let (stages, left_out): (Vec<Stage>, Vec<Stage>) =
+        stages.into_iter().partition(|stage| stage.can_run());
+    if args.stage == Some(Stage::Dashboard) && !left_out.is_empty() {
+        return Err(bad_input(NO_CHROMIUM));
+    }
     if stages.iter().any(|stage| stage.boots()) {
         image::build(None)?;
+    }
+    if stages.contains(&Stage::Boot) || stages.contains(&Stage::Dashboard) {
+        // Cargo builds programs for tests of their own packages alone.
+        let programs = workspace::cargo(&["build", "-p", "ixcpd", "-p", "ixctl"]);
+        child::run(programs).context("the control plane's programs could not be built")?;
     }
     let mut total = Count::default();
     let mut summary = Vec::new();
@@ -96,6 +111,9 @@ fn run_stages(args: &Args) -> Result<Count> {
         summary.push((stage, count, started.elapsed()));
         total.passed += count.passed;
         total.failed += count.failed;
+    }
+    for stage in left_out {
+        say(&format!("test: {}: left out: {NO_CHROMIUM}", name(stage)));
     }
     for (stage, count, time) in summary {
         say(&summary_line(stage, count, time));
@@ -139,7 +157,18 @@ fn command(stage: Stage, args: &Args) -> Command {
             "ixcpd",
             "-p",
             "ixctl",
+            "-p",
+            "ix-control-plane-tests",
             "--no-fail-fast",
+        ]),
+        Stage::Dashboard => workspace::cargo(&[
+            "test",
+            "-p",
+            "ix-control-plane-tests",
+            "--features",
+            "chromium",
+            "--test",
+            "dashboard",
         ]),
         Stage::LinuxDriver => workspace::cargo(&["test", "-p", "ix-linux-guest", "--no-fail-fast"]),
         Stage::Kvm => workspace::cargo(&["test", "-p", "ix-nested-kvm", "--no-fail-fast"]),
@@ -147,6 +176,7 @@ fn command(stage: Stage, args: &Args) -> Command {
     if args.full {
         command.env("IX_PEER_MIB", "1024");
         command.env("IX_CONNECTIONS", "1000000");
+        command.env("IX_KILLS", "50");
     }
     command.arg("--").args(args.filter.as_deref());
     if stage != Stage::Host {
@@ -159,7 +189,17 @@ fn command(stage: Stage, args: &Args) -> Command {
 impl Stage {
     /// Whether it runs virtual machines.
     fn boots(self) -> bool {
-        matches!(self, Stage::Boot | Stage::LinuxDriver | Stage::Kvm)
+        matches!(
+            self,
+            Stage::Boot | Stage::LinuxDriver | Stage::Dashboard | Stage::Kvm
+        )
+    }
+}
+
+impl Stage {
+    /// Whether what it needs is there; everything else is installed by `setup`.
+    fn can_run(self) -> bool {
+        self != Stage::Dashboard || find_tool("chromium", "chromium").is_ok()
     }
 }
 
@@ -202,6 +242,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::LinuxPeer => "Linux as the peer",
         Stage::Boot => "booted machines",
         Stage::LinuxDriver => "Linux's driver on the NIC model",
+        Stage::Dashboard => "dashboard",
         Stage::Kvm => "real KVM",
     }
 }
@@ -249,6 +290,7 @@ mod tests {
             Stage::LinuxPeer,
             Stage::Boot,
             Stage::LinuxDriver,
+            Stage::Dashboard,
             Stage::Kvm,
         ] {
             assert!(args(stage).ends_with("-- ping --ignored --test-threads=1"));
