@@ -19,10 +19,12 @@ use crate::telemetry::{Averages, Report};
 pub struct Control {
     page: &'static [AtomicU64; control::WORDS],
     thread: usize,
+    /// Number of the last command for it.
+    posted: &'static AtomicU64,
     /// Number of the last command that was taken.
     taken: u64,
-    /// Whether it was not answered yet.
-    owes_answer: bool,
+    /// Number of the last command that was answered.
+    answered: u64,
     /// The flow groups that it gives away, and to whom.
     giving: Option<(u128, u32)>,
 }
@@ -51,40 +53,41 @@ impl Control {
     /// If the page is shorter than the ABI says, or there can be no such thread.
     pub fn new(page: &'static [AtomicU64], thread: usize) -> Self {
         assert!(thread < THREADS_MAX);
-        let mut control = Self {
-            page: whole(page),
+        let page = whole(page);
+        let posted = &page[control::COMMANDS + thread * command::WORDS + command::SEQUENCE];
+        let taken = posted.load(Acquire);
+        let control = Self {
+            page,
             thread,
-            taken: 0,
-            owes_answer: false,
+            posted,
+            taken,
+            answered: taken,
             giving: None,
         };
-        control.taken = control.posted();
-        control
-            .word(thread::ACKNOWLEDGED)
-            .store(control.taken, Relaxed);
+        control.word(thread::ACKNOWLEDGED).store(taken, Relaxed);
         control
     }
 
     /// Whether there is a command that was not taken yet, or was not answered.
     #[inline]
     pub fn needs_attention(&self) -> bool {
-        self.owes_answer || self.posted() != self.taken
+        self.posted.load(Relaxed) != self.answered
     }
 
     /// Whether a command that was taken was not answered yet.
     pub fn owes_answer(&self) -> bool {
-        self.owes_answer
+        self.answered != self.taken
     }
 
     /// Takes the command that is there, if there is a new one and the one before was answered. `Err`
     /// for one that makes no sense, which is to be answered as well.
     pub fn take_command(&mut self) -> Option<Result<Command, Error>> {
-        let posted = self.posted();
-        if self.owes_answer || posted == self.taken {
+        // Acquire: the words of the command were written before.
+        let posted = self.posted.load(Acquire);
+        if self.owes_answer() || posted == self.taken {
             return None;
         }
         self.taken = posted;
-        self.owes_answer = true;
         let command = self.decode();
         if let Ok(Command::Give { groups, to }) = command {
             self.giving = Some((groups, to));
@@ -108,7 +111,7 @@ impl Control {
 
     /// Answers the command taken last.
     pub fn acknowledge(&mut self, result: Result<(), Error>) {
-        self.owes_answer = false;
+        self.answered = self.taken;
         if let Some((groups, to)) = self.giving.take()
             && result.is_ok()
         {
@@ -186,12 +189,6 @@ impl Control {
                 self.word(offset + horizon).store(value, Relaxed);
             }
         }
-    }
-
-    /// Acquire: the words of the command were written before.
-    #[inline]
-    fn posted(&self) -> u64 {
-        self.command_word(command::SEQUENCE).load(Acquire)
     }
 
     #[inline]

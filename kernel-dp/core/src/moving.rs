@@ -63,6 +63,8 @@ pub enum Command {
 /// What a thread knows of groups on their way.
 pub(crate) struct Mover {
     crew: Option<Crew>,
+    /// The own one of its inboxes.
+    inbox: Option<&'static Inbox>,
     is_parked: bool,
     /// Whether something is under way, or frames may come that are for others.
     is_active: bool,
@@ -97,6 +99,7 @@ impl Mover {
         };
         Self {
             crew,
+            inbox: crew.and_then(|crew| crew.inbox()),
             is_parked: crew.is_some_and(|crew| crew.is_parked),
             is_active: false,
             giving: Giving::Nothing,
@@ -149,7 +152,7 @@ impl Mover {
 
     #[inline]
     fn has_mail(&self) -> bool {
-        self.crew.as_ref().is_some_and(Crew::has_mail)
+        self.inbox.is_some_and(Inbox::has_mail)
     }
 
     /// Groups whose frames are kept.
@@ -225,8 +228,11 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         let Some(crew) = self.mover.crew else {
             return;
         };
-        while let Some(message) = crew.receive() {
-            self.read(now, message);
+        if let Some(inbox) = self.mover.inbox {
+            inbox.begin_reading();
+            while let Some(message) = inbox.receive() {
+                self.read(now, message);
+            }
         }
         self.return_loans();
         self.go_on_giving(now);

@@ -1,8 +1,10 @@
 //! What elastic threads say to each other while flow groups move. Each thread has an inbox that the
-//! others put messages into; nobody looks into it on the way of a packet but for whether it is
-//! empty, which costs two loads from lines that nobody writes then.
+//! others put messages into; nobody looks into it on the way of a packet but for a flag beside it that
+//! says whether there is mail, in a line that nobody writes then.
 
 use alloc::collections::VecDeque;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use crossbeam_queue::ArrayQueue;
 use ix_abi::Error;
@@ -20,12 +22,36 @@ pub(crate) const MBUFS_AT_ONCE: usize = 16;
 
 /// The messages for one thread.
 #[derive(Debug)]
-pub struct Inbox(ArrayQueue<Message>);
+pub struct Inbox {
+    messages: ArrayQueue<Message>,
+    /// Whether any may be there. Set behind each message.
+    has_mail: AtomicBool,
+}
 
 impl Inbox {
     /// An empty one. Allocates.
     pub fn new() -> Self {
-        Self(ArrayQueue::new(INBOX))
+        Self {
+            messages: ArrayQueue::new(INBOX),
+            has_mail: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether its owner has to look into it.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
+        self.has_mail.load(Acquire)
+    }
+
+    /// Says that its owner takes everything out from now on. What comes meanwhile is said anew: exchanged,
+    /// since a plain store might pass the looking that follows.
+    pub(crate) fn begin_reading(&self) {
+        self.has_mail.swap(false, AcqRel);
+    }
+
+    /// Takes the oldest message.
+    pub(crate) fn receive(&self) -> Option<Message> {
+        self.messages.pop()
     }
 }
 
@@ -81,16 +107,9 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Whether there is something in the own inbox.
-    #[inline]
-    pub(crate) fn has_mail(&self) -> bool {
-        let inbox = self.inboxes.get(self.thread as usize);
-        inbox.is_some_and(|inbox| !inbox.0.is_empty())
-    }
-
-    /// Takes the oldest message for this thread.
-    pub(crate) fn receive(&self) -> Option<Message> {
-        self.inboxes.get(self.thread as usize)?.0.pop()
+    /// The own inbox.
+    pub(crate) fn inbox(&self) -> Option<&'static Inbox> {
+        self.inboxes.get(self.thread as usize)
     }
 
     /// Whether there is another thread of that number.
@@ -128,10 +147,11 @@ impl Outbox {
             let Some(inbox) = crew.inboxes.get(to as usize) else {
                 continue;
             };
-            if let Err(message) = inbox.0.push(message) {
+            if let Err(message) = inbox.messages.push(message) {
                 self.0.push_front((to, message));
                 return;
             }
+            inbox.has_mail.store(true, Release);
             crew.steer.wake(to);
         }
     }
