@@ -6,7 +6,8 @@
 //! 0x0020_0000_0000                       mbuf pools of all threads, side by side (user read-only)
 //! 0x0030_0000_0000 + 4 MiB * n           guard, nothing mapped below the stack of thread n
 //! 0x0030_0020_0000 + 4 MiB * n           stack of thread n, grows down into the guard
-//! 0x0040_0000_0000                       heaps of all threads, side by side
+//! 0x0038_0000_0000 + 512 KiB * n         guard, then the stack of background thread n
+//! 0x0040_0000_0000                       heaps of all threads, side by side, last the background's
 //! ```
 //! Each part is one contiguous range of physical memory, and so are the heaps together and the pools
 //! together: a thread may send from the heap of another, and from buffers that its connections
@@ -14,9 +15,10 @@
 //! there leaves no return address that `sysret` could choke on (Intel SDM, SYSRET: #GP in ring 0 on
 //! a non-canonical RCX).
 
-use ix_abi::{THREADS_MAX, area};
+use ix_abi::{THREADS_MAX, area, syscall};
 
 use crate::LARGE_PAGE;
+use crate::boot_info::Range;
 use crate::elf::IMAGE_HIGH;
 
 const AREAS: u64 = 0x10_0000_0000;
@@ -27,6 +29,11 @@ const STACKS: u64 = 0x30_0000_0000;
 const STACK_STRIDE: u64 = LARGE_PAGE + STACK_BYTES;
 /// Bytes of a stack.
 pub const STACK_BYTES: u64 = LARGE_PAGE;
+const BACKGROUND_STACKS: u64 = 0x38_0000_0000;
+/// Stack and guard are equally long.
+const BACKGROUND_STRIDE: u64 = 2 * syscall::STACK_BYTES;
+/// Bytes of the stacks of all background threads.
+pub const BACKGROUND_STACKS_BYTES: u64 = syscall::STACK_BYTES * syscall::BACKGROUND_MAX as u64;
 /// User address of the first thread's heap.
 pub const HEAPS: u64 = 0x40_0000_0000;
 /// First address that is never mapped.
@@ -51,7 +58,9 @@ const THREADS: u64 = THREADS_MAX as u64;
 const _: () = assert!(area::BYTES as u64 <= AREA_STRIDE);
 const _: () = assert!(IMAGE_HIGH <= AREAS && AREAS + THREADS * AREA_STRIDE <= MBUFS);
 const _: () = assert!(MBUFS + THREADS * MemoryPlan::MBUFS_MOST <= STACKS);
-const _: () = assert!(STACKS + THREADS * STACK_STRIDE <= HEAPS);
+const _: () = assert!(STACKS + THREADS * STACK_STRIDE <= BACKGROUND_STACKS);
+const _: () =
+    assert!(BACKGROUND_STACKS + syscall::BACKGROUND_MAX as u64 * BACKGROUND_STRIDE <= HEAPS);
 const _: () = assert!(HEAPS + THREADS * MemoryPlan::HEAP_MOST <= END && END < 1 << 47);
 
 /// Where the parts of one thread lie in the application's address space.
@@ -79,6 +88,42 @@ impl ThreadPlaces {
     }
 }
 
+/// The lowest byte of the stack of background thread `index`, above unmapped memory.
+pub fn background_stack(index: usize) -> u64 {
+    BACKGROUND_STACKS + index as u64 * BACKGROUND_STRIDE + syscall::STACK_BYTES
+}
+
+/// Addresses of the stacks of all background threads, guards included.
+pub fn background_stacks() -> Range {
+    let bytes = syscall::BACKGROUND_MAX as u64 * BACKGROUND_STRIDE;
+    Range::of(BACKGROUND_STACKS, bytes)
+}
+
+/// What the processors are for. Together they are at most [`THREADS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Processors {
+    /// Those with an elastic thread.
+    pub threads: usize,
+    /// Those for background threads: 0 or 1.
+    pub background: usize,
+}
+
+impl Processors {
+    /// Parts them. `None` if no elastic thread would be left.
+    pub fn of(all: usize, background: usize) -> Option<Self> {
+        let threads = all.checked_sub(background).filter(|&left| left != 0)?;
+        Some(Self {
+            threads,
+            background,
+        })
+    }
+
+    /// All of them, each of which has a heap.
+    pub fn all(&self) -> usize {
+        self.threads + self.background
+    }
+}
+
 /// How free memory is divided: what each thread gets, in bytes, all multiples of 2 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -86,7 +131,7 @@ pub struct MemoryPlan {
     pub kernel_heap: u64,
     /// The mbuf pool.
     pub mbufs: u64,
-    /// The application's heap.
+    /// The application's heap of the thread, and that of the background threads.
     pub heap: u64,
 }
 
@@ -97,24 +142,29 @@ impl MemoryPlan {
     /// What is left for page tables and the image's own region.
     const RESERVE: u64 = 24 << 20;
     /// What each thread has beside its shares: rings, thread area, and the stacks of both rings.
+    /// The background threads together have no more: a thread area, stacks, a heap of the kernel's.
     const THREAD_RESERVE: u64 = 8 << 20;
+    /// Parts that a thread's memory is divided into, and those that its heap gets.
+    const PARTS: u64 = 16;
+    const HEAP_PARTS: u64 = 7;
     /// The mbufs that a thread needs at least, in bytes: 4096 small ones, or 1024 large ones.
     const fn mbufs_least(mbuf_shift: u32) -> u64 {
         let (small, large) = (8 << 20, 1024 << mbuf_shift);
         if large > small { large } else { small }
     }
 
-    /// The plan for that much free memory, that many threads and mbufs of that size, or `None` if it
+    /// The plan for that much free memory, those processors and mbufs of that size, or `None` if it
     /// is too little to run them at all.
-    pub fn of(available: u64, threads: usize, mbuf_shift: u32) -> Option<Self> {
-        let usable = available.checked_sub(Self::RESERVE)?;
-        let usable = usable.checked_div(threads as u64)?;
-        let usable = usable.checked_sub(Self::THREAD_RESERVE)?;
-        let part = |share: u64, most: u64| (usable / 16 * share).min(most) & !(LARGE_PAGE - 1);
+    pub fn of(available: u64, processors: Processors, mbuf_shift: u32) -> Option<Self> {
+        let reserve = Self::RESERVE + processors.all() as u64 * Self::THREAD_RESERVE;
+        let parts = processors.threads as u64 * Self::PARTS
+            + processors.background as u64 * Self::HEAP_PARTS;
+        let part_bytes = available.checked_sub(reserve)?.checked_div(parts)?;
+        let part = |parts: u64, most: u64| (part_bytes * parts).min(most) & !(LARGE_PAGE - 1);
         let plan = Self {
             kernel_heap: part(2, Self::KERNEL_HEAP_MOST),
             mbufs: part(4, Self::MBUFS_MOST),
-            heap: part(7, Self::HEAP_MOST),
+            heap: part(Self::HEAP_PARTS, Self::HEAP_MOST),
         };
         (plan.mbufs >= Self::mbufs_least(mbuf_shift)).then_some(plan)
     }
@@ -123,23 +173,25 @@ impl MemoryPlan {
     /// mbufs and the application share what is left.
     pub fn with_tables(
         available: u64,
-        threads: usize,
+        processors: Processors,
         mbuf_shift: u32,
         kernel_heap: u64,
     ) -> Option<Self> {
         let kernel_heap = kernel_heap.next_multiple_of(LARGE_PAGE);
-        let all = kernel_heap.checked_mul(threads as u64)?;
-        let rest = Self::of(available.checked_sub(all)?, threads, mbuf_shift)?;
+        let all = kernel_heap.checked_mul(processors.threads as u64)?;
+        let rest = Self::of(available.checked_sub(all)?, processors, mbuf_shift)?;
         Some(Self {
             kernel_heap,
             ..rest
         })
     }
 
-    /// Free memory that is enough for that many threads with mbufs of that size.
-    pub fn least(threads: usize, mbuf_shift: u32) -> u64 {
-        let thread = Self::THREAD_RESERVE + 4 * Self::mbufs_least(mbuf_shift);
-        Self::RESERVE + threads as u64 * thread
+    /// Free memory that is enough for those processors with mbufs of that size.
+    pub fn least(processors: Processors, mbuf_shift: u32) -> u64 {
+        let mbufs = Self::mbufs_least(mbuf_shift);
+        let reserve = Self::RESERVE + processors.all() as u64 * Self::THREAD_RESERVE;
+        // Of a thread's parts, four are its mbufs; a heap is less than half of them.
+        reserve + (4 * processors.threads + 2 * processors.background) as u64 * mbufs
     }
 }
 
@@ -147,13 +199,21 @@ impl MemoryPlan {
 mod tests {
     use super::*;
 
-    fn check_plan(available: u64, threads: usize, mbuf_shift: u32) -> u64 {
-        let Some(plan) = MemoryPlan::of(available, threads, mbuf_shift) else {
-            assert!(available < MemoryPlan::least(threads, mbuf_shift));
+    fn only(threads: usize) -> Processors {
+        Processors {
+            threads,
+            background: 0,
+        }
+    }
+
+    fn check_plan(available: u64, processors: Processors, mbuf_shift: u32) -> u64 {
+        let Some(plan) = MemoryPlan::of(available, processors, mbuf_shift) else {
+            assert!(available < MemoryPlan::least(processors, mbuf_shift));
             return 0;
         };
         let sum = plan.kernel_heap + plan.mbufs + plan.heap;
-        let taken = threads as u64 * (sum + MemoryPlan::THREAD_RESERVE);
+        let taken = processors.threads as u64 * (sum + MemoryPlan::THREAD_RESERVE)
+            + processors.background as u64 * (plan.heap + MemoryPlan::THREAD_RESERVE);
         assert!(taken + MemoryPlan::RESERVE <= available);
         assert_eq!((plan.kernel_heap | plan.mbufs | plan.heap) % LARGE_PAGE, 0);
         sum
@@ -161,28 +221,47 @@ mod tests {
 
     #[test]
     fn the_plan_fits_and_scales() {
-        for (threads, mbuf_shift) in [(1, 11), (2, 11), (4, 14), (64, 11), (64, 14)] {
+        for (all, background, mbuf_shift) in [
+            (1, 0, 11),
+            (2, 0, 11),
+            (2, 1, 11),
+            (4, 1, 14),
+            (4, 0, 14),
+            (64, 0, 11),
+            (64, 1, 14),
+        ] {
+            let processors = Processors::of(all, background).unwrap();
             let mut last = 0;
             for mib in (64..16384).step_by(62) {
-                let sum = check_plan(mib << 20, threads, mbuf_shift);
+                let sum = check_plan(mib << 20, processors, mbuf_shift);
                 assert!(sum >= last);
                 last = sum;
             }
-            assert_eq!(MemoryPlan::of(0, threads, mbuf_shift), None);
-            let least = MemoryPlan::least(threads, mbuf_shift);
-            assert!(MemoryPlan::of(least, threads, mbuf_shift).is_some());
+            assert_eq!(MemoryPlan::of(0, processors, mbuf_shift), None);
+            let least = MemoryPlan::least(processors, mbuf_shift);
+            assert!(MemoryPlan::of(least, processors, mbuf_shift).is_some());
         }
+    }
+
+    #[test]
+    fn background_threads_leave_a_processor_for_the_others() {
+        assert_eq!(Processors::of(1, 1), None);
+        let processors = Processors::of(3, 1).unwrap();
+        assert_eq!((processors.threads, processors.all()), (2, 3));
     }
 
     #[test]
     fn tables_of_a_given_size_come_first() {
         let heap = (576 << 20) + 1;
-        let plan = MemoryPlan::with_tables(1980 << 20, 1, 11, heap).unwrap();
+        let plan = MemoryPlan::with_tables(1980 << 20, only(1), 11, heap).unwrap();
         assert_eq!(plan.kernel_heap, 578 << 20);
         let sum = plan.kernel_heap + plan.mbufs + plan.heap;
         assert!(sum + MemoryPlan::RESERVE + MemoryPlan::THREAD_RESERVE <= 1980 << 20);
-        assert_eq!(MemoryPlan::with_tables(500 << 20, 1, 11, heap), None);
-        assert_eq!(MemoryPlan::with_tables(1 << 30, 2, 11, u64::MAX / 2), None);
+        let refused = |available, threads, heap| {
+            MemoryPlan::with_tables(available, only(threads), 11, heap).is_none()
+        };
+        assert!(refused(500 << 20, 1, heap));
+        assert!(refused(1 << 30, 2, u64::MAX / 2));
     }
 
     #[test]
@@ -199,14 +278,16 @@ mod tests {
             assert!(other.area + (area::BYTES as u64) < this.area);
             assert_eq!(other.stack_top() + LARGE_PAGE, this.stack);
         }
+        let stacks = background_stack(1) - background_stack(0);
+        assert!(stacks > syscall::STACK_BYTES);
     }
 
     #[test]
     fn a_small_machine_gets_a_useful_share() {
-        let plan = MemoryPlan::of(240 << 20, 1, 11).unwrap();
+        let plan = MemoryPlan::of(240 << 20, only(1), 11).unwrap();
         assert!(plan.kernel_heap >= 24 << 20);
         assert!(plan.mbufs >> 11 >= 16_384);
-        let plan = MemoryPlan::of(240 << 20, 2, 11).unwrap();
+        let plan = MemoryPlan::of(240 << 20, only(2), 11).unwrap();
         assert!(plan.mbufs >> 11 >= 8192);
     }
 }

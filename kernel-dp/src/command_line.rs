@@ -43,6 +43,8 @@ pub struct Options<'a> {
     pub spin_us: u32,
     /// `granted=`: how many threads serve at first, all unless set; the others start parked.
     pub granted: Option<u32>,
+    /// `background=1`: how many of the processors run background threads, the last 0 or 1.
+    pub background: usize,
     /// `nic=82599`: which network device to drive.
     pub nic: NicChoice,
     /// How TCP behaves.
@@ -110,8 +112,8 @@ pub enum CommandLineError<'a> {
 const IPV6_MIN_MTU: u16 = 1280;
 const MAX_MTU: u16 = 9000;
 const ON_OR_OFF: &str = "on or off";
-const KEYS: &str =
-    "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted nic connections trespass";
+const KEYS: &str = "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted background \
+     nic connections trespass";
 
 impl Default for Options<'_> {
     fn default() -> Self {
@@ -128,6 +130,7 @@ impl Default for Options<'_> {
             poll: Poll::Adaptive,
             spin_us: 50,
             granted: None,
+            background: 0,
             nic: NicChoice::Intel82599,
             tcp: TcpOptions::default(),
             connections: None,
@@ -274,6 +277,10 @@ impl<'a> Options<'a> {
                 let threads = expected("1 to 64 threads");
                 self.granted = Some(number(value, 1, 64).ok_or_else(threads)?);
             }
+            "background" => {
+                let range = expected("0 or 1 processors");
+                self.background = number(value, 0, 1).ok_or_else(range)? as usize;
+            }
             "nic" => self.nic = nic(value).ok_or_else(expected("82599 or none"))?,
             "connections" => {
                 let range = expected("1024 to 4194304 connections");
@@ -363,7 +370,7 @@ mod tests {
     fn a_full_line_sets_everything() {
         let line = b"ip=10.9.0.2/24 gw=10.9.0.1 ip6=fd00:9::2/48 gateway6=fe80::1 ra=on \
             vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 granted=2 \
-            nic=82599 rto_min_us=500 connections=1000000 trespass=on \
+            background=1 nic=82599 rto_min_us=500 connections=1000000 trespass=on \
             -- --port 7 --x";
         let options = Options::parse(line).unwrap();
         assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
@@ -382,7 +389,7 @@ mod tests {
         assert_eq!((options.mtu, options.batch, options.spin_us), (1400, 32, 7));
         assert_eq!(options.log, LevelFilter::Debug);
         assert_eq!(options.poll, Poll::Always);
-        assert_eq!(options.granted, Some(2));
+        assert_eq!((options.granted, options.background), (Some(2), 1));
         assert_eq!(options.tcp.rto_min_us, Some(500));
         assert_eq!(options.connections, Some(1_000_000));
         assert!(options.trespass);
@@ -427,6 +434,7 @@ mod tests {
             ("log=loud", "off, error"),
             ("spin_us=1000001", "spin_us"),
             ("granted=0", "1 to 64 threads"),
+            ("background=2", "0 or 1 processors"),
             ("rto_min_us=15", "rto_min_us"),
             ("congestion=bbr", "newreno, cubic or dctcp"),
             ("connections=1000", "1024 to 4194304"),

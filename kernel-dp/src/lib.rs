@@ -15,6 +15,7 @@ extern crate std;
 
 pub mod acpi;
 pub mod application;
+pub mod background;
 pub mod boot_info;
 pub mod clock;
 pub mod command_line;

@@ -150,10 +150,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             false => wake_ns != 0 && wake_ns <= now.0,
         };
         if self.events.count() > 0 || wake_due || nothing_follows || !self.started {
-            self.started = true;
-            self.counters.rounds += 1;
-            self.counters.events += self.events.count() as u64;
-            self.events.publish();
+            self.begin_round();
             return Step::User;
         }
         if frames > 0 || self.engine.has_pending_output() || self.must_go_on() {
@@ -168,6 +165,16 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         Step::Idle {
             deadline: earlier(self.engine.next_deadline(), wake),
         }
+    }
+
+    /// Makes the entry into user mode that follows a round with the events there are. The cycle does
+    /// so before it says [`Step::User`]; a caller who enters on other grounds does it himself.
+    #[inline]
+    pub fn begin_round(&mut self) {
+        self.started = true;
+        self.counters.rounds += 1;
+        self.counters.events += self.events.count() as u64;
+        self.events.publish();
     }
 
     /// Calls, timers, output, doorbell. Returns whether a call was refused that would have caused an

@@ -1,16 +1,17 @@
 //! Brings the application into memory: its image, which all threads share, and for each thread
 //! stack, heap, thread area with boot block, and mbuf pool, each mapped with the rights it needs and
-//! no more.
+//! no more. The background threads have a heap, stacks and one area together.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 
+use ix_abi::syscall::{BACKGROUND_MAX, STACK_BYTES};
 use ix_abi::{area, boot};
 use ix_core::UserRange;
 use ix_hal::{LentMbuf, MbufGeometry, MbufId, MbufMemory};
 use kernel_dp::LARGE_PAGE;
-use kernel_dp::application::{self, MemoryPlan, ThreadPlaces};
+use kernel_dp::application::{self, MemoryPlan, Processors, ThreadPlaces};
 use kernel_dp::boot_info::Range;
 use kernel_dp::command_line::Options;
 use kernel_dp::elf::{ElfError, Image, Protection};
@@ -27,6 +28,8 @@ pub struct Application {
     pub entry: u64,
     /// What each thread has to itself.
     pub threads: Vec<Thread>,
+    /// What the background threads have, if there is a processor for them.
+    pub background: Option<Background>,
 }
 
 /// What one thread of an application has to itself, and its view of what all share.
@@ -46,6 +49,18 @@ pub struct Thread {
     pub frames: Frames,
 }
 
+/// What the background threads have to themselves, and their view of what all share.
+pub struct Background {
+    /// Number of their area, and of their heap.
+    index: usize,
+    /// Where they find their area.
+    pub area_address: u64,
+    /// The kernel's view of it.
+    pub area: &'static [AtomicU64],
+    shared: [Part; 3],
+    stacks: [Part; BACKGROUND_MAX],
+}
+
 /// Why the application cannot run.
 #[derive(Debug, Error)]
 pub enum LoadError {
@@ -63,17 +78,21 @@ pub enum LoadError {
     Memory(#[from] MemoryError),
 }
 
-/// Loads the boot module, of which there must be one, for that many threads with mbufs of that size.
+/// Loads the boot module, of which there must be one, for those processors with mbufs of that size.
 pub fn load(
     memory: &mut Memory,
     plan: &MemoryPlan,
-    threads: usize,
+    processors: Processors,
     mbuf_shift: u32,
 ) -> Result<Application, LoadError> {
+    let threads = processors.threads;
     let file = only_module(memory)?;
     let image = Image::parse(file)?;
     // The largest pieces first.
-    let heaps = memory.allocate(plan.heap * threads as u64, "the application's heaps")?;
+    let heaps = memory.allocate(
+        plan.heap * processors.all() as u64,
+        "the application's heaps",
+    )?;
     map_whole(memory, application::HEAPS, &heaps, Access::UserData)?;
     let mbufs = memory.allocate(plan.mbufs * threads as u64, "mbufs")?;
     map_whole(memory, application::MBUFS, &mbufs, Access::UserRead)?;
@@ -83,10 +102,14 @@ pub fn load(
         part(application::HEAPS, heaps),
         part(application::MBUFS, mbufs),
     ];
+    let background = (processors.background != 0)
+        .then(|| load_background(memory, threads, shared))
+        .transpose()?;
     let threads = (0..threads).map(|index| load_thread(memory, plan, index, mbuf_shift, shared));
     Ok(Application {
         entry: image.entry,
         threads: threads.collect::<Result<_, _>>()?,
+        background,
     })
 }
 
@@ -126,6 +149,53 @@ fn load_thread(
         memory: UserMemory {
             parts: [image, heaps, mbufs, part(places.stack, stack)],
         },
+    })
+}
+
+/// What background threads have beside image, heaps and mbufs.
+fn load_background(
+    memory: &mut Memory,
+    index: usize,
+    shared: [Part; 3],
+) -> Result<Background, MemoryError> {
+    let area_address = ThreadPlaces::of(index).area;
+    let area = memory.allocate(area::BYTES as u64, "the background threads' area")?;
+    map_whole(memory, area_address, &area, Access::UserData)?;
+    let bytes = application::BACKGROUND_STACKS_BYTES;
+    let region = memory.allocate(bytes, "the background threads' stacks")?;
+    for thread in 0..BACKGROUND_MAX {
+        let place = Range::of(thread as u64 * STACK_BYTES, STACK_BYTES);
+        let user = application::background_stack(thread);
+        memory.map_user(user, &region, place, Access::UserData)?;
+    }
+    for (what, range) in [
+        ("thread area", Range::of(area_address, area.bytes())),
+        ("thread area", area.addresses()),
+        ("background stacks", application::background_stacks()),
+        ("background stacks", region.addresses()),
+    ] {
+        privacy::keep(index, range, what);
+    }
+    let bus = region.bus();
+    let words = region.into_words();
+    let stacks = core::array::from_fn(|thread| {
+        let start = thread as u64 * STACK_BYTES;
+        let range = UserRange {
+            user: application::background_stack(thread),
+            bus: bus + start,
+            bytes: STACK_BYTES,
+        };
+        (
+            range,
+            &words[start as usize / 8..][..STACK_BYTES as usize / 8],
+        )
+    });
+    Ok(Background {
+        index,
+        area_address,
+        area: area.into_words(),
+        shared,
+        stacks,
     })
 }
 
@@ -193,26 +263,19 @@ impl Thread {
     /// Writes the head of the thread area and the boot block.
     pub fn write_boot_block(
         &self,
-        threads: usize,
+        processors: Processors,
         plan: &MemoryPlan,
         options: &Options<'_>,
         clock: &Clock,
     ) {
+        write_common(self.area, self.index, processors, plan, clock);
         let set = |word: usize, value: u64| self.area[word].store(value, Ordering::Relaxed);
-        set(area::MAGIC_WORD, area::MAGIC);
-        set(area::VERSION_WORD, u64::from(ix_abi::VERSION));
         let address = options.address.map_or([0; 4], |(address, _)| address);
         let address6 = options.address6.map_or(0, |(address, _)| address.to_bits());
-        let heap = application::HEAPS + self.index as u64 * plan.heap;
         for (word, value) in [
-            (boot::HEAP_BASE, heap),
-            (boot::HEAP_BYTES, plan.heap),
             (boot::MBUF_BASE, self.mbufs.user),
             (boot::MBUF_BYTES, self.mbufs.bytes()),
             (boot::LOCAL_IPV4, u64::from(u32::from_be_bytes(address))),
-            (boot::TSC_HZ, clock.hz),
-            (boot::THREAD, self.index as u64),
-            (boot::THREADS, threads as u64),
             (boot::LOCAL_IPV6_HIGH, (address6 >> 64) as u64),
             (boot::LOCAL_IPV6_LOW, address6 as u64),
         ] {
@@ -232,6 +295,46 @@ impl Thread {
     }
 }
 
+impl Background {
+    /// Writes the head of the area and what of the boot block concerns background threads.
+    pub fn write_boot_block(&self, processors: Processors, plan: &MemoryPlan, clock: &Clock) {
+        write_common(self.area, self.index, processors, plan, clock);
+    }
+
+    /// What a background thread may read, except for the area.
+    pub fn memory_of(&self, thread: usize) -> UserMemory {
+        let [image, heaps, mbufs] = self.shared;
+        UserMemory {
+            parts: [image, heaps, mbufs, self.stacks[thread]],
+        }
+    }
+}
+
+/// Writes the head of an area, and what elastic and background threads are told alike.
+fn write_common(
+    area: &[AtomicU64],
+    index: usize,
+    processors: Processors,
+    plan: &MemoryPlan,
+    clock: &Clock,
+) {
+    for (word, value) in [
+        (area::MAGIC_WORD, area::MAGIC),
+        (area::VERSION_WORD, u64::from(ix_abi::VERSION)),
+        (
+            area::BOOT + boot::HEAP_BASE,
+            application::HEAPS + index as u64 * plan.heap,
+        ),
+        (area::BOOT + boot::HEAP_BYTES, plan.heap),
+        (area::BOOT + boot::TSC_HZ, clock.hz),
+        (area::BOOT + boot::THREAD, index as u64),
+        (area::BOOT + boot::THREADS, processors.threads as u64),
+        (area::BOOT + boot::BACKGROUND, processors.background as u64),
+    ] {
+        area[word].store(value, Ordering::Relaxed);
+    }
+}
+
 /// The kernel's view of what a thread may read: image, heaps, mbufs and its stack.
 #[derive(Clone, Copy)]
 pub struct UserMemory {
@@ -239,6 +342,22 @@ pub struct UserMemory {
 }
 
 impl UserMemory {
+    /// Whether the image has that address.
+    pub fn is_in_image(&self, address: u64) -> bool {
+        let [(image, _), ..] = self.parts;
+        address.wrapping_sub(image.user) < image.bytes
+    }
+
+    /// The word at that address, read at once. `None` if it is not aligned or not there.
+    pub fn word(&self, address: u64) -> Option<u64> {
+        let mut parts = self.parts.iter().filter(|_| address.is_multiple_of(8));
+        parts.find_map(|(range, words)| {
+            let offset = address.checked_sub(range.user)?;
+            let word = words.get(usize::try_from(offset / 8).ok()?)?;
+            Some(word.load(Ordering::SeqCst))
+        })
+    }
+
     /// Copies from the application's memory. False if not all of it lies in one part.
     pub fn read(&self, address: u64, bytes: &mut [u8]) -> bool {
         let offset_in = |range: &UserRange| {

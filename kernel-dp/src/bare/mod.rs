@@ -4,9 +4,10 @@
 //!
 //! Unsafe code is here and nowhere else in this package, at the bottom: `cpu`, `boot`, `stacks`,
 //! `percpu`, `descriptors`, `traps`, `user`, `memory`, `privacy`, `heap`, `apic`, `smp`, `time`, and the
-//! register accesses of `nic` and `pci`. `load`, `channel` and `run` stand on top of them.
+//! register accesses of `nic` and `pci`. `load`, `channel`, `run` and `background` stand on top of them.
 
 mod apic;
+mod background;
 mod boot;
 mod channel;
 mod console;
@@ -26,6 +27,7 @@ mod privacy;
 mod run;
 mod smp;
 mod stacks;
+mod text;
 mod time;
 mod traps;
 mod user;
@@ -37,17 +39,19 @@ use core::sync::atomic::AtomicU64;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use ix_abi::syscall::BACKGROUND_MAX;
 use ix_core::{Control, Crew, ElasticThread, Inbox, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic, Steer};
 use ix_net::{Endpoint, FlowGroups, Mailbox, Neighborhood, Sharing};
 use ixgbe::{Rss, Steering};
 use kernel_dp::LARGE_PAGE;
 use kernel_dp::acpi;
-use kernel_dp::application::{self, MemoryPlan, ThreadPlaces};
+use kernel_dp::application::{self, MemoryPlan, Processors, ThreadPlaces};
 use kernel_dp::boot_info::BootInfo;
 use kernel_dp::command_line::{NicChoice, Options, Poll};
 
 use apic::Timer;
+use background::BackgroundStart;
 use console::say;
 use cpu::Features;
 use crossbar::Crossbar;
@@ -60,7 +64,7 @@ use pci::Configuration;
 use percpu::{Job, PerCpu};
 use run::{Idle, Runner, Spent};
 use time::Clock;
-use user::User;
+use user::{User, UserState};
 
 /// Entered from `boot.s` with the physical address of the PVH start info.
 extern "C" fn kernel_main(start_info: u64) -> ! {
@@ -92,7 +96,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
 
     let most = match options.nic {
         NicChoice::None => ix_abi::THREADS_MAX,
-        NicChoice::Intel82599 => ixgbe::MAX_QUEUES as usize,
+        NicChoice::Intel82599 => ixgbe::MAX_QUEUES as usize + options.background,
     };
     smp::register_boot_cpu();
     let apics = &firmware.cpus;
@@ -104,25 +108,30 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         &features,
         &clock,
     ));
-    let threads = smp::cpus().count();
-    if threads < firmware.cpus.len() {
+    let cpus = smp::cpus().count();
+    if cpus < firmware.cpus.len() {
         say!(
-            "{threads} CPUs serve, {} stay parked",
-            firmware.cpus.len() - threads
+            "{cpus} CPUs serve, {} stay parked",
+            firmware.cpus.len() - cpus
         );
     }
+    let processors = Processors::of(cpus, options.background);
+    let processors = or_refuse(processors.ok_or(
+        "background=1 takes one CPU of at least two: give the machine another, or leave it out",
+    ));
 
     let mbuf_shift = application::mbuf_shift(options.mtu);
     let plan = or_refuse(plan_memory(
         memory.available(),
-        threads,
+        processors,
         mbuf_shift,
         options.connections,
     ));
-    let shared_heap = memory.allocate_dirty(SHARED_HEAP_PER_THREAD * threads as u64, KERNEL_HEAP);
+    let shared_heap = SHARED_HEAP_PER_THREAD * processors.all() as u64;
+    let shared_heap = memory.allocate_dirty(shared_heap, KERNEL_HEAP);
     heap::move_to(Arena::new(or_refuse(shared_heap)));
-    let loaded = or_refuse(load::load(&mut memory, &plan, threads, mbuf_shift));
-    let arenas = (0..threads).map(|_| {
+    let loaded = or_refuse(load::load(&mut memory, &plan, processors, mbuf_shift));
+    let arenas = (0..processors.threads).map(|_| {
         let heap = memory.allocate_dirty(plan.kernel_heap + LARGE_PAGE, KERNEL_HEAP);
         Arena::new(or_refuse(heap))
     });
@@ -133,10 +142,12 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         options: &options,
         plan,
         entry: loaded.entry,
-        threads,
+        processors,
+        background: loaded.background,
     };
     let threads = loaded.threads;
-    let apics: Vec<u32> = smp::cpus().map(PerCpu::apic).collect();
+    let elastic = smp::cpus().take(processors.threads);
+    let apics: Vec<u32> = elastic.map(PerCpu::apic).collect();
     let mut config = or_refuse(Configuration::new(&mut memory, firmware.ecam));
     let page = or_refuse(channel::open(&mut memory, &mut config, &apics));
     match options.nic {
@@ -171,18 +182,18 @@ const SHARED_HEAP_PER_THREAD: u64 = 256 << 10;
 
 fn plan_memory(
     free: u64,
-    threads: usize,
+    processors: Processors,
     mbuf_shift: u32,
     connections: Option<u32>,
 ) -> Result<MemoryPlan, TooLittle> {
     let tables = connections.map_or(0, table_bytes);
     let plan = match connections {
-        Some(_) => MemoryPlan::with_tables(free, threads, mbuf_shift, tables),
-        None => MemoryPlan::of(free, threads, mbuf_shift),
+        Some(_) => MemoryPlan::with_tables(free, processors, mbuf_shift, tables),
+        None => MemoryPlan::of(free, processors, mbuf_shift),
     };
     plan.ok_or(TooLittle {
         free,
-        threads,
+        processors,
         mbuf_shift,
         tables,
     })
@@ -191,14 +202,15 @@ fn plan_memory(
 /// Memory does not suffice.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} MiB free are too little for {threads} CPUs, which need {} MiB: give the machine more \
+    "{} MiB free are too little for {} CPUs, which need {} MiB: give the machine more \
      memory, fewer CPUs, fewer connections or a smaller MTU",
     free >> 20,
-    (MemoryPlan::least(*threads, *mbuf_shift) + *threads as u64 * tables) >> 20
+    processors.all(),
+    (MemoryPlan::least(*processors, *mbuf_shift) + processors.threads as u64 * tables) >> 20
 )]
 struct TooLittle {
     free: u64,
-    threads: usize,
+    processors: Processors,
     mbuf_shift: u32,
     /// Of each thread, beside what it has in any case.
     tables: u64,
@@ -212,14 +224,15 @@ struct Machine<'a> {
     plan: MemoryPlan,
     /// Where every thread of the application begins.
     entry: u64,
-    threads: usize,
+    processors: Processors,
+    background: Option<load::Background>,
 }
 
 impl Machine<'_> {
     /// Builds all elastic threads, each with its tables in an arena of the heap of its own, and
     /// runs them, each in an address space of its own: the first one on this CPU.
     fn serve<N: Nic + Send + 'static>(
-        self,
+        mut self,
         memory: &mut Memory,
         threads: Vec<load::Thread>,
         nics: Vec<N>,
@@ -228,15 +241,17 @@ impl Machine<'_> {
         page: Option<&'static [AtomicU64]>,
     ) -> ! {
         let idle = self.idle();
-        let mailboxes: Vec<Mailbox> = (1..self.threads).map(|_| Mailbox::default()).collect();
+        let mailboxes: Vec<Mailbox> = (1..self.processors.threads)
+            .map(|_| Mailbox::default())
+            .collect();
         let shared = Shared {
             mailboxes: Vec::leak(mailboxes),
             secret: entropy::secret(&self.features),
-            steering: steering.filter(|_| self.threads > 1),
-            inboxes: Vec::leak((0..self.threads).map(|_| Inbox::new()).collect()),
+            steering: steering.filter(|_| self.processors.threads > 1),
+            inboxes: Vec::leak((0..self.processors.threads).map(|_| Inbox::new()).collect()),
             page,
         };
-        let mut starts = Vec::with_capacity(self.threads);
+        let mut starts = Vec::with_capacity(self.processors.threads);
         for ((application, nic), mut heap) in threads.into_iter().zip(nics).zip(heaps) {
             let config = || self.net_config(nic.mac(), &application, &shared);
             let net = heap::within(&mut heap, config);
@@ -244,11 +259,13 @@ impl Machine<'_> {
             let build = || Box::new(self.build(parts, idle, &shared));
             starts.push(heap::within(&mut heap, build));
         }
+        let background = self.background.take();
+        let background = background.map(|parts| self.build_background(memory, parts));
         if let Some(page) = page {
             let owners = steering.map_or(&[][..], |(rss, _)| &rss.reta);
-            Control::initialize(page, self.threads, owners);
+            Control::initialize(page, self.processors.threads, owners);
         }
-        match self.threads {
+        match self.processors.threads {
             1 => say!("serving {}", self.options.place()),
             threads => say!("serving {} on {threads} CPUs", self.options.place()),
         }
@@ -263,7 +280,39 @@ impl Machine<'_> {
         for (cpu, launch) in smp::cpus().skip(1).zip(launches) {
             smp::give_job(cpu, launch);
         }
+        if let Some((cpu, job)) = smp::cpus().nth(self.processors.threads).zip(background) {
+            let launch = Launch {
+                job,
+                space: or_refuse(memory.space_of(self.processors.threads)),
+                trespasses: false,
+            };
+            smp::give_job(cpu, Box::new(launch));
+        }
         own.run()
+    }
+
+    /// Builds what runs the background threads on the last processor, in an arena of its own.
+    fn build_background(
+        &self,
+        memory: &mut Memory,
+        parts: load::Background,
+    ) -> Box<BackgroundStart> {
+        let processor = self.processors.threads;
+        parts.write_boot_block(self.processors, &self.plan, &self.clock);
+        let region = memory.allocate_dirty(LARGE_PAGE, KERNEL_HEAP);
+        let mut heap = Arena::new(or_refuse(region));
+        privacy::keep(processor, heap.range(), "kernel heap");
+        background::assign(processor);
+        say!("CPU {processor} runs background threads");
+        let timer = self.timer();
+        heap::within(&mut heap, || {
+            Box::new(BackgroundStart {
+                parts,
+                clock: self.clock,
+                timer,
+                states: Box::new([const { (UserState::NONE, 0) }; BACKGROUND_MAX]),
+            })
+        })
     }
 
     /// Builds one elastic thread.
@@ -274,7 +323,7 @@ impl Machine<'_> {
             net,
             luggage,
         } = parts;
-        part.write_boot_block(self.threads, &self.plan, self.options, &self.clock);
+        part.write_boot_block(self.processors, &self.plan, self.options, &self.clock);
         let parts = ThreadParts {
             nic,
             memory: part.frames,
@@ -315,14 +364,17 @@ impl Machine<'_> {
         }
     }
 
+    fn timer(&self) -> Timer {
+        let timer = Timer::new(&self.features, self.clock.ticks_of_micros(1_000));
+        or_refuse(timer.ok_or("the local APIC's timer stands still"))
+    }
+
     fn idle(&self) -> Idle {
         if self.options.poll == Poll::Always {
             return Idle::Poll;
         }
-        let timer = Timer::new(&self.features, self.clock.ticks_of_micros(1_000));
-        let timer = or_refuse(timer.ok_or("the local APIC's timer stands still"));
         let spin_ticks = self.clock.ticks_of_micros(u64::from(self.options.spin_us));
-        Idle::Halt(spin_ticks, timer)
+        Idle::Halt(spin_ticks, self.timer())
     }
 
     /// The engine's configuration: addresses by the command line, capacities by memory.
@@ -413,7 +465,7 @@ impl Machine<'_> {
             .map(|listener| &shared.mailboxes[listener])
         {
             Some(mailbox) => Neighborhood::Listener(mailbox),
-            None if self.threads > 1 => Neighborhood::Speaker(shared.mailboxes),
+            None if self.processors.threads > 1 => Neighborhood::Speaker(shared.mailboxes),
             None => Neighborhood::Alone,
         }
     }

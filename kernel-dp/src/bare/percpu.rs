@@ -36,6 +36,30 @@ pub struct UserRegisters {
     pub rflags: u64,
 }
 
+impl UserRegisters {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        rax: 0,
+        rbx: 0,
+        rcx: 0,
+        rdx: 0,
+        rsi: 0,
+        rdi: 0,
+        rbp: 0,
+        rsp: 0,
+        r8: 0,
+        r9: 0,
+        r10: 0,
+        r11: 0,
+        r12: 0,
+        r13: 0,
+        r14: 0,
+        r15: 0,
+        rip: 0,
+        rflags: 0,
+    };
+}
+
 /// An exception in user mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
@@ -74,6 +98,10 @@ pub struct PerCpu {
     pub counters: AtomicPtr<ThreadCounters>,
     /// What they were when it stopped, if it served.
     last_counters: UnsafeCell<Option<ThreadCounters>>,
+    /// 1 while somebody wants its thread to run a round of the application.
+    notified: AtomicU32,
+    /// 1 while it halts, or is about to, and has to be interrupted if it is notified.
+    is_halted: AtomicU32,
 }
 
 /// What a processor is to do for the rest of its life.
@@ -103,26 +131,7 @@ impl PerCpu {
         Self {
             this: AtomicU64::new(0),
             kernel_rsp: AtomicU64::new(0),
-            user: UnsafeCell::new(UserRegisters {
-                rax: 0,
-                rbx: 0,
-                rcx: 0,
-                rdx: 0,
-                rsi: 0,
-                rdi: 0,
-                rbp: 0,
-                rsp: 0,
-                r8: 0,
-                r9: 0,
-                r10: 0,
-                r11: 0,
-                r12: 0,
-                r13: 0,
-                r14: 0,
-                r15: 0,
-                rip: 0,
-                rflags: 0,
-            }),
+            user: UnsafeCell::new(UserRegisters::ZERO),
             fault: UnsafeCell::new(Fault {
                 vector: 0,
                 error_code: 0,
@@ -136,6 +145,8 @@ impl PerCpu {
             job: AtomicPtr::new(null_mut()),
             counters: AtomicPtr::new(null_mut()),
             last_counters: UnsafeCell::new(None),
+            notified: AtomicU32::new(0),
+            is_halted: AtomicU32::new(0),
         }
     }
 
@@ -184,6 +195,30 @@ impl PerCpu {
     /// Number of its elastic thread.
     pub fn thread(&self) -> u32 {
         self.thread.load(Ordering::Relaxed)
+    }
+
+    /// Whether its thread was notified, once for each time that it was; on that CPU.
+    #[inline]
+    pub fn take_notification(&self) -> bool {
+        self.notified.load(Ordering::Relaxed) != 0 && self.notified.swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Says that this CPU is about to halt. False if it was notified, and must not.
+    pub fn begin_halt(&self) -> bool {
+        self.is_halted.store(1, Ordering::SeqCst);
+        self.notified.load(Ordering::SeqCst) == 0
+    }
+
+    /// Says that it does not halt any longer.
+    pub fn end_halt(&self) {
+        self.is_halted.store(0, Ordering::Relaxed);
+    }
+
+    /// Notifies its thread. True if it halts and nobody else has told it so, so that it has to be
+    /// interrupted.
+    pub fn notify(&self) -> bool {
+        // Either this finds it halted, or it finds this before it halts.
+        self.notified.swap(1, Ordering::SeqCst) == 0 && self.is_halted.load(Ordering::SeqCst) != 0
     }
 
     /// This CPU's block. To be called after [`PerCpu::install`].

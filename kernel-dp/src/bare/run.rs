@@ -9,12 +9,14 @@ use ix_core::{ElasticThread, REPORT_PERIOD, Step, ThreadCounters, Times};
 use ix_hal::{Instant, Nic};
 
 use super::apic::Timer;
+use super::background;
 use super::console::say;
 use super::cpu::rdtsc;
 use super::load::{Frames, UserMemory};
 use super::panic::{ExitCode, exit};
 use super::percpu::{PerCpu, STOPPED};
 use super::smp;
+use super::text;
 use super::time::Clock;
 use super::user::{User, UserExit};
 
@@ -68,6 +70,10 @@ impl<N: Nic> Runner<N> {
             match self.thread.cycle(now) {
                 Step::User => idle_since = self.run_user(tsc),
                 Step::Parked => self.wait_parked(),
+                Step::Idle { .. } if PerCpu::get().take_notification() => {
+                    self.thread.begin_round();
+                    idle_since = self.run_user(tsc);
+                }
                 Step::Idle { deadline: Some(at) } if at <= now => idle_since = tsc,
                 Step::Idle { .. } => match self.idle {
                     Idle::Halt(spin_ticks, timer)
@@ -131,13 +137,17 @@ impl<N: Nic> Runner<N> {
     }
 
     fn halt_until(&self, deadline: Option<Instant>, timer: Timer) {
-        if let Some(deadline) = deadline {
-            timer.arm(self.clock.tsc_at(deadline));
+        let cpu = PerCpu::get();
+        if cpu.begin_halt() {
+            if let Some(deadline) = deadline {
+                timer.arm(self.clock.tsc_at(deadline));
+            }
+            wait_for_interrupt();
+            if deadline.is_some() {
+                timer.disarm();
+            }
         }
-        wait_for_interrupt();
-        if deadline.is_some() {
-            timer.disarm();
-        }
+        cpu.end_halt();
     }
 
     /// Runs the application until it ends its round, after a kernel half-cycle that began at TSC
@@ -161,19 +171,18 @@ impl<N: Nic> Runner<N> {
     fn serve(&mut self, reason: UserExit) {
         match reason {
             UserExit::Call(syscall::LOG, [address, len]) => {
-                let result = self.log(address, len);
+                let result = text::log(&self.memory, address, len);
                 self.user.set_result(result);
             }
             UserExit::Call(syscall::EXIT, [code, _]) => {
                 smp::begin_end();
                 self.report();
-                say!("application exited with code {}", code as u32 as i32);
-                exit(match code as u32 {
-                    0 => ExitCode::Success,
-                    _ => ExitCode::ApplicationFailed,
-                })
+                exit_application(code)
             }
-            UserExit::Call(..) => self.user.set_result(ix_abi::Error::Invalid.to_result()),
+            UserExit::Call(number, arguments) => {
+                let result = background::call(number, arguments, &self.memory);
+                self.user.set_result(result);
+            }
             // One that was meant for a halt.
             UserExit::Tick => {}
             UserExit::Fault(fault, registers) => {
@@ -186,41 +195,40 @@ impl<N: Nic> Runner<N> {
         }
     }
 
-    /// Prints the application's text line by line, without control characters.
-    fn log(&self, address: u64, len: u64) -> i64 {
-        let mut buffer = [0; syscall::LOG_MAX as usize];
-        if len > syscall::LOG_MAX {
-            return ix_abi::Error::Invalid.to_result();
-        }
-        let bytes = &mut buffer[..len as usize];
-        if !self.memory.read(address, bytes) {
-            return ix_abi::Error::BadAddress.to_result();
-        }
-        for line in bytes.split(|byte| *byte == b'\n') {
-            say!("app: {}", Printable(line));
-        }
-        0
-    }
-
     fn report(&mut self) {
         log::debug!("{:?}", self.thread.statistics());
         log::debug!("{:?}", self.thread.engine().counters());
-        let own = PerCpu::get();
-        for cpu in smp::cpus() {
-            let thread = cpu.thread();
-            if core::ptr::eq(cpu, own) {
-                say_counters(thread, self.thread.counters());
-            } else if cpu.state.load(Ordering::Acquire) != STOPPED {
-                say!("thread {thread}: does not stop");
-            } else if let Some(counters) = cpu.last_counters() {
-                say_counters(thread, &counters);
-            }
-        }
+        say_all_counters(Some(self.thread.counters()));
     }
 }
 
+/// Says what all threads have done; `counters` are those of this processor's, the others are stopped.
+pub fn say_all_counters(counters: Option<&ThreadCounters>) {
+    let own = PerCpu::get();
+    for cpu in smp::cpus() {
+        let thread = cpu.thread();
+        if core::ptr::eq(cpu, own) {
+            counters.inspect(|counters| say_counters(thread, counters));
+        } else if cpu.state.load(Ordering::Acquire) != STOPPED {
+            say!("thread {thread}: does not stop");
+        } else if let Some(counters) = cpu.last_counters() {
+            say_counters(thread, &counters);
+        }
+    }
+    background::say_counters();
+}
+
+/// Ends the machine because the application wants it.
+pub fn exit_application(code: u64) -> ! {
+    say!("application exited with code {}", code as u32 as i32);
+    exit(match code as u32 {
+        0 => ExitCode::Success,
+        _ => ExitCode::ApplicationFailed,
+    })
+}
+
 /// Halts until an interrupt comes, or has come since the last time that they were let in.
-fn wait_for_interrupt() {
+pub fn wait_for_interrupt() {
     // SAFETY: handlers only acknowledge; the instruction after `sti` runs before any of them.
     unsafe { asm!("sti", "hlt", "cli", options(nomem, nostack)) };
 }
@@ -233,23 +241,4 @@ fn say_counters(thread: u32, counters: &ThreadCounters) {
         counters.events,
         counters.calls
     );
-}
-
-/// Text of any kind, with what is not UTF-8 or not printable replaced.
-struct Printable<'a>(&'a [u8]);
-
-impl core::fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        use core::fmt::Write;
-        for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                let printable = !character.is_control() || character == '\t';
-                f.write_char(if printable { character } else { '\u{fffd}' })?;
-            }
-            if !chunk.invalid().is_empty() {
-                f.write_char('\u{fffd}')?;
-            }
-        }
-        Ok(())
-    }
 }
