@@ -64,6 +64,11 @@ impl BootBlock {
         self.area.load(BOOT + boot::THREADS).max(1)
     }
 
+    /// Whether the machine has a processor for [`background`](crate::background) threads.
+    pub fn has_background(&self) -> bool {
+        self.area.load(BOOT + boot::BACKGROUND) != 0
+    }
+
     /// The arguments; bytes that are no UTF-8 are replaced.
     pub fn arguments(&self) -> Vec<String> {
         let count = (self.area.load(BOOT + ARGUMENTS_BYTES) as usize).min(ARGUMENTS_MAX);

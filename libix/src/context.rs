@@ -8,6 +8,7 @@ use core::time::Duration;
 use ix_abi::area::NOW_NS;
 
 use crate::area::Area;
+use crate::background::Notifier;
 use crate::boot::BootBlock;
 use crate::ledger::Crew;
 use crate::payload::{Payload, Unsent};
@@ -55,6 +56,13 @@ impl<T> Context<T> {
     /// How many elastic threads the application has.
     pub fn threads(&self) -> usize {
         self.boot().threads() as usize
+    }
+
+    /// Has this thread run a round when others want it to.
+    pub fn notifier(&self) -> Notifier {
+        Notifier {
+            thread: self.thread(),
+        }
     }
 
     /// Asks for knocks on a port; [`Service::on_listen`](crate::Service::on_listen) follows.

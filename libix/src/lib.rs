@@ -43,6 +43,12 @@
 //! share by atomics and by locks that are held for a few instructions. Each thread allocates from a
 //! heap of its own; what another one frees goes back to the heap that it came from.
 //!
+//! Beside them there may be [`background`] threads, which time-share one processor more, if the
+//! machine has one for them. They may sleep and wait, have a heap together, and exchange messages
+//! with elastic threads through a [`channel`], which an elastic thread looks into in
+//! [`Service::on_round`]. They make no connections. What an elastic thread spins for, they hold
+//! within [`background::hold`], since they are interrupted.
+//!
 //! Inside, in the order of a round: [`runtime`](Runtime) delivers events; `table` holds the
 //! connections (`slot`, with its `send_queue` and `receive_queue`) and `datagrams`, and writes their calls into the
 //! `batch` at the end of the round; `area` is the memory shared with the kernel. `hold` keeps received
@@ -56,11 +62,13 @@ extern crate alloc;
 
 #[expect(unsafe_code, reason = "access to memory shared with the kernel")]
 mod area;
+pub mod background;
 #[cfg(bare)]
 #[expect(unsafe_code, reason = "entry stub, system calls, allocator")]
 mod bare;
 mod batch;
 mod boot;
+pub mod channel;
 mod context;
 mod cookie;
 mod datagrams;
@@ -73,6 +81,8 @@ pub mod fake;
 mod front_queue;
 #[expect(unsafe_code, reason = "refers to what lives for good, or is counted")]
 mod hold;
+#[cfg(not(bare))]
+mod host;
 #[expect(unsafe_code, reason = "a list of atomic pointers")]
 mod inbox;
 #[expect(
@@ -98,7 +108,13 @@ mod table;
 #[expect(unsafe_code, reason = "the TSC is read by an intrinsic")]
 mod time;
 
+#[cfg(bare)]
+use bare::background as platform;
+#[cfg(not(bare))]
+use host as platform;
+
 pub use area::{Area, AreaError, Kernel};
+pub use background::Notifier;
 #[cfg(bare)]
 pub use bare::exit;
 pub use boot::BootBlock;

@@ -86,7 +86,8 @@ extern "sysv64" fn enter(address: u64) -> ! {
     exit(ix_image_main(&arguments))
 }
 
-/// Number of the thread that this runs on: FS.base is the address of its area.
+/// Number of the thread that this runs on: FS.base is the address of its area. Background threads
+/// have one together.
 #[inline]
 pub(crate) fn thread() -> usize {
     const OFFSET: usize = (area::BOOT + boot::THREAD) * 8;

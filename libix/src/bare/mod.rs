@@ -1,6 +1,7 @@
 //! What only exists in an image for the dataplane: the entry from the kernel, the system calls,
-//! the heap, and the panic handler.
+//! the heap, the panic handler, and what is below background threads.
 
+pub(crate) mod background;
 mod entry;
 mod heap;
 mod syscall;

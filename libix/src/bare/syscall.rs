@@ -44,14 +44,15 @@ pub fn exit(code: i32) -> ! {
 
 /// The kernel keeps rbx, rbp, rsp, r12 to r15 and the SSE state.
 #[inline]
-fn system_call(number: u64, first: u64, second: u64) {
+pub(super) fn system_call(number: u64, first: u64, second: u64) -> i64 {
+    let result;
     // SAFETY: the calls read memory that their callers pass as a `&str`, or the thread area,
     // whose words are atomics; they write to nothing but the thread area. Without `nomem`, the
     // compiler assumes that memory changed.
     unsafe {
         asm!(
             "syscall",
-            inout("rax") number => _,
+            inout("rax") number => result,
             inout("rdi") first => _,
             inout("rsi") second => _,
             out("rdx") _,
@@ -63,4 +64,28 @@ fn system_call(number: u64, first: u64, second: u64) {
             options(nostack),
         );
     }
+    result
+}
+
+/// The same with a third argument.
+pub(super) fn wait_call(number: u64, first: u64, second: u64, third: u64) -> i64 {
+    let result;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "syscall",
+            inout("rax") number => result,
+            inout("rdi") first => _,
+            inout("rsi") second => _,
+            in("r12") third,
+            out("rdx") _,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    result
 }

@@ -4,6 +4,8 @@
 //! It is stricter than a real one, so that a broken promise shows: frame buffers are overwritten
 //! as soon as they are given back ([`POISON`]), memory being sent is compared with what it was
 //! when it was handed over, and every refused call is kept ([`FakeKernel::refused_calls`]).
+//! Background threads are threads of the process, and run by its clock; the time of the events goes on
+//! by [`FakeKernel::round_ns`] a round.
 //!
 //! ```
 //! use libix::fake::FakeKernel;
@@ -42,6 +44,7 @@ use ix_abi::area::{EVENT_COUNT, NOW_NS, WAKE_NS};
 use ix_abi::{CallNumber, Error, EventKind, address_to_words, event};
 
 use crate::area::{Area, Kernel};
+use crate::host::{HAS_PROCESSOR, NOTIFICATIONS};
 use crate::ledger::Crew;
 use crate::runtime::Runtime;
 use crate::service::Service;
@@ -202,6 +205,19 @@ impl FakeKernel {
         let is_silent = self.area.load(EVENT_COUNT) == 0 && self.calls.is_empty();
         is_silent && !is_called_back && !is_opening && self.moving.is_quiet()
     }
+}
+
+/// Does `test` as on a machine without a processor for background threads.
+pub fn without_background_processor<R>(test: impl FnOnce() -> R) -> R {
+    HAS_PROCESSOR.set(false);
+    let result = test();
+    HAS_PROCESSOR.set(true);
+    result
+}
+
+/// How often this thread of the test has had elastic threads run a round.
+pub fn notifications() -> u64 {
+    NOTIFICATIONS.get()
 }
 
 // SAFETY: events come from `FakeConnection`, which keeps the frame buffers of its segments alive
