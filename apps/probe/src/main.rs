@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod background;
 #[expect(unsafe_code, reason = "calls are made by hand")]
 mod bad_calls;
 mod crowd;
@@ -23,6 +24,7 @@ use core::net::SocketAddr;
 
 use libix::{EXIT_USAGE, println};
 
+use background::{Exchange, Misbehave, Misdeed};
 use crowd::{Callers, Crowd, FaultOn};
 
 const USAGE: &str = "usage: probe hello | exit CODE | panic | spin
@@ -30,7 +32,9 @@ const USAGE: &str = "usage: probe hello | exit CODE | panic | spin
     | read-area | write-stack
     | bad-call | bad-handle | bad-pointer | bad-log | bad-syscall
     | connect ADDRESS PORT MESSAGE | half-close PORT BYTES
-    | crowd PORT | call ADDRESS PORT MESSAGE | fault-on THREAD";
+    | crowd PORT | call ADDRESS PORT MESSAGE | fault-on THREAD
+    | exchange PORT | exchange-alone | background-fault | background-overflow
+    | background-bad-call | background-none";
 
 fn start(arguments: &[&str]) -> i32 {
     match *arguments {
@@ -76,6 +80,15 @@ fn start(arguments: &[&str]) -> i32 {
             Ok(thread) => libix::run(FaultOn { thread }),
             Err(_) => usage(),
         },
+        ["exchange", port] => match port.parse() {
+            Ok(port) => libix::run(Exchange::new(port, false)),
+            Err(_) => usage(),
+        },
+        ["exchange-alone"] => libix::run(Exchange::new(7, true)),
+        ["background-fault"] => libix::run(Misbehave(Misdeed::Fault)),
+        ["background-overflow"] => libix::run(Misbehave(Misdeed::Overflow)),
+        ["background-bad-call"] => report(background::bad_calls()),
+        ["background-none"] => report(background::without_processor()),
         _ => usage(),
     }
 }

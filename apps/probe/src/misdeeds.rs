@@ -10,7 +10,7 @@ use ix_abi::syscall::{LOG, LOG_MAX};
 use libix::{BootBlock, Kernel, println};
 
 /// An address in the kernel's image (kernel-dp is linked at -2 GiB).
-const KERNEL_ADDRESS: u64 = 0xffff_ffff_8020_0000;
+pub const KERNEL_ADDRESS: u64 = 0xffff_ffff_8020_0000;
 
 /// Where the kernel maps the thread area of thread 1 (kernel-dp, `application`), and its stack.
 const SECOND_AREA: u64 = 0x10_0040_0000;
@@ -148,7 +148,8 @@ fn unpunished(what: impl core::fmt::Display) -> i32 {
     UNPUNISHED
 }
 
-fn system_call(number: u64, first: u64, second: u64) -> i64 {
+/// Makes an unbatched system call with two arguments, and zero for the third.
+pub fn system_call(number: u64, first: u64, second: u64) -> i64 {
     let result;
     // SAFETY: the kernel reads memory at most, and only what the application may read.
     unsafe {
@@ -157,6 +158,7 @@ fn system_call(number: u64, first: u64, second: u64) -> i64 {
             inout("rax") number => result,
             in("rdi") first,
             in("rsi") second,
+            in("r12") 0u64,
             clobber_abi("sysv64"),
         );
     }
