@@ -56,8 +56,7 @@ impl Engine {
         }
     }
 
-    /// The same where something is known of the flow, or was not looked for by all means: without the code
-    /// once more.
+    /// `stranger_arrives` for the rarer ways there, which share one copy of the code.
     #[inline(never)]
     pub(crate) fn known_stranger_arrives<T: Transmit, E: Events>(
         &mut self,
