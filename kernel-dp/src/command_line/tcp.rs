@@ -38,8 +38,8 @@ impl TcpOptions {
         let expected = |what| move || CommandLineError::Value(key, value, what);
         match key {
             "rto_min_us" => {
-                let range = expected("16 to 1000000 us");
-                self.rto_min_us = Some(number(value, 16, 1_000_000).ok_or_else(range)?);
+                let range = expected("16 to 10000000 us");
+                self.rto_min_us = Some(number(value, 16, 10_000_000).ok_or_else(range)?);
             }
             "congestion" => {
                 let names = expected("newreno, cubic or dctcp");
@@ -150,6 +150,7 @@ mod tests {
     fn values_out_of_range_are_refused() {
         for line in [
             "rto_min_us=15",
+            "rto_min_us=10000001",
             "congestion=bbr",
             "ecn=on",
             "nagle=1",

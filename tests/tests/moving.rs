@@ -1,0 +1,208 @@
+//! Flow groups that move, and threads that park and run, under traffic. On a host with fewer processors
+//! than the machine has, virtual ones stand still now and then, and whoever waits for a while takes it
+//! for a loss; so both ends are told to wait long, and no tail is probed without SACK. What is then
+//! sent again is what a move has lost or reordered.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::Command as Program;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ix_channel::{Command, CommandError, Commander, ControlPage, Doorbells, Ivshmem};
+use ix_machine::ControlChannel;
+use ix_tests::{BOOT_TIMEOUT, Booted, pattern};
+
+const PORT: u16 = 7;
+const THREADS: usize = 4;
+const CONNECTIONS: usize = 64;
+const MOVES: usize = 200;
+/// Under emulation on few host processors a command may take long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Least time before either end sends a segment again.
+const RTO_MIN_SECS: u64 = 10;
+
+/// A machine of four threads, its control page, and who commands it.
+fn machine(folder: &std::path::Path) -> (Booted, Arc<ControlPage>, Commander) {
+    let page = ControlPage::create(&folder.join("page")).expect("make a control page");
+    let page = Arc::new(page);
+    let doorbells = Arc::new(Doorbells::new(THREADS).expect("make doorbells"));
+    let socket = folder.join("ivshmem");
+    Ivshmem::bind(&socket, Arc::clone(&page), Arc::clone(&doorbells))
+        .expect("serve the control page")
+        .spawn();
+    let booted = Booted::echo(|config| {
+        config.cpus = THREADS as u32;
+        let rto_min_us = (RTO_MIN_SECS * 1_000_000).to_string();
+        config.kernel_options = vec![("rto_min_us".to_owned(), rto_min_us)];
+        config.control = Some(ControlChannel {
+            socket,
+            vectors: THREADS as u32,
+        });
+    });
+    be_patient(&booted);
+    let deadline = Instant::now() + BOOT_TIMEOUT;
+    let has_begun = |thread| page.thread(thread).is_some_and(|report| report.rounds > 0);
+    while !(0..THREADS).all(has_begun) {
+        assert!(Instant::now() < deadline, "not all threads serve");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let commander = Commander::new(Arc::clone(&page), doorbells);
+    (booted, page, commander)
+}
+
+/// Lets Linux take nothing for a loss that is merely late.
+fn be_patient(booted: &Booted) {
+    booted.inside(|| {
+        fs::write("/proc/sys/net/ipv4/tcp_sack", "0").expect("switch SACK off");
+        let run = |words: &[&str]| {
+            let output = Program::new("ip").arg("route").args(words).output();
+            let output = output.expect("run ip");
+            assert!(output.status.success(), "ip route {words:?}: {output:?}");
+            String::from_utf8(output.stdout).expect("routes are text")
+        };
+        let rto_min = format!("{RTO_MIN_SECS}s");
+        for route in run(&["show"]).lines() {
+            let words = ["change"].into_iter().chain(route.split_whitespace());
+            let words: Vec<_> = words.chain(["rto_min", &rto_min]).collect();
+            run(&words);
+        }
+    });
+}
+
+/// Segments that Linux has sent again.
+fn retransmitted_by_linux(booted: &Booted) -> u64 {
+    let text = booted.inside(|| fs::read_to_string("/proc/thread-self/net/snmp"));
+    let text = text.expect("Linux counts");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let (_, value) = pairs
+        .find(|(name, _)| *name == "RetransSegs")
+        .expect("RetransSegs");
+    value.parse().expect("a number")
+}
+
+/// Numbers that look random (Knuth's MMIX generator).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// The owner of each group when the machine has started.
+fn owners(page: &ControlPage) -> Vec<usize> {
+    let groups = (0..128).filter_map(|group| page.group(group));
+    groups.map(|group| usize::from(group.owner)).collect()
+}
+
+/// The groups of a thread, a bit each.
+fn owned(owners: &[usize], thread: usize) -> u128 {
+    let groups = owners.iter().enumerate();
+    groups.fold(0, |mask, (group, owner)| {
+        mask | u128::from(*owner == thread) << group
+    })
+}
+
+/// Moves groups to and fro; now and then a thread loses all of them and parks.
+fn hand_around(page: &ControlPage, commander: &Commander) {
+    let mut random = Random(4);
+    let mut owners = owners(page);
+    let mut parked = [false; THREADS];
+    let mut moves = 0;
+    while moves < MOVES {
+        let from = random.below(THREADS);
+        let to = (from + 1 + random.below(THREADS - 1)) % THREADS;
+        if parked[from] {
+            commander
+                .execute(from, Command::Run, PATIENCE)
+                .expect("run again");
+            parked[from] = false;
+            continue;
+        }
+        let groups = owned(&owners, from);
+        if groups == 0 || parked[to] {
+            continue;
+        }
+        let revokes = from != 0 && random.below(4) == 0;
+        let some = groups & (u128::MAX / 3) << random.below(2);
+        let groups = if revokes || some == 0 { groups } else { some };
+        commander
+            .execute(from, Command::Give { groups, to }, PATIENCE)
+            .expect("give groups");
+        for (group, owner) in owners.iter_mut().enumerate() {
+            if groups >> group & 1 != 0 {
+                *owner = to;
+            }
+        }
+        moves += 1;
+        if revokes {
+            match commander.execute(from, Command::Park { to }, PATIENCE) {
+                Ok(_) => parked[from] = true,
+                // What is dead there was not released yet.
+                Err(CommandError::Refused(ix_abi::Error::TryAgain)) => {}
+                Err(error) => panic!("park: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn two_hundred_moves_under_sixty_four_connections_lose_nothing() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let (booted, page, commander) = machine(folder.path());
+    let mut streams: Vec<_> = (0..CONNECTIONS)
+        .map(|_| booted.connect_when_up_to(booted.guest().into(), PORT))
+        .collect();
+    let is_over = AtomicBool::new(false);
+    let mut rounds = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            hand_around(&page, &commander);
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            exchange(&mut streams, rounds);
+            rounds += 1;
+        }
+    });
+    exchange(&mut streams, rounds);
+    assert!(rounds > 3, "only {rounds} rounds of all connections");
+    // Each thread reports about once in a millisecond.
+    thread::sleep(Duration::from_secs(1));
+    let reports: Vec<_> = (0..THREADS)
+        .filter_map(|thread| page.thread(thread))
+        .collect();
+    let came: u64 = reports.iter().map(|report| report.migrated_in).sum();
+    let left: u64 = reports.iter().map(|report| report.migrated_out).sum();
+    let retransmits: u64 = reports.iter().map(|report| report.retransmits).sum();
+    println!("{rounds} rounds, {came} connections moved");
+    assert!(came > 500 && came == left, "{came} came, {left} left");
+    assert_eq!(retransmits, 0, "segments were sent again by the dataplane");
+    let by_linux = retransmitted_by_linux(&booted);
+    assert_eq!(by_linux, 0, "segments were sent again by Linux");
+    booted.stop();
+}
+
+/// A message and its echo on every connection.
+fn exchange(streams: &mut [std::net::TcpStream], round: usize) {
+    for (index, stream) in streams.iter_mut().enumerate() {
+        let message = pattern((round * CONNECTIONS + index) as u64, 3000);
+        stream.write_all(&message).expect("send on each");
+    }
+    for (index, stream) in streams.iter_mut().enumerate() {
+        let mut reply = [0; 3000];
+        stream.read_exact(&mut reply).expect("receive on each");
+        let message = pattern((round * CONNECTIONS + index) as u64, 3000);
+        assert!(reply[..] == message, "connection {index} got other bytes");
+    }
+}
