@@ -49,7 +49,7 @@ const _: () = assert!(WORDS * 8 <= BYTES);
 const _: () =
     assert!(THREADS.is_multiple_of(8) && COMMANDS.is_multiple_of(8) && GROUPS.is_multiple_of(8));
 const _: () = assert!(thread::WORDS.is_multiple_of(8) && command::WORDS.is_multiple_of(8));
-const _: () = assert!(thread::REFUSED < thread::WORDS);
+const _: () = assert!(thread::ABSENT < thread::WORDS);
 
 /// What a thread says of itself: words relative to its block. Counts are monotonic since boot;
 /// averages are fixed-point numbers with 16 bits behind the point, over about 1 ms, 32 ms and 1 s.
@@ -114,6 +114,10 @@ pub mod thread {
     pub const PARKED_FRAMES: usize = 34;
     /// Requests for which SYNs or connections were refused because a table was full.
     pub const REFUSED: usize = 35;
+    /// Rounds in which the application stayed in user mode longer than it may.
+    pub const OVERSTAYS: usize = 36;
+    /// 1 while it does, else 0.
+    pub const ABSENT: usize = 37;
 }
 
 /// A command: words relative to a thread's block.

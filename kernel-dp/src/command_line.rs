@@ -3,6 +3,7 @@
 //! Unknown keys, repeated keys and values out of range are refused: a dataplane that silently runs
 //! with another configuration than the one asked for is worse than one that does not start.
 
+mod limit;
 mod tcp;
 
 use core::fmt;
@@ -14,6 +15,7 @@ use ixgbe::VlanTag;
 use log::LevelFilter;
 use thiserror::Error;
 
+pub use limit::{Overstay, UserLimit};
 pub use tcp::TcpOptions;
 
 /// What the command line may set. The addresses are mandatory with a NIC.
@@ -51,6 +53,8 @@ pub struct Options<'a> {
     pub tcp: TcpOptions,
     /// `connections=`: how many each thread has tables for; by its memory unless given.
     pub connections: Option<u32>,
+    /// How long the application may stay in user mode.
+    pub limit: UserLimit,
     /// `trespass=on`: thread 0 reads what is private to another one, to show what the kernel makes of
     /// that.
     pub trespass: bool,
@@ -113,7 +117,7 @@ const IPV6_MIN_MTU: u16 = 1280;
 const MAX_MTU: u16 = 9000;
 const ON_OR_OFF: &str = "on or off";
 const KEYS: &str = "ip gw ip6 gateway6 ra vlan mtu log batch poll spin_us granted background \
-     nic connections trespass";
+     nic connections limit_ms overstay trespass";
 
 impl Default for Options<'_> {
     fn default() -> Self {
@@ -134,6 +138,7 @@ impl Default for Options<'_> {
             nic: NicChoice::Intel82599,
             tcp: TcpOptions::default(),
             connections: None,
+            limit: UserLimit::default(),
             trespass: false,
             arguments: "",
         }
@@ -286,6 +291,14 @@ impl<'a> Options<'a> {
                 let range = expected("1024 to 4194304 connections");
                 self.connections = Some(number(value, 1024, 1 << 22).ok_or_else(range)?);
             }
+            "limit_ms" => {
+                let range = expected(UserLimit::TIMES);
+                self.limit.time = limit::time(value).ok_or_else(range)?;
+            }
+            "overstay" => {
+                let names = expected(UserLimit::ANSWERS);
+                self.limit.overstay = limit::overstay(value).ok_or_else(names)?;
+            }
             "trespass" => self.trespass = switch(value).ok_or_else(expected(ON_OR_OFF))?,
             _ => self.tcp.set(key, value)?,
         }
@@ -361,6 +374,7 @@ fn ipv6_and_prefix(value: &str) -> Option<(Ipv6Addr, u8)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ix_hal::Duration;
     use proptest::prelude::*;
     use std::format;
     use std::string::{String, ToString};
@@ -370,7 +384,8 @@ mod tests {
     fn a_full_line_sets_everything() {
         let line = b"ip=10.9.0.2/24 gw=10.9.0.1 ip6=fd00:9::2/48 gateway6=fe80::1 ra=on \
             vlan=100:5 mtu=1400 log=debug batch=32 poll=on spin_us=7 granted=2 \
-            background=1 nic=82599 rto_min_us=500 connections=1000000 trespass=on \
+            background=1 nic=82599 rto_min_us=500 connections=1000000 limit_ms=25 overstay=kill \
+            trespass=on \
             -- --port 7 --x";
         let options = Options::parse(line).unwrap();
         assert_eq!(options.address, Some(([10, 9, 0, 2], 24)));
@@ -392,7 +407,11 @@ mod tests {
         assert_eq!((options.granted, options.background), (Some(2), 1));
         assert_eq!(options.tcp.rto_min_us, Some(500));
         assert_eq!(options.connections, Some(1_000_000));
-        assert!(options.trespass);
+        let limit = UserLimit {
+            time: Some(Duration::from_millis(25)),
+            overstay: Overstay::Kill,
+        };
+        assert_eq!((options.limit, options.trespass), (limit, true));
         assert_eq!(
             options.arguments().collect::<Vec<_>>(),
             ["--port", "7", "--x"]
@@ -435,6 +454,8 @@ mod tests {
             ("spin_us=1000001", "spin_us"),
             ("granted=0", "1 to 64 threads"),
             ("background=2", "0 or 1 processors"),
+            ("limit_ms=0", "1 to 60000 ms, or off"),
+            ("overstay=ignore", "warn or kill"),
             ("rto_min_us=15", "rto_min_us"),
             ("congestion=bbr", "newreno, cubic or dctcp"),
             ("connections=1000", "1024 to 4194304"),

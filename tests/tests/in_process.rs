@@ -10,6 +10,8 @@ use libix::{Connection, Context, Datagram, Knock, Received, Runtime, Service};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
+/// Between two ticks that attend to the network while the application is absent.
+const TICK_NS: u64 = 1_000_000;
 /// Simulated time after which a test gives up.
 const LIMIT_NS: u64 = 120_000_000_000;
 
@@ -85,6 +87,26 @@ impl Lab {
         }
     }
 
+    /// The application stays away for so many ticks, then ends its round. Says what `look` sees in the
+    /// last moment.
+    fn absent_for<T>(&mut self, ticks: u32, look: impl FnOnce(&mut Self) -> T) -> T {
+        self.world.borrow_mut().begin_absence();
+        self.attend(ticks);
+        let seen = look(self);
+        self.world.borrow_mut().end_absence();
+        self.step();
+        seen
+    }
+
+    /// The kernel attends to the network alone.
+    fn attend(&mut self, ticks: u32) {
+        for _ in 0..ticks {
+            self.world.borrow_mut().attend(TICK_NS);
+            let now_ns = self.world.borrow().now_ns();
+            self.peer.poll(now_ns);
+        }
+    }
+
     /// All buffers are back and no connection is left, once TIME_WAIT and timers are through.
     fn assert_clean(&mut self) {
         for _ in 0..20_000 {
@@ -102,7 +124,12 @@ impl Lab {
 
     /// Sends `bytes` and reads their echo, then closes from the peer's side.
     fn echo_and_close(&mut self, socket: SocketHandle, bytes: &[u8]) {
-        let (mut sent, mut echo) = (0, Vec::new());
+        self.finish_echo(socket, bytes, 0);
+    }
+
+    /// The same when the first `sent` bytes are sent already.
+    fn finish_echo(&mut self, socket: SocketHandle, bytes: &[u8], mut sent: usize) {
+        let mut echo = Vec::new();
         self.until(|peer| {
             let socket = peer.socket(socket);
             if socket.can_send() && sent < bytes.len() {
@@ -279,4 +306,101 @@ fn datagrams_in_fragments_come_back_whole() {
     }
     lab.assert_clean();
     assert_eq!(lab.world.borrow().counters().ip_reassembled, 3);
+}
+
+#[test]
+fn the_network_is_answered_while_the_application_is_absent() {
+    let mut lab = Lab::new(Impairment::default());
+    let socket = lab.peer.connect(7, 65_535);
+    lab.until(|peer| peer.socket(socket).may_send());
+    let message = pattern(9, 30_000);
+    let accepted = lab.peer.socket(socket).send_slice(&message);
+    assert_eq!(accepted, Ok(message.len()));
+    let unbound = lab.peer.udp(4000);
+    lab.peer.send_datagram(unbound, 8, b"anybody?");
+    let rounds = lab.world.borrow_mut().statistics().thread.rounds;
+    lab.absent_for(200, |lab| {
+        let statistics = lab.world.borrow_mut().statistics();
+        let counts = (statistics.thread.rounds, statistics.thread.overstays);
+        assert_eq!(counts, (rounds, 1));
+        // All of it is acknowledged, and the datagram was answered by ICMP.
+        assert_eq!(lab.peer.socket(socket).send_queue(), 0);
+        assert_eq!(lab.world.borrow().counters().icmp_out_unreachables, 1);
+        assert_eq!(lab.peer.socket(socket).recv_queue(), 0, "nobody echoes");
+    });
+    let mut echo = vec![0; message.len()];
+    lab.until(|peer| peer.socket(socket).recv_queue() == message.len());
+    assert_eq!(
+        lab.peer.socket(socket).recv_slice(&mut echo),
+        Ok(message.len())
+    );
+    assert!(echo == message, "the stream came back changed");
+    lab.peer.socket(socket).close();
+    lab.assert_clean();
+}
+
+#[test]
+fn a_peer_of_an_absent_application_finds_the_window_closed_and_then_open_again() {
+    let mut lab = Lab::new(Impairment::default());
+    let socket = lab.peer.connect(7, 1 << 20);
+    lab.until(|peer| peer.socket(socket).may_send());
+    let message = pattern(5, 1 << 20);
+    let accepted = lab.peer.socket(socket).send_slice(&message);
+    assert_eq!(accepted, Ok(message.len()));
+    lab.absent_for(2_000, |lab| {
+        let queued = lab.peer.socket(socket).send_queue();
+        assert!(queued > 0, "more was taken than there is a window for");
+        lab.attend(2_000);
+        let still_queued = lab.peer.socket(socket).send_queue();
+        assert_eq!(still_queued, queued, "the window is closed");
+    });
+    lab.finish_echo(socket, &message, message.len());
+    lab.assert_clean();
+}
+
+#[test]
+fn absences_at_any_moment_do_not_show_in_the_stream() {
+    for seed in 1..=8 {
+        // A reset that is lost would leave a connection behind.
+        let is_bad = seed % 2 == 0;
+        let rate = if is_bad { 0.02 } else { 0.0 };
+        let mut lab = Lab::new(Impairment {
+            loss: rate,
+            reorder: rate,
+            duplicate: rate,
+            seed,
+        });
+        let mut steps = 0u64;
+        for round in 0..12 {
+            let socket = lab.peer.connect(7, 8192);
+            let bytes = pattern(seed << 8 | round, 5_000);
+            let (mut sent, mut echo) = (0, Vec::new());
+            while echo.len() < bytes.len() {
+                steps += 1;
+                if (steps * (2 * seed + 1)).is_multiple_of(13) {
+                    lab.absent_for((steps % 31) as u32, |_| ());
+                }
+                lab.step();
+                let socket = lab.peer.socket(socket);
+                if socket.can_send() && sent < bytes.len() {
+                    sent += socket.send_slice(&bytes[sent..]).expect("an open socket");
+                }
+                let read = |data: &mut [u8]| {
+                    echo.extend_from_slice(data);
+                    (data.len(), ())
+                };
+                if socket.can_recv() {
+                    socket.recv(read).expect("an open socket");
+                }
+            }
+            assert!(echo == bytes, "the stream came back changed");
+            match round % 3 {
+                0 if !is_bad => lab.peer.socket(socket).abort(),
+                _ => lab.peer.socket(socket).close(),
+            }
+            lab.step();
+            lab.absent_for(round as u32, |_| ());
+        }
+        lab.assert_clean();
+    }
 }

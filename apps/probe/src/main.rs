@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod away;
 mod background;
 #[expect(unsafe_code, reason = "calls are made by hand")]
 mod bad_calls;
@@ -32,7 +33,7 @@ const USAGE: &str = "usage: probe hello | exit CODE | panic | spin
     | read-area | write-stack
     | bad-call | bad-handle | bad-pointer | bad-log | bad-syscall
     | connect ADDRESS PORT MESSAGE | half-close PORT BYTES
-    | crowd PORT | call ADDRESS PORT MESSAGE | fault-on THREAD
+    | away PORT | crowd PORT | call ADDRESS PORT MESSAGE | fault-on THREAD
     | exchange PORT | exchange-alone | background-fault | background-overflow
     | background-bad-call | background-none";
 
@@ -65,6 +66,10 @@ fn start(arguments: &[&str]) -> i32 {
         ["half-close", port, bytes] => match (port.parse(), bytes.parse()) {
             (Ok(port), Ok(bytes)) => half_close::run(port, bytes),
             _ => usage(),
+        },
+        ["away", port] => match port.parse() {
+            Ok(port) => libix::run(away::Away { port }),
+            Err(_) => usage(),
         },
         ["crowd", port] => match port.parse() {
             Ok(port) => libix::run(Crowd { port }),

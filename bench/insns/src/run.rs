@@ -138,11 +138,14 @@ fn machine_config(plugin: &Path, socket: &Path) -> Result<MachineConfig> {
     config.accel = AccelChoice::Fixed(Accel::Tcg);
     // The host's router solicitations and group reports would be counted too.
     config.network.ipv6 = None;
-    // A guest that halts under icount jumps ahead in its own time, and its timers with it. Polling,
-    // it also leaves the APIC's timer alone, which QEMU cannot read under icount ("Bad icount read").
-    config
-        .kernel_options
-        .push(("poll".to_owned(), "on".to_owned()));
+    // A guest that halts under icount jumps ahead in its own time, and its timers with it. Polling and
+    // without a limit on the application's time in user mode, it also leaves the APIC's timer alone,
+    // which QEMU cannot read under icount ("Bad icount read").
+    for (key, value) in [("poll", "on"), ("limit_ms", "off")] {
+        config
+            .kernel_options
+            .push((key.to_owned(), value.to_owned()));
+    }
     let plugin = format!("{},socket={}", option_value(plugin)?, option_value(socket)?);
     config.qemu_args = ["-icount", "shift=0,sleep=off", "-plugin", &plugin]
         .map(str::to_owned)

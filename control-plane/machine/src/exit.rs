@@ -47,6 +47,8 @@ pub enum GuestExit {
     BadBoot,
     /// The kernel found no card that it can drive.
     NoNic,
+    /// The application stayed in user mode for too long and was stopped.
+    AppOverstayed,
     /// A code without a meaning.
     Unknown(u8),
 }
@@ -61,6 +63,7 @@ impl GuestExit {
             0x13 => GuestExit::Panic,
             0x14 => GuestExit::BadBoot,
             0x15 => GuestExit::NoNic,
+            0x16 => GuestExit::AppOverstayed,
             other => GuestExit::Unknown(other),
         }
     }
@@ -128,6 +131,9 @@ impl fmt::Display for GuestExit {
                 "the dataplane kernel refused its configuration, image or machine"
             }
             GuestExit::NoNic => "the dataplane kernel found no network card",
+            GuestExit::AppOverstayed => {
+                "the application was stopped because it stayed in user mode for too long"
+            }
             GuestExit::Unknown(code) => {
                 return write!(f, "the guest ended with the unknown code {code:#04x}");
             }
@@ -191,6 +197,7 @@ mod tests {
             (0x13, Panic),
             (0x14, BadBoot),
             (0x15, NoNic),
+            (0x16, AppOverstayed),
             (0x7f, Unknown(0x7f)),
         ] {
             let cause = Cause::from_qemu(exited(code << 1 | 1));

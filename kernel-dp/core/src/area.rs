@@ -13,6 +13,10 @@ const _: () = assert!(CALL_CAPACITY.is_power_of_two() && EVENT_CAPACITY.is_power
 const _: () = assert!(SCATTER_GATHER_CAPACITY.is_power_of_two());
 const _: () = assert!(PIECE_CAPACITY.is_power_of_two());
 
+/// Most events that wait for an application that stays away: a full call array and a full batch fit
+/// beside them.
+const APPENDED_MAX: usize = EVENT_CAPACITY - CALL_CAPACITY - 4 * crate::cycle::BATCH_MAX;
+
 /// Where `recv` events count their pieces, in word 0.
 const PIECES_SHIFT: u32 = 48;
 
@@ -115,6 +119,10 @@ impl Area {
 pub(crate) struct EventWriter {
     area: Area,
     count: usize,
+    /// Where the array ends, for now.
+    end: usize,
+    /// Events that are the application's.
+    published: usize,
     /// Entries used of the array of received pieces.
     pieces: usize,
     run: Run,
@@ -146,6 +154,8 @@ impl EventWriter {
         Self {
             area,
             count: 0,
+            end: EVENT_CAPACITY,
+            published: 0,
             pieces: 0,
             run: Run::default(),
             mbuf_user: geometry.user,
@@ -153,24 +163,47 @@ impl EventWriter {
         }
     }
 
-    /// Starts over with an empty array.
-    #[inline]
-    pub fn restart(&mut self) {
-        self.end_run();
-        self.count = 0;
-        self.pieces = 0;
-    }
-
+    /// Events written since the last were published.
     #[inline]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Makes the events written so far the application's.
+    /// Makes the events written so far the application's, and starts over with an empty array.
     #[inline]
     pub fn publish(&mut self) {
         self.end_run();
         self.area.words[area::EVENT_COUNT].store(self.count as u64, Relaxed);
+        self.published = self.count;
+        self.count = 0;
+        self.pieces = 0;
+    }
+
+    /// From now on, writes behind the events that the application is busy with, where it does not
+    /// look. No more than leave room for what the calls of its round may cause; and each piece is an
+    /// event of its own, since the array of pieces has no end to append to.
+    #[cold]
+    pub fn append(&mut self) {
+        self.count = self.published;
+        self.end = EVENT_CAPACITY.min(self.published + APPENDED_MAX);
+        self.pieces = PIECE_CAPACITY;
+    }
+
+    /// Moves what was appended to the front: the application has come back.
+    #[cold]
+    pub fn carry(&mut self) {
+        self.end_run();
+        let appended = self.count - self.published;
+        for index in 0..appended {
+            let (from, to) = (slot(self.published + index), slot(index));
+            for word in 0..event::WORDS {
+                let value = self.area.words[from + word].load(Relaxed);
+                self.area.words[to + word].store(value, Relaxed);
+            }
+        }
+        self.count = appended;
+        self.end = EVENT_CAPACITY;
+        self.pieces = 0;
     }
 
     /// Whatever comes next is an event of its own.
@@ -364,7 +397,7 @@ impl Events for EventWriter {
 
     #[inline]
     fn room(&self) -> usize {
-        EVENT_CAPACITY - self.count
+        self.end - self.count
     }
 }
 
@@ -429,8 +462,8 @@ mod tests {
         for mbuf in 1..=3 {
             events.push(recv(9, mbuf));
         }
-        events.publish();
         assert_eq!(events.count(), 1);
+        events.end_run();
         assert_eq!(events.words(0), [RECV | 3 << 48, 9, 0, 3006]);
         let pieces = [0, 1, 2].map(|index| events.piece(index));
         assert_eq!(
@@ -443,7 +476,6 @@ mod tests {
         }
         events.publish();
         assert_eq!(events.words(1), [RECV | 2 << 48, 8, 3, 2009]);
-        events.restart();
         events.push(recv(8, 6));
         assert_eq!(events.count(), 1);
         assert_eq!(events.words(0), [RECV, 8, address(6), 1006]);
@@ -456,8 +488,8 @@ mod tests {
             events.push(sent(9, 100 * round));
             events.push(recv(9, round));
         }
-        events.publish();
         assert_eq!(events.count(), 2);
+        events.publish();
         assert_eq!(events.words(0), [SENT, 9, 600, 4700]);
         assert_eq!(events.words(1), [RECV | 3 << 48, 9, 0, 3006]);
     }
@@ -481,6 +513,60 @@ mod tests {
         events.push(sent(1, 10));
         assert_eq!(events.count(), 7);
         assert_eq!(events.words(5), [RECV, 1, address(4), 1004]);
+    }
+
+    #[test]
+    fn what_is_appended_comes_to_the_front_later() {
+        let mut events = writer();
+        for mbuf in 1..=2 {
+            events.push(recv(9, mbuf));
+        }
+        events.push(sent(8, 10));
+        events.publish();
+        let published = [0, 1].map(|index| events.words(index));
+        events.append();
+        for mbuf in 3..=4 {
+            events.push(recv(9, mbuf));
+            events.push(sent(9, 100));
+        }
+        // The application still sees what it had.
+        assert_eq!([0, 1].map(|index| events.words(index)), published);
+        assert_eq!(events.area.words[area::EVENT_COUNT].load(Relaxed), 2);
+        assert_eq!(events.piece(1), (address(2), 1002));
+        events.carry();
+        assert_eq!(events.count(), 4);
+        events.push(sent(7, 1));
+        events.publish();
+        let carried = [0, 1, 2, 3, 4].map(|index| events.words(index));
+        let expected = [
+            [RECV, 9, address(3), 1003],
+            [SENT, 9, 100, 4900],
+            [RECV, 9, address(4), 1004],
+            [SENT, 9, 100, 4900],
+            [SENT, 7, 1, 4999],
+        ];
+        assert_eq!(carried, expected);
+    }
+
+    #[test]
+    fn what_is_appended_leaves_room_for_the_round_that_follows() {
+        for published in [0, 1000, EVENT_CAPACITY] {
+            let mut events = writer();
+            for _ in 0..published {
+                events.push(Event::EndOfStream { cookie: 1 });
+            }
+            events.publish();
+            events.append();
+            while events.room() > 0 {
+                events.push(Event::EndOfStream { cookie: 2 });
+            }
+            events.carry();
+            assert!(events.room() >= CALL_CAPACITY + 4 * crate::cycle::BATCH_MAX);
+            assert_eq!(
+                events.count(),
+                (EVENT_CAPACITY - published).min(APPENDED_MAX)
+            );
+        }
     }
 
     #[test]

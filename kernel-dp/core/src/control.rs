@@ -176,6 +176,8 @@ impl Control {
             (thread::MIGRATED_OUT, report.moved_out),
             (thread::PARKED_FRAMES, thread.frames_kept),
             (thread::REFUSED, report.refused),
+            (thread::OVERSTAYS, thread.overstays),
+            (thread::ABSENT, u64::from(report.is_absent)),
         ];
         for (offset, value) in words {
             self.word(offset).store(value, Relaxed);

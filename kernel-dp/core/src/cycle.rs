@@ -18,7 +18,7 @@ use crate::user::{Sendable, UserRange};
 pub const BATCH_MAX: usize = 64;
 
 /// Most events that one frame can cause, by the engine's contract.
-const EVENTS_PER_FRAME: usize = 4;
+pub(crate) const EVENTS_PER_FRAME: usize = 4;
 
 /// Flow groups: the lowest bits of the RSS hash choose one.
 const GROUPS: usize = ix_abi::control::GROUPS_MAX;
@@ -37,6 +37,8 @@ pub struct ElasticThread<N, M> {
     batch_bound: usize,
     pub(crate) batch: [RxFrame; BATCH_MAX],
     started: bool,
+    /// Whether the application is away for too long.
+    pub(crate) is_absent: bool,
     /// Datagrams sent whose memory is the application's again.
     udp_sent: u64,
     pub(crate) mover: Mover,
@@ -111,6 +113,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             batch_bound: config.batch_bound.clamp(1, BATCH_MAX),
             batch: [RxFrame::default(); BATCH_MAX],
             started: false,
+            is_absent: false,
             udp_sent: 0,
             counters: ThreadCounters::default(),
             control: None,
@@ -135,7 +138,6 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     pub fn cycle(&mut self, now: Instant) -> Step {
         self.counters.cycles += 1;
         self.area.set_now(now.0);
-        self.events.restart();
         if self.control.as_ref().is_some_and(Control::needs_attention) {
             self.obey();
         }
@@ -181,11 +183,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     /// event.
     #[inline]
     fn transmit_half(&mut self, now: Instant) -> bool {
-        let datagrams = self.nic.reclaim(&mut self.pool);
-        if datagrams != 0 {
-            self.udp_sent += u64::from(datagrams);
-            self.area.set_udp_sent(self.udp_sent);
-        }
+        self.release_sent();
         let cx = &mut Context {
             now,
             tx: &mut self.nic,
@@ -216,9 +214,19 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         nothing_follows
     }
 
+    /// Takes back what the NIC has sent.
+    #[inline(always)]
+    pub(crate) fn release_sent(&mut self) {
+        let datagrams = self.nic.reclaim(&mut self.pool);
+        if datagrams != 0 {
+            self.udp_sent += u64::from(datagrams);
+            self.area.set_udp_sent(self.udp_sent);
+        }
+    }
+
     /// Takes a batch of frames as far as there is room for their events, without waiting.
     #[inline]
-    fn receive_half(&mut self, now: Instant) -> usize {
+    pub(crate) fn receive_half(&mut self, now: Instant) -> usize {
         let room = self.events.room() / EVENTS_PER_FRAME;
         let bound = self.batch_bound.min(room);
         let frames = match self.mover.sorts_frames() {
@@ -327,6 +335,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         let report = Report {
             times,
             thread: self.counters,
+            is_absent: self.is_absent,
             nic,
             connections: self.engine.connections() as u64,
             mbufs_free: self.pool.available() as u64,

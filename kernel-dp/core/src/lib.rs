@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod absence;
 mod area;
 mod calls;
 mod control;
@@ -25,6 +26,7 @@ mod statistics;
 mod telemetry;
 mod user;
 
+pub use absence::Patience;
 pub use control::Control;
 pub use cycle::{ElasticThread, Step, ThreadConfig, ThreadParts};
 pub use moving::{Command, Crew, Inbox};

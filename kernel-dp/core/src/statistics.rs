@@ -29,6 +29,12 @@ pub struct ThreadCounters {
     pub moving_drops: u64,
     /// Calls claimed beyond the call array's capacity, not looked at.
     pub calls_beyond_capacity: u64,
+    /// Rounds in which the application stayed in user mode longer than it may.
+    pub overstays: u64,
+    /// Cycles for the network alone, while it did.
+    pub attended_cycles: u64,
+    /// Those without room for the events of a frame, so that frames stayed in the NIC's ring.
+    pub attended_without_room: u64,
 }
 
 /// Everything counted on one elastic thread, except for the protocol counters

@@ -37,6 +37,7 @@ pub struct Times {
 pub(crate) struct Report {
     pub times: Times,
     pub thread: ThreadCounters,
+    pub is_absent: bool,
     pub nic: NicStatistics,
     pub connections: u64,
     pub mbufs_free: u64,

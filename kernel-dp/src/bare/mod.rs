@@ -31,6 +31,7 @@ mod text;
 mod time;
 mod traps;
 mod user;
+mod watch;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
@@ -65,6 +66,7 @@ use percpu::{Job, PerCpu};
 use run::{Idle, Runner, Spent};
 use time::Clock;
 use user::{User, UserState};
+use watch::Watch;
 
 /// Entered from `boot.s` with the physical address of the PVH start info.
 extern "C" fn kernel_main(start_info: u64) -> ! {
@@ -240,7 +242,7 @@ impl Machine<'_> {
         steering: Option<(&Rss, &'static dyn Steer)>,
         page: Option<&'static [AtomicU64]>,
     ) -> ! {
-        let idle = self.idle();
+        let timer = self.timer_if_needed();
         let mailboxes: Vec<Mailbox> = (1..self.processors.threads)
             .map(|_| Mailbox::default())
             .collect();
@@ -256,7 +258,7 @@ impl Machine<'_> {
             let config = || self.net_config(nic.mac(), &application, &shared);
             let net = heap::within(&mut heap, config);
             let parts = or_refuse(Parts::new(application, nic, net, &mut heap));
-            let build = || Box::new(self.build(parts, idle, &shared));
+            let build = || Box::new(self.build(parts, timer, &shared));
             starts.push(heap::within(&mut heap, build));
         }
         let background = self.background.take();
@@ -316,7 +318,12 @@ impl Machine<'_> {
     }
 
     /// Builds one elastic thread.
-    fn build<N: Nic>(&self, parts: Parts<N>, idle: Idle, shared: &Shared<'_>) -> Start<N> {
+    fn build<N: Nic>(
+        &self,
+        parts: Parts<N>,
+        timer: Option<Timer>,
+        shared: &Shared<'_>,
+    ) -> Start<N> {
         let Parts {
             application: part,
             nic,
@@ -360,7 +367,9 @@ impl Machine<'_> {
             places: part.places,
             memory: part.memory,
             clock: self.clock,
-            idle,
+            timer,
+            idle: self.idle(timer),
+            watch: timer.and_then(|timer| Watch::new(self.options.limit, timer, self.clock)),
         }
     }
 
@@ -369,12 +378,20 @@ impl Machine<'_> {
         or_refuse(timer.ok_or("the local APIC's timer stands still"))
     }
 
-    fn idle(&self) -> Idle {
-        if self.options.poll == Poll::Always {
-            return Idle::Poll;
+    /// The timer of each CPU with an elastic thread, if anything needs it.
+    fn timer_if_needed(&self) -> Option<Timer> {
+        let is_needed = self.options.poll == Poll::Adaptive || self.options.limit.time.is_some();
+        is_needed.then(|| self.timer())
+    }
+
+    fn idle(&self, timer: Option<Timer>) -> Idle {
+        match (self.options.poll, timer) {
+            (Poll::Adaptive, Some(timer)) => {
+                let spin_us = u64::from(self.options.spin_us);
+                Idle::Halt(self.clock.ticks_of_micros(spin_us), timer)
+            }
+            _ => Idle::Poll,
         }
-        let spin_ticks = self.clock.ticks_of_micros(u64::from(self.options.spin_us));
-        Idle::Halt(spin_ticks, self.timer())
     }
 
     /// The engine's configuration: addresses by the command line, capacities by memory.
@@ -488,15 +505,15 @@ struct Start<N> {
     places: ThreadPlaces,
     memory: load::UserMemory,
     clock: Clock,
+    timer: Option<Timer>,
     idle: Idle,
+    watch: Option<Watch>,
 }
 
 impl<N: Nic + Send> Job for Start<N> {
     /// Runs it on this CPU.
     fn run(self: Box<Self>) -> ! {
-        if let Idle::Halt(_, timer) = self.idle {
-            timer.adopt();
-        }
+        self.timer.iter().for_each(Timer::adopt);
         Runner {
             thread: self.thread,
             // SAFETY: tables and per-CPU block are loaded; user mappings are user memory only, by
@@ -505,6 +522,7 @@ impl<N: Nic + Send> Job for Start<N> {
             memory: self.memory,
             clock: self.clock,
             idle: self.idle,
+            watch: self.watch,
             spent: Spent::default(),
         }
         .run()

@@ -32,6 +32,8 @@ pub enum ExitCode {
     BadBoot = 0x14,
     /// No NIC, or none that works.
     NoNic = 0x15,
+    /// The application was stopped because it stayed in user mode for too long.
+    ApplicationOverstayed = 0x16,
 }
 
 /// Ends the machine. Where there is no exit device, the processor halts for good.

@@ -2,11 +2,13 @@
 //! when neither has anything to do.
 
 use core::arch::asm;
+use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 
 use ix_abi::syscall;
 use ix_core::{ElasticThread, REPORT_PERIOD, Step, ThreadCounters, Times};
 use ix_hal::{Instant, Nic};
+use kernel_dp::command_line::Overstay;
 
 use super::apic::Timer;
 use super::background;
@@ -19,6 +21,7 @@ use super::smp;
 use super::text;
 use super::time::Clock;
 use super::user::{User, UserExit};
+use super::watch::Watch;
 
 /// Everything that the loop works with.
 pub struct Runner<N> {
@@ -32,6 +35,8 @@ pub struct Runner<N> {
     pub clock: Clock,
     /// What to do when there is nothing to do.
     pub idle: Idle,
+    /// Who looks after the application's time in user mode, if anybody does.
+    pub watch: Option<Watch>,
     /// Where the time went.
     pub spent: Spent,
 }
@@ -61,6 +66,7 @@ impl<N: Nic> Runner<N> {
         PerCpu::get().counters.store(counters, Ordering::Relaxed);
         let mut idle_since = rdtsc();
         self.spent.start = idle_since;
+        self.watch.iter().for_each(Watch::arm);
         loop {
             let tsc = rdtsc();
             let now = self.clock.at(tsc);
@@ -113,12 +119,19 @@ impl<N: Nic> Runner<N> {
     #[cold]
     fn wait_parked(&mut self) {
         self.report_to_control_plane(self.clock.now());
+        self.watch.iter().for_each(Watch::disarm);
         wait_for_interrupt();
+        self.watch.iter().for_each(Watch::arm);
     }
 
     /// Tells how this thread is doing, and when it will do so again.
     #[cold]
     fn report_to_control_plane(&mut self, now: Instant) {
+        self.report_with_absence(now, 0);
+    }
+
+    /// The same while the application has been in user mode for so many TSC ticks.
+    fn report_with_absence(&mut self, now: Instant, absence: u64) {
         let Spent {
             start,
             user,
@@ -126,6 +139,7 @@ impl<N: Nic> Runner<N> {
             ..
         } = self.spent;
         let ns = |ticks| self.clock.nanoseconds(ticks);
+        let user = user + absence;
         let idle = rdtsc().wrapping_sub(start).saturating_sub(user + kernel);
         let times = Times {
             user_ns: ns(user),
@@ -139,12 +153,16 @@ impl<N: Nic> Runner<N> {
     fn halt_until(&self, deadline: Option<Instant>, timer: Timer) {
         let cpu = PerCpu::get();
         if cpu.begin_halt() {
-            if let Some(deadline) = deadline {
-                timer.arm(self.clock.tsc_at(deadline));
+            match deadline {
+                Some(deadline) => timer.arm(self.clock.tsc_at(deadline)),
+                // A tick has nothing to look at meanwhile.
+                None => self.watch.iter().for_each(Watch::disarm),
             }
             wait_for_interrupt();
-            if deadline.is_some() {
-                timer.disarm();
+            match &self.watch {
+                Some(watch) => watch.arm(),
+                None if deadline.is_some() => timer.disarm(),
+                None => {}
             }
         }
         cpu.end_halt();
@@ -157,7 +175,8 @@ impl<N: Nic> Runner<N> {
         loop {
             match self.user.enter() {
                 UserExit::Call(syscall::RUN_IO, _) => break,
-                other => self.serve(other),
+                other if self.serve(&other).is_break() => break,
+                _ => {}
             }
         }
         let left = rdtsc();
@@ -166,10 +185,77 @@ impl<N: Nic> Runner<N> {
         left
     }
 
-    /// Serves what is not the end of a round.
+    /// Serves a tick. Breaks if the application has ended its round meanwhile.
     #[cold]
-    fn serve(&mut self, reason: UserExit) {
-        match reason {
+    fn tick(&mut self) -> ControlFlow<()> {
+        let round = self.thread.counters().rounds;
+        let Some(watch) = &mut self.watch else {
+            // It was meant for a halt.
+            return ControlFlow::Continue(());
+        };
+        if !watch.tick(round) {
+            return ControlFlow::Continue(());
+        }
+        let watch = *watch;
+        self.report_overstay(&watch);
+        self.sit_out(watch)
+    }
+
+    /// Looks after the network until the application ends its round.
+    fn sit_out(&mut self, mut watch: Watch) -> ControlFlow<()> {
+        let round = self.thread.counters().rounds;
+        let since = rdtsc().wrapping_sub(watch.limit_ticks());
+        self.thread.begin_absence();
+        loop {
+            let now = self.clock.now();
+            self.thread.attend(now);
+            if now >= self.spent.report_at {
+                self.report_with_absence(now, rdtsc().wrapping_sub(since));
+            }
+            loop {
+                match self.user.enter() {
+                    UserExit::Call(syscall::RUN_IO, _) => {
+                        self.thread.end_absence();
+                        return ControlFlow::Break(());
+                    }
+                    UserExit::Tick => break,
+                    other => {
+                        // Only a tick can end the round.
+                        let _ = self.serve(&other);
+                    }
+                }
+            }
+            watch.tick(round);
+        }
+    }
+
+    /// Says that the application stays away, the first time and whenever that has doubled; or stops
+    /// it.
+    fn report_overstay(&mut self, watch: &Watch) {
+        let thread = PerCpu::get().thread();
+        let (limit_ms, times) = (watch.limit_ms(), self.thread.counters().overstays + 1);
+        if watch.overstay == Overstay::Kill {
+            smp::begin_end();
+            say!(
+                "application stopped: it stayed in user mode for more than {limit_ms} ms \
+                 (limit_ms) in thread {thread}\n{}",
+                self.user.registers()
+            );
+            self.report();
+            exit(ExitCode::ApplicationOverstayed)
+        }
+        if times.is_power_of_two() {
+            log::warn!(
+                "thread {thread}: the application has not returned for {limit_ms} ms (limit_ms), \
+                 for the {times}. time; the network is looked after meanwhile"
+            );
+        }
+    }
+
+    /// Serves what is not the end of a round. Breaks if the round has ended meanwhile.
+    #[cold]
+    fn serve(&mut self, reason: &UserExit) -> ControlFlow<()> {
+        match *reason {
             UserExit::Call(syscall::LOG, [address, len]) => {
                 let result = text::log(&self.memory, address, len);
                 self.user.set_result(result);
@@ -183,8 +269,7 @@ impl<N: Nic> Runner<N> {
                 let result = background::call(number, arguments, &self.memory);
                 self.user.set_result(result);
             }
-            // One that was meant for a halt.
-            UserExit::Tick => {}
+            UserExit::Tick => return self.tick(),
             UserExit::Fault(fault, registers) => {
                 smp::begin_end();
                 let thread = PerCpu::get().thread();
@@ -193,6 +278,7 @@ impl<N: Nic> Runner<N> {
                 exit(ExitCode::ApplicationFaulted)
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn report(&mut self) {

@@ -121,6 +121,12 @@ impl User {
         UserExit::Tick
     }
 
+    /// The registers that the user goes on with.
+    pub fn registers(&self) -> UserRegisters {
+        // SAFETY: the user does not run, and nothing else writes its registers.
+        unsafe { *PerCpu::get().user.get() }
+    }
+
     /// Sets the result of the system call that the user waits in.
     #[inline]
     pub fn set_result(&mut self, result: i64) {

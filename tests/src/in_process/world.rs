@@ -129,6 +129,23 @@ impl World {
         model.poll();
     }
 
+    /// From now on the application stays in user mode: the kernel attends to the network alone.
+    pub fn begin_absence(&mut self) {
+        self.thread.begin_absence();
+    }
+
+    /// What a tick does meanwhile, after so many nanoseconds.
+    pub fn attend(&mut self, ns: u64) {
+        self.advance(ns);
+        self.thread.attend(Instant(self.now_ns));
+        self.advance(0);
+    }
+
+    /// The application goes on, and may end its round.
+    pub fn end_absence(&mut self) {
+        self.thread.end_absence();
+    }
+
     /// Apart, so that its instructions can be counted.
     #[inline(never)]
     fn kernel_cycle(&mut self) -> Step {
