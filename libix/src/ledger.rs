@@ -3,7 +3,8 @@
 //! which of those that went have ended.
 //!
 //! A [`Crew`] has a [`Ledger`] for each thread. Only its own thread writes into the list in it, which
-//! costs as much as any list; the others post to its [`Inbox`].
+//! costs as much as any list; the others post to its [`Inbox`], and have the kernel run a round of its
+//! thread when there was nothing in it: a thread that waits for events would not look.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -15,6 +16,7 @@ use ix_abi::THREADS_MAX;
 
 use crate::hold::Anchor;
 use crate::inbox::Inbox;
+use crate::platform;
 use crate::slot::Slot;
 
 /// What the elastic threads of one application share.
@@ -41,9 +43,10 @@ impl Crew {
     /// If it has been claimed before.
     pub(crate) fn claim(&'static self, thread: usize) -> &'static Ledger {
         let ledger = &self.ledgers[thread];
+        ledger.thread.store(thread, Ordering::Relaxed);
         let before = ledger
             .owner
-            .compare_exchange(0, here(), Ordering::Relaxed, Ordering::Relaxed);
+            .compare_exchange(0, here(), Ordering::Release, Ordering::Relaxed);
         assert!(before.is_ok(), "an elastic thread runs one event loop");
         ledger
     }
@@ -60,6 +63,8 @@ impl Default for Crew {
 pub(crate) struct Ledger {
     /// The thread that has claimed it, as [`here`] names it; 0 before.
     owner: AtomicUsize,
+    /// Number of that thread.
+    thread: AtomicUsize,
     /// Accessed by the owner alone.
     entries: RefCell<Vec<Entry>>,
     inbox: Inbox<Message>,
@@ -99,6 +104,7 @@ impl Ledger {
     const fn new() -> Self {
         Self {
             owner: AtomicUsize::new(0),
+            thread: AtomicUsize::new(0),
             entries: RefCell::new(Vec::new()),
             inbox: Inbox::new(),
         }
@@ -117,7 +123,10 @@ impl Ledger {
     /// Tells the owner something.
     #[inline(never)]
     pub fn send(&self, message: Message) {
-        self.inbox.push(message);
+        // Who has not started yet reads it when it does.
+        if self.inbox.push(message) && self.owner.load(Ordering::Acquire) != 0 {
+            platform::notify(self.thread.load(Ordering::Relaxed));
+        }
     }
 
     /// Whether the caller runs on the owner's thread.
@@ -174,4 +183,31 @@ fn here() -> usize {
         }
         here.get()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+
+    use super::*;
+    use crate::host::NOTIFICATIONS;
+
+    #[test]
+    fn the_first_message_since_it_looked_notifies_the_owner() {
+        let crew: &'static Crew = Box::leak(Box::new(Crew::new()));
+        let before = NOTIFICATIONS.get();
+        let ledger = crew.ledger(2).unwrap();
+        ledger.send(Message::Over(1));
+        assert_eq!(NOTIFICATIONS.get(), before, "nobody is there yet");
+        assert!(core::ptr::eq(crew.claim(2), ledger));
+        assert_eq!(ledger.take_post().len(), 1);
+        for (message, notifications) in [(2, 1), (3, 1)] {
+            ledger.send(Message::Over(message));
+            assert_eq!(NOTIFICATIONS.get() - before, notifications);
+        }
+        assert_eq!(ledger.take_post().len(), 2);
+        assert!(!ledger.has_post());
+        ledger.send(Message::Over(4));
+        assert_eq!(NOTIFICATIONS.get() - before, 2);
+    }
 }
