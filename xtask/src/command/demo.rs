@@ -1,26 +1,36 @@
 //! `cargo xtask demo`.
 
+mod elastic;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use ix_machine::{AccelChoice, MTU_RANGE, Machine, MachineConfig, Vlan};
 
 use crate::child;
 use crate::command::{image, run};
+use crate::failure::bad_input;
 use crate::interrupt;
 use crate::step::{Step, say};
 use crate::workspace;
 
+/// Largest IP packet unless given.
+const MTU: u16 = 1500;
 /// The address and port that the load goes to.
 const ECHO_PORT: u16 = 7;
 
 /// Show the main job: boot the dataplane with its echo application, and load it from Linux.
 ///
 /// 64 connections send 1,000 messages of 64 bytes each and wait for every echo, then 4 connections
-/// stream 8 MiB each, first over IPv4, then over IPv6; every byte is verified. From a warm build it takes less than a minute.
+/// stream 8 MiB each, first over IPv4, then over IPv6; every byte is verified. From a warm build it takes
+/// less than a minute.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// What to show.
+    #[arg(long, value_enum, default_value_t = Scenario::Echo)]
+    scenario: Scenario,
     /// Who executes the guest: auto, kvm or tcg.
     #[arg(long, value_name = "ACCEL", default_value = "auto")]
     accel: AccelChoice,
@@ -31,14 +41,38 @@ pub struct Args {
     #[arg(long, value_name = "VLAN")]
     vlan: Option<Vlan>,
     /// Largest IP packet in bytes, 576 to 9000.
-    #[arg(long, value_name = "BYTES", default_value_t = 1500,
+    #[arg(long, value_name = "BYTES", default_value_t = MTU,
           value_parser = clap::value_parser!(u16).range(i64::from(*MTU_RANGE.start())..=i64::from(*MTU_RANGE.end())))]
     mtu: u16,
 }
 
+/// What a demo shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// The dataplane serves, and every byte is right.
+    Echo,
+    /// The load rises and falls, and the control plane grants and revokes hardware threads after it.
+    Elastic,
+}
+
 pub fn run(args: &Args) -> Result<()> {
+    let wire = (&args.ipv6, args.vlan, args.mtu);
+    if args.scenario == Scenario::Elastic && wire != (&run::Ipv6Choice::default(), None, MTU) {
+        let why = "--ipv6, --vlan and --mtu are of the scenario `echo` alone: leave them out";
+        return Err(bad_input(why));
+    }
     crate::setup::run()?;
     image::build(Some("echo"))?;
+    match args.scenario {
+        Scenario::Echo => echo(args),
+        Scenario::Elastic => {
+            image::build_control_plane()?;
+            elastic::run(args.accel)
+        }
+    }
+}
+
+fn echo(args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut config = MachineConfig::new(&workspace::artifacts(), "echo");
     config.accel = args.accel;
