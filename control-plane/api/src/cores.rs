@@ -1,5 +1,7 @@
 //! The machine's hardware threads.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -38,11 +40,20 @@ pub enum Use {
     Granted(Holder),
 }
 
-/// An elastic thread that holds a hardware thread.
+/// What of a dataplane holds a hardware thread.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Holder {
     /// The dataplane.
     pub dataplane: String,
-    /// Its elastic thread.
-    pub thread: u32,
+    /// Its elastic thread; none if it is its background threads.
+    pub thread: Option<u32>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.thread {
+            Some(thread) => write!(f, "{} (thread {thread})", self.dataplane),
+            None => write!(f, "{} (background)", self.dataplane),
+        }
+    }
 }

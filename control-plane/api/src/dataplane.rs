@@ -22,6 +22,8 @@ pub struct Dataplane {
     pub threads: u32,
     /// The hardware thread of each elastic thread that serves; none for a parked one.
     pub cores: Vec<Option<u32>>,
+    /// The hardware thread of its background threads, if it can have any.
+    pub background: Option<u32>,
     /// Who decides how many it has.
     pub policy: Mode,
     /// Who executes its instructions.

@@ -23,6 +23,9 @@ pub struct Definition {
     /// Threads that serve at the start; all of them unless given.
     #[serde(default)]
     pub granted: Option<u32>,
+    /// Whether it can have background threads, on one virtual CPU and one hardware thread more.
+    #[serde(default)]
+    pub background: bool,
     /// Memory, like 512M or 5G.
     #[serde(default = "default_memory")]
     pub memory: String,
@@ -182,11 +185,12 @@ mod tests {
     #[test]
     fn everything_can_be_given() {
         let text = "name = 'kv'\napp = 'echo'\nargs = ['7']\nthreads = 4\ngranted = 2\n\
-            memory = '1G'\nip = '10.1.0.2/16'\nmac = '52:54:00:00:00:01'\nnic = 'none'\n\
+            background = true\nmemory = '1G'\nip = '10.1.0.2/16'\nmac = '52:54:00:00:00:01'\nnic = 'none'\n\
             accel = 'tcg'\npoll = true\nlog = 'debug'\npcap = '/tmp/w.pcap'\n\
             [policy]\nmode = 'fair'\nmin = 2\nmax = 3\nweight = 5\n";
         let definition: Definition = toml::from_str(text).unwrap();
         assert_eq!(definition.nic, Nic::None);
+        assert!(definition.background);
         assert_eq!(definition.policy.mode, Mode::Fair);
         assert_eq!(
             (definition.policy.max, definition.policy.weight),

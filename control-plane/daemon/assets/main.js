@@ -212,7 +212,7 @@ function useInWords(use) {
   if (use === 'reserved') {
     return 'Linux';
   }
-  return isFree(use) ? 'free' : `${use.granted.dataplane} ${use.granted.thread}`;
+  return isFree(use) ? 'free' : `${use.granted.dataplane} ${use.granted.thread ?? 'background'}`;
 }
 
 function groupedBy(items, key) {
@@ -252,7 +252,7 @@ function coreButton({ id, use }) {
   button.disabled = use === 'reserved';
   button.append(element('b', '', `${id}`), element('span', '', useInWords(use)));
   if (use.granted) {
-    button.style.setProperty('--hue', hue(use.granted.thread));
+    button.style.setProperty('--hue', hue(use.granted.thread ?? -1));
   }
   button.addEventListener('click', () => {
     chosen = chosen === id ? null : id;

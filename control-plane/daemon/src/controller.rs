@@ -107,9 +107,10 @@ impl Controller {
             }
             None => {}
         }
-        let cores = self.place(&definition)?;
+        let (cores, background) = self.place(&definition)?;
         let placement = Placement {
             cores,
+            background,
             policy: definition.policy.clone(),
             started_ms: now_ms(),
         };
@@ -236,21 +237,31 @@ impl Controller {
         Ok(policy)
     }
 
-    /// Chooses the hardware threads that a dataplane starts with.
-    fn place(&mut self, definition: &Definition) -> Result<Vec<Option<u32>>, Refusal> {
+    /// Chooses the hardware threads that a dataplane starts with: those of its elastic threads, and
+    /// that of its background threads.
+    fn place(
+        &mut self,
+        definition: &Definition,
+    ) -> Result<(Vec<Option<u32>>, Option<u32>), Refusal> {
         let granted = definition.granted.unwrap_or(definition.threads) as usize;
-        if granted > self.assignment.free() {
-            return Err(self.assignment.over_asked(granted));
+        let wanted = granted + usize::from(definition.background);
+        if wanted > self.assignment.free() {
+            return Err(self.assignment.over_asked(wanted));
         }
+        let mut take = |holder: Holder| {
+            let next = self.assignment.next_for(&definition.name);
+            let next = next.ok_or_else(|| self.assignment.over_asked(wanted))?;
+            self.assignment.take(next, holder)?;
+            Ok(next)
+        };
         let mut cores = vec![None; definition.threads as usize];
         for (thread, core) in cores.iter_mut().enumerate().take(granted) {
-            let next = self.assignment.next_for(&definition.name);
-            let next = next.ok_or_else(|| self.assignment.over_asked(granted))?;
-            self.assignment
-                .take(next, holder(&definition.name, thread))?;
-            *core = Some(next);
+            *core = Some(take(holder(&definition.name, thread))?);
         }
-        Ok(cores)
+        let background = definition
+            .background
+            .then(|| background_of(&definition.name));
+        Ok((cores, background.map(take).transpose()?))
     }
 
     /// Takes up a dataplane that an earlier daemon has started.
@@ -268,9 +279,12 @@ impl Controller {
         };
         let mut managed = Managed::new(definition, placement, folder);
         if managed.refresh() != State::Ended {
-            for (thread, core) in managed.placement.cores.iter().enumerate() {
-                let Some(core) = core else { continue };
-                if let Err(refusal) = self.assignment.take(*core, holder(name, thread)) {
+            let cores = managed.placement.cores.iter().enumerate();
+            let elastic = cores.filter_map(|(thread, core)| Some((holder(name, thread), (*core)?)));
+            let background = managed.placement.background;
+            let background = background.map(|core| (background_of(name), core));
+            for (holder, core) in elastic.chain(background) {
+                if let Err(refusal) = self.assignment.take(core, holder) {
                     log::error!(
                         "{name} goes on with a hardware thread it should not have: {refusal}"
                     );
@@ -361,7 +375,14 @@ impl Controller {
 pub(crate) fn holder(name: &str, thread: usize) -> Holder {
     Holder {
         dataplane: name.to_owned(),
-        thread: thread as u32,
+        thread: Some(thread as u32),
+    }
+}
+
+fn background_of(name: &str) -> Holder {
+    Holder {
+        dataplane: name.to_owned(),
+        thread: None,
     }
 }
 

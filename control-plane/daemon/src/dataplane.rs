@@ -230,6 +230,7 @@ impl Managed {
             ip: self.definition.ip.clone(),
             threads: self.definition.threads,
             cores: self.placement.cores.clone(),
+            background: self.placement.background,
             policy: self.placement.policy.mode,
             accel: status.and_then(|status| status.accel.clone()),
             netns: status.and_then(|status| status.netns.clone()),

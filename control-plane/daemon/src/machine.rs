@@ -21,7 +21,7 @@ pub fn config(
         config.app = PathBuf::from(&definition.app);
     }
     config.app_args = definition.args.clone();
-    config.cpus = definition.threads;
+    config.cpus = definition.threads + u32::from(definition.background);
     config.memory = definition.memory.parse::<MemorySize>().map_err(invalid)?;
     config.accel = match definition.accel {
         Accel::Auto => AccelChoice::Auto,
@@ -50,6 +50,9 @@ pub fn config(
     }
     if let Some(granted) = definition.granted.filter(|it| *it < definition.threads) {
         option("granted", granted.to_string());
+    }
+    if definition.background {
+        option("background", "1".to_owned());
     }
     config.kernel_options.extend(definition.kernel.clone());
     config.control = Some(ControlChannel {
@@ -80,6 +83,13 @@ fn check(definition: &Definition) -> Result<(), Refusal> {
             Kind::Invalid,
             format!("{name}: `granted` is out of range"),
             format!("use 1 to {threads}, the number of `threads`"),
+        ));
+    }
+    if definition.kernel.contains_key("background") {
+        return Err(Refusal::new(
+            Kind::Invalid,
+            format!("{name}: `background` among the kernel's options takes a CPU from its threads"),
+            "write `background = true` beside `threads`, for one CPU more",
         ));
     }
     check_policy(definition)
@@ -137,6 +147,10 @@ mod tests {
                 "use 1 to 2",
             ),
             ("name = 'a'\napp = 'x'\ngranted = 0", "use 1 to 1"),
+            (
+                "name = 'a'\napp = 'x'\n[kernel]\nbackground = '1'",
+                "write `background = true`",
+            ),
             ("name = 'a'\napp = 'x'\nthreads = 65", "use 1 to 64"),
             ("name = 'a'\napp = 'x'\nmemory = '1K'", "512M"),
             ("name = 'a'\napp = 'x'\nip = '10.0.0.0'", "broadcast"),
@@ -163,15 +177,16 @@ mod tests {
             std::fs::write(folder.path().join(name), &elf[..64]).unwrap();
         }
         let text = "name = 'a'\napp = 'kv'\nthreads = 4\ngranted = 1\npoll = true\n\
-                    [kernel]\ncongestion = 'dctcp'";
+                    background = true\n[kernel]\ncongestion = 'dctcp'";
         let definition = toml::from_str(text).unwrap();
         let artifacts = Artifacts::at(folder.path());
         let config = config(&definition, &artifacts, PathBuf::from("/i")).unwrap();
-        assert_eq!(config.cpus, 4);
+        assert_eq!(config.cpus, 5);
         let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let expected = [
             option("poll", "on"),
             option("granted", "1"),
+            option("background", "1"),
             option("congestion", "dctcp"),
         ];
         assert_eq!(config.kernel_options, expected);

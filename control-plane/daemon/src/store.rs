@@ -36,6 +36,9 @@ pub struct Folder {
 pub struct Placement {
     /// The hardware thread of each elastic thread, none for a parked one.
     pub cores: Vec<Option<u32>>,
+    /// That of its background threads, if it can have any.
+    #[serde(default)]
+    pub background: Option<u32>,
     /// Its policy, which may have been changed.
     pub policy: Policy,
     /// When it was started, in milliseconds since 1970.
@@ -207,6 +210,7 @@ mod tests {
         let definition: Definition = toml::from_str("name = 'kv'\napp = 'echo'").unwrap();
         let placement = Placement {
             cores: vec![Some(3), None],
+            background: Some(5),
             policy: Policy::default(),
             started_ms: 5,
         };

@@ -1,4 +1,5 @@
-//! Who holds which hardware thread. Two elastic threads never share one.
+//! Who holds which hardware thread. Two elastic threads never share one, nor does an elastic thread
+//! share one with background threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,11 +62,11 @@ impl Assignment {
             )),
             Some(Use::Granted(other)) => Err(Refusal::new(
                 Kind::Conflict,
-                format!(
-                    "hardware thread {id} is held by {} (thread {})",
-                    other.dataplane, other.thread
-                ),
-                format!("`ixctl revoke {} --core {id}` frees it", other.dataplane),
+                format!("hardware thread {id} is held by {other}"),
+                match other.thread {
+                    Some(_) => format!("`ixctl revoke {} --core {id}` frees it", other.dataplane),
+                    None => "choose another one".to_owned(),
+                },
             )),
             Some(Use::Free) => {
                 self.holders.insert(id, holder);
@@ -167,7 +168,7 @@ mod tests {
     fn holder(dataplane: &str, thread: u32) -> Holder {
         Holder {
             dataplane: dataplane.to_owned(),
-            thread,
+            thread: Some(thread),
         }
     }
 
@@ -221,6 +222,17 @@ mod tests {
         );
         let refusal = assignment.take(0, holder("b", 0)).unwrap_err();
         assert!(refusal.reason.contains("reserved for Linux"), "{refusal}");
+        let background = Holder {
+            thread: None,
+            ..holder("a", 0)
+        };
+        assignment.take(5, background).unwrap();
+        let refusal = assignment.take(5, holder("b", 0)).unwrap_err();
+        assert!(
+            refusal.reason.contains("held by a (background)"),
+            "{refusal}"
+        );
+        assert_eq!(refusal.remedy, "choose another one");
         let refusal = assignment.take(8, holder("b", 0)).unwrap_err();
         assert_eq!(refusal.kind, Kind::Absent);
         assignment.release(3);

@@ -47,6 +47,9 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(ix_machine::config::MAX_CPUS)))]
     cpus: u32,
+    /// One virtual CPU more, for background threads of the application.
+    #[arg(long)]
+    background: bool,
     /// Guest memory, like 512M or 5G.
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     memory: MemorySize,
@@ -149,7 +152,7 @@ impl MachineArgs {
     /// The configuration that these flags describe.
     fn config(&self, artifacts: &Artifacts) -> MachineConfig {
         let mut config = MachineConfig::new(artifacts, &self.app);
-        config.cpus = self.cpus;
+        config.cpus = self.cpus + u32::from(self.background);
         config.memory = self.memory;
         config.accel = self.accel;
         if let Some(model) = &self.cpu {
@@ -170,6 +173,11 @@ impl MachineArgs {
             config
                 .kernel_options
                 .push(("poll".to_owned(), "on".to_owned()));
+        }
+        if self.background {
+            config
+                .kernel_options
+                .push(("background".to_owned(), "1".to_owned()));
         }
         config.kernel_options.extend(self.option.iter().cloned());
         config

@@ -48,7 +48,10 @@ fn ps_table(dataplanes: &[Dataplane]) -> String {
                 dataplane.app.clone(),
                 dataplane.ip.clone(),
                 format!("{}/{}", dataplane.granted(), dataplane.threads),
-                cores.join(","),
+                match dataplane.background {
+                    Some(core) => format!("{}; background {core}", cores.join(",")),
+                    None => cores.join(","),
+                },
                 format!("{:?}", dataplane.policy).to_lowercase(),
                 dataplane.netns.clone().unwrap_or_default(),
             ]
@@ -90,7 +93,7 @@ fn cores_table(map: &CoreMap) -> String {
             let used = match &thread.used {
                 Use::Reserved => "reserved for Linux".to_owned(),
                 Use::Free => "free".to_owned(),
-                Use::Granted(holder) => format!("{} (thread {})", holder.dataplane, holder.thread),
+                Use::Granted(holder) => holder.to_string(),
             };
             let numbers = [thread.package, thread.core, thread.id];
             let mut row: Vec<String> = numbers.map(|number| number.to_string()).to_vec();
@@ -326,7 +329,12 @@ mod tests {
 NAME  STATE    APP   ADDRESS      THREADS  CORES  POLICY   NAMESPACE
 kv    running  echo  10.9.0.2/24  2/4      1,3    elastic  ix-1-0
 ";
-        assert_eq!(ps_table(&[dataplane]), expected);
+        assert_eq!(ps_table(std::slice::from_ref(&dataplane)), expected);
+        let with_background = Dataplane {
+            background: Some(5),
+            ..dataplane
+        };
+        assert!(ps_table(&[with_background]).contains("2/4      1,3; background 5  elastic"));
     }
 
     #[test]
@@ -339,7 +347,11 @@ kv    running  echo  10.9.0.2/24  2/4      1,3    elastic  ix-1-0
         };
         let holder = Holder {
             dataplane: "kv".to_owned(),
-            thread: 2,
+            thread: Some(2),
+        };
+        let background = Holder {
+            thread: None,
+            ..holder.clone()
         };
         let map = CoreMap {
             emulated: false,
@@ -347,6 +359,7 @@ kv    running  echo  10.9.0.2/24  2/4      1,3    elastic  ix-1-0
                 thread(0, Use::Reserved),
                 thread(1, Use::Granted(holder)),
                 thread(2, Use::Free),
+                thread(3, Use::Granted(background)),
             ],
         };
         let expected = "\
@@ -354,6 +367,7 @@ PACKAGE  CORE  THREAD  USE
 0        0     0       reserved for Linux
 0        1     1       kv (thread 2)
 0        0     2       free
+0        1     3       kv (background)
 ";
         assert_eq!(cores_table(&map), expected);
     }

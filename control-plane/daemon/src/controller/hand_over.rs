@@ -52,6 +52,13 @@ impl Controller {
     /// thread serves goes to the others first.
     pub(crate) fn revoke_one(&mut self, name: &str, core: Option<u32>) -> Result<(), Refusal> {
         let managed = self.get(name)?;
+        if core.is_some() && core == managed.placement.background {
+            return Err(Refusal::new(
+                Kind::Conflict,
+                format!("the background threads of {name} keep their hardware thread"),
+                format!("revoke another one, or stop it with `ixctl stop {name}`"),
+            ));
+        }
         let mut serving = managed.serving();
         let thread = match core {
             None => serving.last().copied(),
@@ -121,7 +128,9 @@ impl Controller {
         }
         let managed = self.get_mut(name)?;
         let cores = managed.placement.cores.iter();
+        // The kernel runs background threads on the last CPU.
         let vcpus = cores
+            .chain(managed.placement.background.map(Some).iter())
             .map(|core| core.map_or_else(|| linux.clone(), |core| vec![core]))
             .collect();
         managed.with_keeper(|keeper| keeper.pin(vcpus, linux))
