@@ -86,7 +86,7 @@ fn bad_calls_of_background_threads_are_answered() {
     let booted = alone("background-bad-call");
     booted.line("probe: ok");
     booted.expect_end(GuestExit::AppSucceeded);
-    assert_eq!(counted(&booted, " refused"), 1);
+    assert!(counted(&booted, " refused") >= 1);
     assert!(counted(&booted, " holds broken") >= 1);
 }
 

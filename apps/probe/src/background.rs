@@ -310,17 +310,23 @@ fn table_is_full() -> Result<(), String> {
 
 /// A thread that does not let itself be interrupted, and one that runs all the same.
 fn nobody_holds_on_for_ever() -> Result<(), String> {
+    static IS_HELD: AtomicBool = AtomicBool::new(false);
     static OTHER_RAN: AtomicBool = AtomicBool::new(false);
     let selfish = spawn(|| {
         background::hold(|| {
+            IS_HELD.store(true, Ordering::Relaxed);
             while !OTHER_RAN.load(Ordering::Relaxed) {
                 core::hint::spin_loop();
             }
         })
     });
+    let selfish = selfish.map_err(|error| format!("{error}"))?;
+    while !IS_HELD.load(Ordering::Relaxed) {
+        core::hint::spin_loop();
+    }
     let other = spawn(|| OTHER_RAN.store(true, Ordering::Relaxed));
-    finished(selfish.map_err(|error| format!("{error}"))?)?;
-    finished(other.map_err(|error| format!("{error}"))?)
+    finished(other.map_err(|error| format!("{error}"))?)?;
+    finished(selfish)
 }
 
 /// Looks, in place of a wait, that are given up only when something hangs.
