@@ -12,7 +12,7 @@
 //! know what it has seen.
 
 use ix_hal::{Duration, Instant, MbufMemory, Nic};
-use ix_net::{Context, Events};
+use ix_net::Events;
 
 use crate::ElasticThread;
 
@@ -84,17 +84,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         self.counters.attended_without_room += u64::from(self.has_no_room());
         self.receive_half(now);
         self.release_sent();
-        let cx = &mut Context {
-            now,
-            tx: &mut self.nic,
-            events: &mut self.events,
-            pool: &mut self.pool,
-        };
-        if self.mover.lets_timers_run(now) {
-            self.engine.timers(cx);
-        }
-        self.engine.output(cx);
-        self.nic.flush();
+        self.send_half(now);
     }
 
     /// The application has ended its round after all. Its calls are executed in the next cycle, and it

@@ -1,5 +1,7 @@
 //! Which memory an application may send from, and where the device finds it.
 
+use alloc::boxed::Box;
+
 use ix_hal::Fragment;
 
 /// A piece of the application's address space, contiguous there and on the bus.
@@ -15,15 +17,19 @@ pub struct UserRange {
 
 /// The ranges that one application may send from: the mbuf pool (so that received data can go out
 /// again without a copy), its heap and stack, and its image.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub struct Sendable {
-    ranges: [UserRange; 3],
+    /// Behind a pointer, lest the compiler copy all nine words to the stack before it looks at the calls
+    /// of a round, which may be one.
+    ranges: Box<[UserRange; 3]>,
 }
 
 impl Sendable {
     /// The ranges given, which are looked at in this order; they must not overlap.
     pub fn new(ranges: [UserRange; 3]) -> Self {
-        Self { ranges }
+        Self {
+            ranges: Box::new(ranges),
+        }
     }
 
     /// Where the device finds `len` bytes at the application's `address`, or `None` if any of
@@ -31,7 +37,7 @@ impl Sendable {
     #[inline]
     pub fn translate(&self, address: u64, len: u64) -> Option<Fragment> {
         let len = u32::try_from(len).ok().filter(|&len| len != 0)?;
-        for range in &self.ranges {
+        for range in &*self.ranges {
             let offset = address.wrapping_sub(range.user);
             if offset < range.bytes && u64::from(len) <= range.bytes - offset {
                 return Some(Fragment {
