@@ -21,6 +21,8 @@ enum Habit {
 struct App {
     habit: Habit,
     held: Vec<Received>,
+    /// Whether it drops these when a connection leaves.
+    lets_go: bool,
     connected: Vec<ConnectionId>,
     closed: Vec<(ConnectionId, u32, CloseReason)>,
     moves: Vec<(ConnectionId, usize, usize)>,
@@ -37,6 +39,7 @@ impl App {
         Self {
             habit,
             held: Vec::new(),
+            lets_go: false,
             connected: Vec::new(),
             closed: Vec::new(),
             moves: Vec::new(),
@@ -78,6 +81,9 @@ impl Service for App {
 
     fn on_migrated(&mut self, connection: &mut Connection<'_, State>, from: usize, to: usize) {
         self.moves.push((connection.id(), from, to));
+        if self.lets_go {
+            self.held.clear();
+        }
     }
 
     fn on_close(
@@ -302,6 +308,40 @@ fn what_is_left_behind_is_given_back_from_there() {
     }
     threads.kernel(2).peer(peer).reset();
     assert!(threads.is_empty());
+}
+
+#[test]
+fn what_is_dropped_while_its_connection_moves_is_given_back_all_the_same() {
+    // As the last thing on the old thread, on the way, and as the first thing on the new one.
+    for moment in 0..3 {
+        let mut threads = Threads::new(2, Habit::LeaveBehind);
+        let (peer, _) = threads.open(0);
+        threads.kernel(0).peer(peer).send_bytes(&text(1000));
+        threads.settle();
+        threads.service(0).lets_go = moment == 0;
+        threads.kernel(0).give(peer, 1);
+        threads.0[0].round();
+        assert_eq!(threads.service(0).moves.len(), 1);
+        match moment {
+            0 => assert!(threads.service(0).held.is_empty()),
+            1 => {
+                threads.service(0).held.clear();
+                // The new thread hears of it before it has the connection.
+                threads.0[1].round();
+                threads.0[0].round();
+            }
+            _ => {
+                let held = mem::take(&mut threads.service(0).held);
+                threads.service(1).held = held;
+                threads.service(1).lets_go = true;
+            }
+        }
+        threads.settle();
+        let peer = threads.arrived(1);
+        assert_eq!(threads.kernel(1).peer(peer).owed_bytes(), 0, "{moment}");
+        threads.kernel(1).peer(peer).reset();
+        assert!(threads.is_empty());
+    }
 }
 
 #[test]
