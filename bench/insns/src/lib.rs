@@ -10,6 +10,7 @@
 //! | [`run`] | one boot: machine, client, samples |
 //! | [`client`] | the client, which knows exactly what is complete; [`hold`] saturates the guest |
 //! | [`sample`] | the plugin's counters; [`work`] takes the empty polls out |
+//! | [`migrate`], [`crew`] | how long moves of flow groups take: `cargo xtask bench migrate` |
 //! | [`report`], [`baseline`] | the table, and the comparison with the checked-in figures |
 //! | [`code`], [`profile`], [`annotate`] | which functions, lines and instructions it was |
 
@@ -19,7 +20,9 @@ pub mod annotate;
 pub mod baseline;
 pub mod client;
 pub mod code;
+pub mod crew;
 pub mod hold;
+pub mod migrate;
 pub mod profile;
 pub mod report;
 pub mod run;

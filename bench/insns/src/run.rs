@@ -20,10 +20,10 @@ use crate::work::{Window, Work};
 
 /// The application that is measured, and its port (RFC 862).
 pub const APPLICATION: &str = "echo";
-const PORT: u16 = 7;
+pub(crate) const PORT: u16 = 7;
 
 /// Boot under `-icount`, on a loaded machine.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Windows at each number of connections; the median one counts, so that what the host does to a
@@ -134,10 +134,8 @@ pub fn build_plugin(qemu: &Qemu) -> Result<PathBuf> {
 }
 
 fn machine_config(plugin: &Path, socket: &Path) -> Result<MachineConfig> {
-    let mut config = MachineConfig::new(&Artifacts::of_workspace(), APPLICATION);
+    let mut config = echo_machine();
     config.accel = AccelChoice::Fixed(Accel::Tcg);
-    // The host's router solicitations and group reports would be counted too.
-    config.network.ipv6 = None;
     // A guest that halts under icount jumps ahead in its own time, and its timers with it. Polling and
     // without a limit on the application's time in user mode, it also leaves the APIC's timer alone,
     // which QEMU cannot read under icount ("Bad icount read").
@@ -151,6 +149,14 @@ fn machine_config(plugin: &Path, socket: &Path) -> Result<MachineConfig> {
         .map(str::to_owned)
         .to_vec();
     Ok(config)
+}
+
+/// The echo machine.
+pub(crate) fn echo_machine() -> MachineConfig {
+    let mut config = MachineConfig::new(&Artifacts::of_workspace(), APPLICATION);
+    // The host's router solicitations and group reports would be counted too.
+    config.network.ipv6 = None;
+    config
 }
 
 /// A path as QEMU's option parser reads it: a comma is doubled.

@@ -23,6 +23,10 @@ enum What {
     /// The guest runs under -icount, where counts repeat to a percent; the time it takes says
     /// nothing. A total more than 3 % above bench/insns/baseline.toml fails.
     Insns(ix_insns::Options),
+    /// Time the phases of granting an elastic thread with flow groups, and of taking it back.
+    ///
+    /// Under connections that are open and verified meanwhile. Times are this host's.
+    Migrate(ix_insns::migrate::Options),
     /// Count instructions per 64-byte request-response, and per connection set up and torn down.
     ///
     /// In process, under callgrind: in the engine, in smoltcp, and, if Debian's liblwip-dev is there,
@@ -38,6 +42,11 @@ pub fn run(args: &Args) -> Result<()> {
             crate::setup::run()?;
             image::build(Some(ix_insns::run::APPLICATION))?;
             ix_insns::bench(options, interrupt::check)
+        }
+        What::Migrate(options) => {
+            crate::setup::run()?;
+            image::build(Some(ix_insns::run::APPLICATION))?;
+            ix_insns::migrate::bench(options, interrupt::check)
         }
     }
 }

@@ -1,0 +1,196 @@
+//! How long it takes to grant an elastic thread with its flow groups and to take it back, phase by
+//! phase, while connections are open: `cargo xtask bench migrate`. Of this host's time, that is; a
+//! command is answered when the last of its connections is served at the new place.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use ix_channel::Command;
+use serde::Serialize;
+
+use crate::client::{Check, Client};
+use crate::crew::{Crew, GROUPS, PATIENCE, THREADS};
+use crate::run;
+
+/// Numbers of groups that move at once.
+const MOVED_GROUPS: [usize; 3] = [1, 16, 64];
+
+/// What to measure, and what to do with the result.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Connections that are open meanwhile
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,1000",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: Vec<u16>,
+    /// Grants that are timed
+    #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u16).range(1..))]
+    pub grants: u16,
+    /// Also write the result to FILE
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// How long each phase took, in microseconds: medians.
+#[derive(Serialize)]
+struct Row {
+    /// Connections that were open.
+    open: u16,
+    /// Flow groups that went over and came back: those that most frames came for.
+    groups: usize,
+    /// Connections that went along.
+    moved: u64,
+    /// From the command until the parked thread answers.
+    run_us: u128,
+    /// Until it serves the groups.
+    give_us: u128,
+    /// A request and its reply on each open connection.
+    replies_us: u128,
+    /// Until the groups are back.
+    give_back_us: u128,
+    /// Until the thread has nothing left and halts.
+    park_us: u128,
+}
+
+/// Measures with the images that `cargo xtask image` has built, and prints.
+///
+/// `check` is asked again and again; an error from it ends the run.
+pub fn bench(options: &Options, check: Check) -> Result<()> {
+    let mut rows = Vec::new();
+    for &open in &options.connections {
+        let folder = tempfile::tempdir().context("cannot create a folder for sockets")?;
+        let crew = Crew::start(run::echo_machine(), folder.path())?;
+        let mut client = crew.client(open.into())?;
+        exchange(&mut client, check)?;
+        for groups in MOVED_GROUPS {
+            rows.push(time(
+                &crew,
+                &mut client,
+                (open, groups),
+                options.grants,
+                check,
+            )?);
+        }
+        crew.stop()?;
+    }
+    print!("{}", render(&rows));
+    if let Some(file) = &options.json {
+        fs::write(file, serde_json::to_string_pretty(&rows)? + "\n")
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// A request and its reply on each connection.
+fn exchange(client: &mut Client, check: Check) -> Result<()> {
+    client.send_all()?;
+    client.receive_all(check)
+}
+
+/// Grants and revokes again and again.
+fn time(
+    crew: &Crew,
+    client: &mut Client,
+    (open, count): (u16, usize),
+    grants: u16,
+    check: Check,
+) -> Result<Row> {
+    let groups = busiest(crew, count)?;
+    let before = connections_moved(crew)?;
+    let mut phases = [const { Vec::new() }; 5];
+    for _ in 0..grants {
+        let mut at = Instant::now();
+        let mut times = Vec::new();
+        let mut lap = || {
+            times.push(at.elapsed().as_micros());
+            at = Instant::now();
+        };
+        crew.execute(1, Command::Run)?;
+        lap();
+        crew.execute(0, Command::Give { groups, to: 1 })?;
+        lap();
+        exchange(client, check)?;
+        lap();
+        crew.execute(1, Command::Give { groups, to: 0 })?;
+        lap();
+        crew.execute(1, Command::Park { to: 0 })?;
+        lap();
+        for (phase, time) in phases.iter_mut().zip(times) {
+            phase.push(time);
+        }
+    }
+    let moved = connections_moved(crew)? - before;
+    let [run_us, give_us, replies_us, give_back_us, park_us] = phases.map(median);
+    Ok(Row {
+        open,
+        groups: count,
+        moved: moved / (2 * u64::from(grants)),
+        run_us,
+        give_us,
+        replies_us,
+        give_back_us,
+        park_us,
+    })
+}
+
+fn median(mut times: Vec<u128>) -> u128 {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// The groups of the first thread that most frames came for, a bit each.
+fn busiest(crew: &Crew, count: usize) -> Result<u128> {
+    let groups = (0..GROUPS).filter_map(|number| Some((crew.page().group(number)?, number)));
+    let mut groups: Vec<_> = groups.filter(|(group, _)| group.owner == 0).collect();
+    let owned = groups.len();
+    ensure!(owned >= count, "thread 0 has {owned} flow groups");
+    groups.sort_by_key(|(group, number)| (std::cmp::Reverse(group.frames), *number));
+    let chosen = groups[..count].iter();
+    Ok(chosen.fold(0, |mask, (_, number)| mask | 1 << number))
+}
+
+/// Connections that have moved so far. Threads report now and then, so this waits until what has left
+/// has come, and no report changes it any more.
+fn connections_moved(crew: &Crew) -> Result<u64> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = None;
+    loop {
+        thread::sleep(Duration::from_millis(300));
+        let reports = (0..THREADS as usize).filter_map(|thread| crew.page().thread(thread));
+        let (came, left) = reports.fold((0, 0), |(came, left), report| {
+            (came + report.migrated_in, left + report.migrated_out)
+        });
+        if came == left && last == Some(came) {
+            return Ok(came);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{left} connections left, {came} came"
+        );
+        last = Some(came);
+    }
+}
+
+/// The table.
+fn render(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "Medians on this host, us\n  open  groups  moved      run     give  replies  give back     park\n",
+    );
+    for row in rows {
+        text += &format!(
+            "{:6} {:7} {:6} {:8} {:8} {:8} {:10} {:8}\n",
+            row.open,
+            row.groups,
+            row.moved,
+            row.run_us,
+            row.give_us,
+            row.replies_us,
+            row.give_back_us,
+            row.park_us
+        );
+    }
+    text
+}
