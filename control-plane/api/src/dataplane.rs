@@ -24,6 +24,9 @@ pub struct Dataplane {
     pub cores: Vec<Option<u32>>,
     /// The hardware thread of its background threads, if it can have any.
     pub background: Option<u32>,
+    /// Elastic threads whose application stays in user mode longer than it may.
+    #[serde(default)]
+    pub absent: Vec<u32>,
     /// Who decides how many it has.
     pub policy: Mode,
     /// Who executes its instructions.
@@ -124,6 +127,10 @@ pub struct ThreadStats {
     pub parked_frames: u64,
     /// Connections refused because a table was full.
     pub refused: u64,
+    /// Rounds in which the application stayed in user mode longer than it may (`limit_ms`).
+    pub overstays: u64,
+    /// Whether it does now; the network is looked after meanwhile.
+    pub is_absent: bool,
 }
 
 /// A flow group: the flows that one entry of the NIC's redirection table stands for.

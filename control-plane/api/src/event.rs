@@ -40,6 +40,8 @@ pub enum EventKind {
     Migrated,
     /// Its policy was changed.
     Policy,
+    /// Its application stayed in user mode longer than it may.
+    Overstayed,
     /// Something could not be done.
     Failed,
 }

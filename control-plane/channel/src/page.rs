@@ -84,6 +84,8 @@ pub struct ThreadReport {
     pub migrated_out: u64,
     pub parked_frames: u64,
     pub refused: u64,
+    pub overstays: u64,
+    pub is_absent: bool,
 }
 
 /// A flow group.
@@ -188,6 +190,8 @@ impl ControlPage {
             migrated_out: word(thread::MIGRATED_OUT),
             parked_frames: word(thread::PARKED_FRAMES),
             refused: word(thread::REFUSED),
+            overstays: word(thread::OVERSTAYS),
+            is_absent: word(thread::ABSENT) != 0,
         })
     }
 

@@ -9,6 +9,7 @@ use ix_channel::{Command, ControlPage, ThreadReport};
 use crate::journal::Reasons;
 use crate::keeper::client::{Keeper, KeeperError};
 use crate::keeper::protocol::{Phase, Status};
+use crate::overstays::Overstays;
 use crate::past::Past;
 use crate::store::{Folder, Placement};
 
@@ -29,6 +30,8 @@ pub struct Managed {
     pub reasons: Reasons,
     /// What it did over the last minutes.
     pub past: Past,
+    /// What was said of its overstays.
+    pub overstays: Overstays,
     /// When it last grew or shrank, in milliseconds since 1970.
     pub changed_ms: u64,
     /// What the policy saw of each thread the last time: time and idle time, in nanoseconds.
@@ -50,6 +53,7 @@ impl Managed {
             ended: None,
             reasons: Reasons::default(),
             past: Past::default(),
+            overstays: Overstays::default(),
             changed_ms,
             seen: Vec::new(),
             keeper: None,
@@ -231,6 +235,10 @@ impl Managed {
             threads: self.definition.threads,
             cores: self.placement.cores.clone(),
             background: self.placement.background,
+            absent: (0..)
+                .zip(self.reports())
+                .filter_map(|(thread, report)| report.is_absent.then_some(thread))
+                .collect(),
             policy: self.placement.policy.mode,
             accel: status.and_then(|status| status.accel.clone()),
             netns: status.and_then(|status| status.netns.clone()),
@@ -299,5 +307,7 @@ fn stats(index: usize, report: &ThreadReport) -> ThreadStats {
         migrated_out: report.migrated_out,
         parked_frames: report.parked_frames,
         refused: report.refused,
+        overstays: report.overstays,
+        is_absent: report.is_absent,
     }
 }

@@ -15,6 +15,7 @@
 //! | [`watch`] | what happens without being asked for: ends, policies |
 //! | [`http`] | the interface: JSON, events, metrics, description |
 //! | [`journal`] | events, and the reasons of policies |
+//! | [`overstays`] | when to say that an application does not return |
 //! | [`past`] | what a dataplane did over the last minutes |
 //! | [`config`] | the daemon's own configuration |
 
@@ -28,6 +29,7 @@ pub mod journal;
 pub mod keeper;
 pub mod logger;
 pub mod machine;
+pub mod overstays;
 pub mod past;
 pub mod store;
 pub mod watch;

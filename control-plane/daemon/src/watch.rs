@@ -54,6 +54,7 @@ impl Controller {
             }
             if now == State::Running {
                 self.reconcile(&name);
+                self.report_overstays(&name);
             }
         }
     }
@@ -75,6 +76,20 @@ impl Controller {
             .and_then(|managed| managed.ended.clone());
         let text = format!("ended: {}", how.unwrap_or_default());
         self.journal.record(EventKind::Ended, name, text);
+    }
+
+    fn report_overstays(&mut self, name: &str) {
+        let Ok(managed) = self.get_mut(name) else {
+            return;
+        };
+        let reports = managed.reports();
+        let threads: Vec<(u64, bool)> = reports
+            .iter()
+            .map(|report| (report.overstays, report.is_absent))
+            .collect();
+        if let Some(text) = managed.overstays.news(&threads, now_ms()) {
+            self.journal.record(EventKind::Overstayed, name, text);
+        }
     }
 
     /// Makes the assignment agree with what the threads do, should a daemon have died halfway through

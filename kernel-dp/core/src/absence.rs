@@ -3,7 +3,7 @@
 //! Cycles alternate with rounds of the application, so that one which computes for long would leave
 //! the network without an answer. A timer interrupts it: [`Patience`] tells from its ticks when the
 //! application has been away for too long, and from then on each tick runs
-//! [`ElasticThread::attend`], which is a cycle without calls: frames are taken in, acknowledged,
+//! [`ElasticThread::attend`], which is cycles without calls: frames are taken in, acknowledged,
 //! answered, timers run. The events of it wait behind those that the application is busy with, and
 //! [`ElasticThread::end_absence`] brings them to the front for its next round. While there is no room
 //! for more of them the NIC's ring keeps what arrives.
@@ -77,14 +77,19 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         self.events.append();
     }
 
-    /// A cycle for the network alone, while the application is absent.
+    /// Two cycles for the network alone, while the application is absent: what the frames of the first
+    /// one call for leaves with the second. The application may be about to make calls, which are
+    /// hidden meanwhile, since there is no room for what they may cause; and its time stands still.
     #[cold]
     pub fn attend(&mut self, now: Instant) {
-        self.counters.attended_cycles += 1;
+        self.counters.attended += 1;
         self.counters.attended_without_room += u64::from(self.has_no_room());
-        self.receive_half(now);
-        self.release_sent();
-        self.send_half(now);
+        let (calls, its_now) = (self.area.take_call_count(), self.area.now());
+        for _ in 0..2 {
+            self.cycle(now);
+        }
+        self.area.set_now(its_now);
+        self.area.set_call_count(calls);
     }
 
     /// The application has ended its round after all. Its calls are executed in the next cycle, and it

@@ -56,6 +56,11 @@ impl Area {
         self.words[area::NOW_NS].store(now_ns, Relaxed);
     }
 
+    /// The time that the application sees.
+    pub fn now(&self) -> u64 {
+        self.words[area::NOW_NS].load(Relaxed)
+    }
+
     /// Tells the application how many of its datagrams have left.
     #[inline]
     pub fn set_udp_sent(&self, count: u64) {
@@ -81,6 +86,11 @@ impl Area {
             self.words[area::CALL_COUNT].store(0, Relaxed);
         }
         count
+    }
+
+    /// Puts the application's claim back.
+    pub fn set_call_count(&self, count: u64) {
+        self.words[area::CALL_COUNT].store(count, Relaxed);
     }
 
     /// Copies a call. `index` wraps at the capacity.

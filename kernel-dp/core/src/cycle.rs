@@ -144,6 +144,9 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
 
         let nothing_follows = self.transmit_half(now);
         let frames = self.receive_half(now);
+        if self.is_absent {
+            return Step::User;
+        }
 
         let wake_ns = self.area.wake_ns();
         let wake_due = match self.mover.is_parked() {
@@ -183,7 +186,11 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     /// event.
     #[inline]
     fn transmit_half(&mut self, now: Instant) -> bool {
-        self.release_sent();
+        let datagrams = self.nic.reclaim(&mut self.pool);
+        if datagrams != 0 {
+            self.udp_sent += u64::from(datagrams);
+            self.area.set_udp_sent(self.udp_sent);
+        }
         let cx = &mut Context {
             now,
             tx: &mut self.nic,
@@ -200,14 +207,6 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         if self.has_to_move() {
             self.move_on(now);
         }
-        self.send_half(now);
-        nothing_follows
-    }
-
-    /// Timers, output, doorbell. A function of its own, since it is called from two places: so there is
-    /// one copy of all that, and one call into it in a cycle.
-    #[inline(never)]
-    pub(crate) fn send_half(&mut self, now: Instant) {
         let cx = &mut Context {
             now,
             tx: &mut self.nic,
@@ -219,21 +218,12 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         }
         self.engine.output(cx);
         self.nic.flush();
-    }
-
-    /// Takes back what the NIC has sent.
-    #[inline(always)]
-    pub(crate) fn release_sent(&mut self) {
-        let datagrams = self.nic.reclaim(&mut self.pool);
-        if datagrams != 0 {
-            self.udp_sent += u64::from(datagrams);
-            self.area.set_udp_sent(self.udp_sent);
-        }
+        nothing_follows
     }
 
     /// Takes a batch of frames as far as there is room for their events, without waiting.
     #[inline]
-    pub(crate) fn receive_half(&mut self, now: Instant) -> usize {
+    fn receive_half(&mut self, now: Instant) -> usize {
         let room = self.events.room() / EVENTS_PER_FRAME;
         let bound = self.batch_bound.min(room);
         let frames = match self.mover.sorts_frames() {
@@ -288,9 +278,13 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         }
     }
 
-    /// Begins a command of the control plane, and answers it once it has ended.
+    /// Begins a command of the control plane, and answers it once it has ended. Not while the
+    /// application is absent, which has to know of it.
     #[cold]
     fn obey(&mut self) {
+        if self.is_absent {
+            return;
+        }
         let Some(control) = &mut self.control else {
             return;
         };

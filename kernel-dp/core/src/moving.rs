@@ -225,7 +225,8 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     /// executed, and no event has come of a frame yet.
     #[cold]
     pub(crate) fn move_on(&mut self, now: Instant) {
-        let Some(crew) = self.mover.crew else {
+        // It is no time between two rounds while the application is absent.
+        let Some(crew) = self.mover.crew.filter(|_| !self.is_absent) else {
             return;
         };
         if let Some(inbox) = self.mover.inbox {

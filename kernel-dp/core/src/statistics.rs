@@ -31,8 +31,8 @@ pub struct ThreadCounters {
     pub calls_beyond_capacity: u64,
     /// Rounds in which the application stayed in user mode longer than it may.
     pub overstays: u64,
-    /// Cycles for the network alone, while it did.
-    pub attended_cycles: u64,
+    /// Times that the network was looked after while it did.
+    pub attended: u64,
     /// Those without room for the events of a frame, so that frames stayed in the NIC's ring.
     pub attended_without_room: u64,
 }

@@ -1,6 +1,6 @@
 //! The watch over the application's time in user mode: ticks of this CPU's timer, which is set anew
-//! with each tick and after each halt, so that a round costs nothing. What the ticks mean,
-//! [`Patience`] knows.
+//! with each tick and after each halt, not in each round. What the ticks mean, [`Patience`]
+//! knows.
 
 use ix_core::Patience;
 use kernel_dp::command_line::{Overstay, UserLimit};

@@ -31,17 +31,18 @@ fn ps_table(dataplanes: &[Dataplane]) -> String {
     let rows: Vec<Vec<String>> = dataplanes
         .iter()
         .map(|dataplane| {
-            let cores: Vec<String> = dataplane
-                .cores
-                .iter()
-                .flatten()
-                .map(u32::to_string)
-                .collect();
+            let cores = list(dataplane.cores.iter().flatten());
             vec![
                 dataplane.name.clone(),
                 match dataplane.state {
                     State::Ended => {
                         format!("ended: {}", first_line(dataplane.ended.as_deref()))
+                    }
+                    State::Running if !dataplane.absent.is_empty() => {
+                        format!(
+                            "running, thread {} does not return",
+                            list(&dataplane.absent)
+                        )
                     }
                     state => format!("{state:?}").to_lowercase(),
                 },
@@ -49,8 +50,8 @@ fn ps_table(dataplanes: &[Dataplane]) -> String {
                 dataplane.ip.clone(),
                 format!("{}/{}", dataplane.granted(), dataplane.threads),
                 match dataplane.background {
-                    Some(core) => format!("{}; background {core}", cores.join(",")),
-                    None => cores.join(","),
+                    Some(core) => format!("{cores}; background {core}"),
+                    None => cores,
                 },
                 format!("{:?}", dataplane.policy).to_lowercase(),
                 dataplane.netns.clone().unwrap_or_default(),
@@ -68,6 +69,11 @@ fn ps_table(dataplanes: &[Dataplane]) -> String {
         "NAMESPACE",
     ];
     render(&headings, &rows)
+}
+
+fn list<'a>(numbers: impl IntoIterator<Item = &'a u32>) -> String {
+    let numbers: Vec<String> = numbers.into_iter().map(u32::to_string).collect();
+    numbers.join(",")
 }
 
 fn first_line(text: Option<&str>) -> &str {
@@ -144,7 +150,7 @@ pub async fn stats(client: &Client, name: &str, as_json: bool) -> Result<()> {
 fn stats_table(stats: &Stats) -> String {
     type Cell = fn(&ThreadStats) -> String;
     let averages: fn([f64; 3]) -> String = |values| values.map(short).join(" / ");
-    let rows: [(&str, Cell); 19] = [
+    let rows: [(&str, Cell); 21] = [
         ("state", |it| it.state.clone()),
         ("connections", |it| it.connections.to_string()),
         ("frames received", |it| it.rx_frames.to_string()),
@@ -164,6 +170,10 @@ fn stats_table(stats: &Stats) -> String {
         ("payload dropped", |it| it.rx_no_buffers.to_string()),
         ("frames not sent", |it| it.tx_drops.to_string()),
         ("connections refused", |it| it.refused.to_string()),
+        ("overstays", |it| it.overstays.to_string()),
+        ("application returns", |it| {
+            if it.is_absent { "no" } else { "yes" }.to_owned()
+        }),
     ];
     let mut table: Vec<Vec<String>> = rows
         .iter()
@@ -332,9 +342,18 @@ kv    running  echo  10.9.0.2/24  2/4      1,3    elastic  ix-1-0
         assert_eq!(ps_table(std::slice::from_ref(&dataplane)), expected);
         let with_background = Dataplane {
             background: Some(5),
-            ..dataplane
+            ..dataplane.clone()
         };
         assert!(ps_table(&[with_background]).contains("2/4      1,3; background 5  elastic"));
+        let absent = Dataplane {
+            absent: vec![0, 2],
+            ..dataplane
+        };
+        let text = ps_table(&[absent]);
+        assert!(
+            text.contains("running, thread 0,2 does not return"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -35,7 +35,7 @@ const fn gauge(name: &'static str, help: &'static str, value: fn(&ThreadStats) -
     }
 }
 
-const METRICS: [Metric; 22] = [
+const METRICS: [Metric; 24] = [
     counter("ix_thread_cycles_total", "Cycles.", |it| it.cycles as f64),
     counter(
         "ix_thread_busy_cycles_total",
@@ -102,6 +102,16 @@ const METRICS: [Metric; 22] = [
         "ix_thread_refused_total",
         "Connections refused, a table was full.",
         |it| it.refused as f64,
+    ),
+    counter(
+        "ix_thread_overstays_total",
+        "Rounds in which the application stayed in user mode longer than it may.",
+        |it| it.overstays as f64,
+    ),
+    gauge(
+        "ix_thread_absent",
+        "1 while the application stays in user mode longer than it may.",
+        |it| f64::from(it.is_absent),
     ),
     gauge("ix_thread_connections", "Connections.", |it| {
         it.connections as f64
