@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ChildStdout;
+use std::process::{ChildStdout, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -210,7 +210,7 @@ impl Supervised {
                 // A guest may be done before the first look at the socket.
                 return match Cause::from_qemu(status) {
                     Cause::Guest(_) | Cause::Reset => Ok(()),
-                    _ => Err(self.qemu_failed(format!("ended with {}", words(status)))),
+                    _ => Err(self.ended_early(status)),
                 };
             }
             if left.is_zero() {
@@ -220,6 +220,20 @@ impl Supervised {
                 )));
             }
         }
+    }
+
+    /// QEMU gives up when its device dies, so a failure may be the NIC model's.
+    fn ended_early(&mut self, status: ExitStatus) -> Error {
+        if let Some(nic) = &mut self.nic
+            && let Some(nic_status) = nic.wait_timeout(PARTNER_TIMEOUT)
+            && !nic_status.success()
+        {
+            return Error::NicModel {
+                why: format!("ended with {}", words(nic_status)),
+                stderr: nic.last_messages(),
+            };
+        }
+        self.qemu_failed(format!("ended with {}", words(status)))
     }
 
     fn qemu_failed(&mut self, why: String) -> Error {
