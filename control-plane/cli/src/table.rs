@@ -34,7 +34,7 @@ pub fn short(number: f64) -> String {
         }
     }
     match number {
-        0.0 => "0".to_owned(),
+        number if number < 0.05 => "0".to_owned(),
         number if number < 10.0 && number.fract() != 0.0 => format!("{number:.1}"),
         number => format!("{number:.0}"),
     }

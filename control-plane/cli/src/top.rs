@@ -19,8 +19,8 @@ use crate::table::short;
 const PERIOD: Duration = Duration::from_millis(500);
 /// Points of a sparkline that are kept: the width of a wide terminal.
 const POINTS: usize = 240;
-/// Lines of a dataplane on the screen.
-const HEIGHT: u16 = 5;
+/// Fewest and most lines of a dataplane on the screen: frame, numbers, graph.
+const HEIGHT: std::ops::RangeInclusive<u16> = 5..=11;
 
 /// Shows it until `q`, Escape or Ctrl-C.
 pub async fn run(client: &Client) -> Result<()> {
@@ -77,6 +77,12 @@ impl Board {
         for dataplane in &self.dataplanes {
             let path = format!("/v1/dataplanes/{}/stats", escaped(&dataplane.name));
             let stats: Stats = client.get(&path).await?;
+            if !self.histories.contains_key(&dataplane.name) {
+                let path = format!("/v1/dataplanes/{}/history", escaped(&dataplane.name));
+                let past: ix_api::History = client.get(&path).await?;
+                let history = History::of(&past);
+                self.histories.insert(dataplane.name.clone(), history);
+            }
             let history = self.histories.entry(dataplane.name.clone()).or_default();
             history.add(Instant::now(), stats);
         }
@@ -88,17 +94,25 @@ impl Board {
 
     fn draw(&self, frame: &mut Frame<'_>) {
         let area = frame.area();
-        let lines = self.dataplanes.iter().map(|_| Constraint::Length(HEIGHT));
+        let room = usize::from(area.height.saturating_sub(1));
+        let shown = self
+            .dataplanes
+            .len()
+            .min(room / usize::from(*HEIGHT.start()));
+        let each = room.checked_div(shown).unwrap_or(0);
+        let each = (each as u16).clamp(*HEIGHT.start(), *HEIGHT.end());
+        let lines = (0..shown).map(|_| Constraint::Length(each));
         let constraints: Vec<Constraint> = lines
             .chain([Constraint::Min(0), Constraint::Length(1)])
             .collect();
         let areas = Layout::vertical(constraints).split(area);
-        for (dataplane, area) in self.dataplanes.iter().zip(areas.iter()) {
+        for (dataplane, area) in self.dataplanes.iter().zip(areas.iter()).take(shown) {
             self.draw_dataplane(frame, *area, dataplane);
         }
-        let help = match self.dataplanes.is_empty() {
-            true => "no dataplanes; `ixctl run` starts one.  q leaves",
-            false => "frames per second, in both directions.  q leaves",
+        let help = match (self.dataplanes.len(), self.dataplanes.len() - shown) {
+            (0, _) => "no dataplanes; `ixctl run` starts one.  q leaves".to_owned(),
+            (_, 0) => "frames per second, in both directions.  q leaves".to_owned(),
+            (_, hidden) => format!("{hidden} more do not fit: `ixctl ps` lists all.  q leaves"),
         };
         let help = Paragraph::new(help).style(Style::new().add_modifier(Modifier::DIM));
         if let Some(last) = areas.last() {
@@ -123,6 +137,21 @@ impl Board {
 }
 
 impl History {
+    /// What the daemon remembers, at the pace of this program.
+    fn of(past: &ix_api::History) -> History {
+        let looks = (past.period_ms / PERIOD.as_millis() as u64).max(1) as usize;
+        let rates = past.samples.iter().flat_map(|sample| {
+            let rate = (sample.rx_frames + sample.tx_frames).round() as u64;
+            std::iter::repeat_n(rate, looks)
+        });
+        let mut frames: VecDeque<u64> = rates.collect();
+        frames.drain(..frames.len().saturating_sub(POINTS));
+        History {
+            frames,
+            ..History::default()
+        }
+    }
+
     fn add(&mut self, now: Instant, stats: Stats) {
         if let Some((then, before)) = &self.last {
             let seconds = now.duration_since(*then).as_secs_f64().max(0.001);
@@ -145,10 +174,12 @@ impl History {
         let waiting: f64 = threads().map(|it| it.queue_depth[2]).sum();
         let retransmits: u64 = threads().map(|it| it.retransmits).sum();
         let rate = self.frames.back().copied().unwrap_or(0) as f64;
+        let peak = self.frames.iter().max().copied().unwrap_or(0) as f64;
         format!(
-            "{} frames/s   {connections} connections   busy {:.0} %   {} waiting   {retransmits} \
-             retransmits",
+            "{} frames/s (peak {})   {connections} connections   busy {:.0} %   {} waiting   \
+             {retransmits} retransmits",
             short(rate),
+            short(peak),
             self.busy * 100.0,
             short(waiting),
         )
@@ -244,17 +275,50 @@ mod tests {
         };
         let history = board.histories.entry("kv".to_owned()).or_default();
         let start = Instant::now();
+        *history = History::of(&ix_api::History {
+            period_ms: 1_000,
+            capacity: 600,
+            samples: vec![ix_api::Sample {
+                rx_frames: 9_000.0,
+                ..ix_api::Sample::default()
+            }],
+        });
+        assert_eq!(history.frames, [9_000, 9_000]);
         history.add(start, stats(0, 0, 0));
         history.add(start + Duration::from_secs(1), stats(7_000, 1_000, 400));
         let mut terminal = Terminal::new(TestBackend::new(80, 8)).unwrap();
         terminal.draw(|frame| board.draw(frame)).unwrap();
         let screen = terminal.backend().to_string();
+        assert!(!screen.contains("do not fit"), "{screen}");
         for part in [
             "kv  running  2/4 threads on 1,3  elastic",
-            "7.0k frames/s   3 connections   busy 60 %",
+            "7.0k frames/s (peak 9.0k)   3 connections   busy 60 %",
             "q leaves",
         ] {
             assert!(screen.contains(part), "{screen}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let dataplane = |name: &str| -> Dataplane {
+            serde_json::from_value(serde_json::json!({
+                "name": name, "state": "starting", "ended": null, "app": "echo",
+                "ip": "10.9.0.2/24", "threads": 1, "cores": [null], "policy": "manual",
+                "accel": null, "netns": null, "keeper_pid": null, "vm_pid": null, "started_ms": 0,
+            }))
+            .unwrap()
+        };
+        let mut board = Board {
+            dataplanes: ["a", "b", "c"].map(dataplane).to_vec(),
+            ..Board::default()
+        };
+        for name in ["a", "b", "c"] {
+            board.histories.insert(name.to_owned(), History::default());
+        }
+        let mut terminal = Terminal::new(TestBackend::new(80, 14)).unwrap();
+        terminal.draw(|frame| board.draw(frame)).unwrap();
+        let screen = terminal.backend().to_string();
+        assert!(screen.contains("1 more do not fit"), "{screen}");
     }
 }

@@ -27,7 +27,17 @@ fn start() -> (ControlPlane, String, tempfile::TempDir) {
     let address = free.local_addr().unwrap();
     drop(free);
     let plane = ControlPlane::start(&format!("tcp = '{address}'\ntoken_file = {token:?}\n"));
-    plane.done(&["run", "echo", "--name", "e", "--threads", "2", "--", "7"]);
+    let run = [
+        "run",
+        "echo",
+        "--name",
+        "e",
+        "--threads",
+        "2",
+        "--granted",
+        "1",
+    ];
+    plane.done(&[&run[..], &["--", "7"]].concat());
     (plane, format!("http://{address}/"), folder)
 }
 
@@ -51,15 +61,33 @@ fn the_board_shows_what_there_is_and_grants_and_revokes() {
     page.value(&log_in(TOKEN));
     page.wait_for("document.getElementById('link').textContent === 'live'");
 
-    // What there is: eight hardware threads, one dataplane on two of them, its flow groups.
+    // What there is: eight hardware threads, one dataplane on one of them, its flow groups.
+    let held = |count| format!("document.querySelectorAll('#cores .held').length === {count}");
+    let owners = |count| {
+        format!(
+            "new Set([...document.querySelectorAll('[data-name=e] .groups i')]\
+             .map((it) => it.dataset.thread)).size === {count}"
+        )
+    };
     page.wait_for("document.querySelectorAll('#cores .thread').length === 8");
-    page.wait_for("document.querySelectorAll('#cores .thread.held').length === 2");
     page.wait_for("document.querySelectorAll('[data-name=e] .groups i').length === 128");
     page.wait_for("document.querySelectorAll('[data-name=e] .threads td').length === 14");
     page.wait_for("document.querySelectorAll('#events li.running').length === 1");
-    let owners = "new Set([...document.querySelectorAll('[data-name=e] .groups i')]\
-        .map((it) => it.dataset.thread)).size";
-    assert_eq!(page.value(owners), 2);
+    page.wait_for(&held(1));
+    page.wait_for(&owners(1));
+
+    // A chosen hardware thread is granted, and revoked again, with its share of the flow groups.
+    let chosen = "document.querySelectorAll('#cores .thread')[5].click()";
+    let button = |what: &str| format!("document.querySelector('[data-name=e] .{what}')");
+    page.value(chosen);
+    page.value(&format!("{}.click()", button("grant")));
+    page.wait_for(&held(2));
+    page.wait_for(&owners(2));
+    assert_eq!(plane.view("e").unwrap()["cores"], serde_json::json!([1, 5]));
+    page.wait_for(&format!("!{}.disabled", button("revoke")));
+    page.value(&format!("{}.click()", button("revoke")));
+    page.wait_for(&held(1));
+    page.wait_for(&owners(1));
 
     // Load is seen: the line of the throughput leaves the ground.
     let netns = plane.view("e").unwrap()["netns"].clone();
@@ -96,10 +124,13 @@ fn the_board_shows_what_there_is_and_grants_and_revokes() {
     assert_eq!(page.complaints(), Vec::<String>::new());
 
     // A refusal is shown in the daemon's words.
-    plane.done(&["policy", "e", "manual"]);
-    page.value("document.querySelector('[data-name=e] .grant').disabled = false");
-    page.value("document.querySelector('[data-name=e] .grant').click()");
-    page.wait_for("document.querySelector('.toast')?.textContent.includes('are parked') === true");
+    page.wait_for(&format!("!{}.disabled", button("grant")));
+    plane.done(&["policy", "e", "static"]);
+    page.value(&format!(
+        "{0}.disabled = false, {0}.click()",
+        button("grant")
+    ));
+    page.wait_for("document.querySelector('.toast')?.textContent.includes('static') === true");
 
     // The next daemon is found, and its events are shown, from the first.
     plane.kill_daemon();

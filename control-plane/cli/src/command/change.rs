@@ -23,6 +23,7 @@ const START_PERIOD: Duration = Duration::from_millis(50);
 pub struct Overrides {
     pub name: Option<String>,
     pub threads: Option<u32>,
+    pub granted: Option<u32>,
     pub ip: Option<String>,
     pub args: Vec<String>,
 }
@@ -170,6 +171,7 @@ fn definition(what: &str, overrides: Overrides) -> Result<Definition> {
     if let Some(threads) = overrides.threads {
         definition.threads = threads;
     }
+    definition.granted = overrides.granted.or(definition.granted);
     if let Some(ip) = overrides.ip {
         definition.ip = ip;
     }
@@ -242,6 +244,7 @@ mod tests {
         Overrides {
             name: None,
             threads: None,
+            granted: None,
             ip: None,
             args: Vec::new(),
         }
@@ -262,11 +265,13 @@ mod tests {
         let overrides = Overrides {
             name: Some("a".to_owned()),
             threads: Some(4),
+            granted: Some(2),
             args: vec!["9".to_owned()],
             ..nothing()
         };
         let changed = definition("/images/kv.elf", overrides).unwrap();
         assert_eq!((changed.name.as_str(), changed.threads), ("a", 4));
+        assert_eq!(changed.granted, Some(2));
         assert_eq!(
             (changed.app.as_str(), changed.args.len()),
             ("/images/kv.elf", 1)

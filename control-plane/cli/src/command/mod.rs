@@ -26,6 +26,9 @@ pub enum Command {
         /// Elastic threads, instead of the definition's.
         #[arg(long, value_name = "N")]
         threads: Option<u32>,
+        /// Those of them that serve at the start, instead of the definition's; all unless it says.
+        #[arg(long, value_name = "N")]
+        granted: Option<u32>,
         /// Address, instead of the definition's.
         #[arg(long, value_name = "ADDRESS")]
         ip: Option<String>,
@@ -183,6 +186,7 @@ pub async fn run(command: &Command, client: &Client, json: bool) -> Result<ExitC
             what,
             name,
             threads,
+            granted,
             ip,
             no_wait,
             args,
@@ -190,6 +194,7 @@ pub async fn run(command: &Command, client: &Client, json: bool) -> Result<ExitC
             let changes = change::Overrides {
                 name: name.clone(),
                 threads: *threads,
+                granted: *granted,
                 ip: ip.clone(),
                 args: args.clone(),
             };
