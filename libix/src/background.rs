@@ -73,7 +73,7 @@ pub struct JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
-    /// Whether it has done its work.
+    /// Whether it has done its work. Its place is free for another thread a moment later.
     pub fn is_finished(&self) -> bool {
         !self.result.is_empty()
     }

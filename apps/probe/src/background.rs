@@ -12,7 +12,7 @@ use ix_abi::Error;
 use ix_abi::syscall::{
     BACKGROUND_MAX, END, NOTIFY, RUN_IO, SLEEP, SPAWN, STACK_BYTES, WAIT, WAKE, YIELD,
 };
-use libix::background::{self, JoinHandle, spawn};
+use libix::background::{self, JoinHandle, SpawnError, spawn};
 use libix::channel::{self, Receiver, Sender};
 use libix::{Connection, Context, Knock, Received, Service, println};
 
@@ -63,7 +63,7 @@ impl Exchange {
         }
     }
 
-    fn start(&mut self, thread: usize, threads: usize) -> Result<(), background::SpawnError> {
+    fn start(&mut self, thread: usize, threads: usize) -> Result<(), SpawnError> {
         let (to, mut requests) = channel::bounded(ON_THEIR_WAY as usize);
         let (replies, from) = channel::bounded(ON_THEIR_WAY as usize);
         self.partner = Some(Partner {
@@ -265,8 +265,7 @@ pub fn bad_calls() -> Result<(), String> {
     if system_call(WAKE, KERNEL_ADDRESS, u64::MAX) != 0 {
         return Err("a thread was woken that does not wait".into());
     }
-    let outcome = spawn(bad_calls_in_background).map_err(|error| format!("{error}"))?;
-    finished(outcome)??;
+    finished(started(bad_calls_in_background)?)??;
     table_is_full()?;
     nobody_holds_on_for_ever()
 }
@@ -298,39 +297,45 @@ fn table_is_full() -> Result<(), String> {
             background::sleep(Duration::from_micros(100));
         }
     };
-    let threads: Result<Vec<_>, _> = (0..BACKGROUND_MAX).map(|_| spawn(wait)).collect();
-    let threads = threads.map_err(|error| format!("{error}"))?;
+    let threads: Result<Vec<_>, _> = (0..BACKGROUND_MAX).map(|_| started(wait)).collect();
+    let threads = threads?;
     expect("one more", system_call(SPAWN, entry(), 0), Error::Exhausted)?;
     MAY_END.store(true, Ordering::Release);
     threads.into_iter().try_for_each(finished)?;
-    // Its result is there a little before a thread has made room.
-    let again = (0..PATIENCE).find_map(|_| spawn(|| ()).ok());
-    finished(again.ok_or("no room for a thread after others have ended")?)
+    finished(started(|| ())?)
 }
 
 /// A thread that does not let itself be interrupted, and one that runs all the same.
 fn nobody_holds_on_for_ever() -> Result<(), String> {
     static IS_HELD: AtomicBool = AtomicBool::new(false);
     static OTHER_RAN: AtomicBool = AtomicBool::new(false);
-    let selfish = spawn(|| {
+    let selfish = started(|| {
         background::hold(|| {
             IS_HELD.store(true, Ordering::Relaxed);
             while !OTHER_RAN.load(Ordering::Relaxed) {
                 core::hint::spin_loop();
             }
         })
-    });
-    let selfish = selfish.map_err(|error| format!("{error}"))?;
+    })?;
     while !IS_HELD.load(Ordering::Relaxed) {
         core::hint::spin_loop();
     }
-    let other = spawn(|| OTHER_RAN.store(true, Ordering::Relaxed));
-    finished(other.map_err(|error| format!("{error}"))?)?;
+    finished(started(|| OTHER_RAN.store(true, Ordering::Relaxed))?)?;
     finished(selfish)
 }
 
 /// Looks, in place of a wait, that are given up only when something hangs.
 const PATIENCE: u64 = 1 << 33;
+
+/// A thread that does `work`. The results of others are there a little before they have made room.
+fn started<T: Send + 'static>(
+    work: impl FnOnce() -> T + Clone + Send + 'static,
+) -> Result<JoinHandle<T>, String> {
+    let mut attempts = (0..PATIENCE).map(|_| spawn(work.clone()));
+    let handle = attempts.find(|result| !matches!(result, Err(SpawnError::TooMany)));
+    let handle = handle.ok_or("no room for a thread after others have ended")?;
+    handle.map_err(|error| format!("{error}"))
+}
 
 /// What came of a thread, for an elastic thread that has nothing else to do.
 fn finished<T>(mut handle: JoinHandle<T>) -> Result<T, String> {
