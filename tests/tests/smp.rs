@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::thread;
 
 use ix_machine::exit::GuestExit;
-use ix_machine::{CpuModel, MemorySize};
+use ix_machine::{CpuModel, MemorySize, NicKind};
 use ix_tests::{Booted, pattern};
 
 const PORT: u16 = 9;
@@ -79,6 +79,32 @@ fn two_threads_serve_on_256_mib_and_a_cpu_without_x2apic() {
         config.cpu_model = CpuModel::Named("qemu64".to_owned());
     });
     is_served_by_all(&booted, booted.guest().into(), 2, 40);
+}
+
+/// RSS of the 82599 knows 16 queues (datasheet 7.1.2.8): further processors have nothing to serve.
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn sixteen_of_sixty_four_processors_serve_the_card() {
+    let booted = Booted::start("probe", &["crowd", "9"], |config| {
+        config.cpus = 64;
+        config.memory = MemorySize::from_mib(1024);
+    });
+    booted.line("16 CPUs serve, 48 stay parked");
+    for thread in 0..16 {
+        booted.line(&format!("probe: thread {thread} of 16 starts"));
+    }
+    is_served_by_all(&booted, booted.guest().into(), 16, 400);
+}
+
+/// Without a card there are no queues to run out of.
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn sixty_four_threads_start_without_a_card() {
+    let booted = crowd(64, |config| {
+        config.nic = NicKind::None;
+        config.memory = MemorySize::from_mib(4096);
+    });
+    booted.stop();
 }
 
 #[test]
