@@ -141,7 +141,8 @@ impl MemoryPlan {
     const KERNEL_HEAP_MOST: u64 = 128 << 20;
     /// What is left for page tables and the image's own region.
     const RESERVE: u64 = 24 << 20;
-    /// What each thread has beside its shares: rings, thread area, and the stacks of both rings.
+    /// What each thread has beside its shares: rings, thread area, stack, and the end of its part of the
+    /// kernel's heap, which others use too and which begins at a large page.
     /// The background threads together have no more: a thread area, stacks, a heap of the kernel's.
     const THREAD_RESERVE: u64 = 8 << 20;
     /// Parts that a thread's memory is divided into, and those that its heap gets.
