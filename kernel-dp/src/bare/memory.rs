@@ -367,10 +367,8 @@ fn new_tables(
     let gib = ram >> 30;
     // The direct map takes a table per GiB; 4 KiB mappings of the application's image one per
     // 2 MiB, at most 512; a CPU's block two; the rest is small change. A variant has tables of its own
-    // for each GiB of the direct map and for the block of each other CPU, and a few each for the
-    // application and the image.
-    let cpus = cpus as u64;
-    let variants = gib.saturating_add(32 + cpus).saturating_mul(cpus);
+    // for each GiB of the direct map, and a few each for the application, CPU blocks and the image.
+    let variants = gib.saturating_add(32).saturating_mul(cpus as u64);
     let bytes = gib.saturating_add(1024).saturating_add(variants);
     let bytes = bytes.saturating_mul(PAGE);
     let arena = free.allocate_below(bytes, BOOT_MAPPED);

@@ -183,7 +183,8 @@ fn new_block(
     cpu.apic.store(apic, Ordering::Relaxed);
     cpu.thread.store(cpus().count() as u32, Ordering::Relaxed);
     TICKET.store(block, Ordering::Release);
-    Ok((cpu, [direct, Range::of(block as u64, own.bytes())]))
+    // All of the large page, so that one entry hides it.
+    Ok((cpu, [direct, Range::of(block as u64, LARGE_PAGE)]))
 }
 
 /// Wakes a processor, which takes the ticket, and waits until it is up.
