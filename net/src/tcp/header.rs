@@ -258,14 +258,20 @@ impl Connection {
         field as u16
     }
 
-    /// The right edge of the window as the peer may know it: beyond `rcv_adv` by what scaling has
-    /// rounded an offer up by. A shut window is shut.
+    /// Where payload has to end: at the edge that the peer may know. A shut window is shut.
     #[inline]
     pub(crate) fn rcv_edge(&self) -> Seq {
         match self.rcv_adv == self.rcv_nxt {
             true => self.rcv_adv,
-            false => self.rcv_adv + ((1 << self.rcv_scale) - 1),
+            false => self.rounded_edge(),
         }
+    }
+
+    /// The right edge of the window as the peer may know it: beyond `rcv_adv` by what scaling has
+    /// rounded an offer up by.
+    #[inline]
+    pub(crate) fn rounded_edge(&self) -> Seq {
+        self.rcv_adv + ((1 << self.rcv_scale) - 1)
     }
 
     /// Opens the receive window by what the application gave back, if that is worth it (RFC 9293

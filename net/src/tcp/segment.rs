@@ -204,10 +204,13 @@ impl Engine {
         let connection = &self.connections[index];
         let (start, edge) = (connection.rcv_nxt, connection.rcv_edge());
         let end = segment.seq + segment.sequence_len();
-        let is_acceptable = if segment.sequence_len() == 0 || start == edge {
-            // An empty segment at the edge follows a full window of data that may have been lost:
-            // its ACK counts. Into a zero window only ACK and RST get through.
-            start.le(segment.seq) && segment.seq.le(edge)
+        let is_acceptable = if segment.sequence_len() == 0 {
+            // One at the edge follows a full window of data that may have been lost, or refused since the
+            // window has shut where the peer knows of a few bytes more: its ACK counts.
+            start.le(segment.seq) && segment.seq.le(connection.rounded_edge())
+        } else if start == edge {
+            // Into a zero window only ACK and RST get through.
+            segment.seq == edge
         } else {
             segment.seq.lt(edge) && start.lt(end)
         };
