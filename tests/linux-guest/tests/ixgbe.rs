@@ -246,6 +246,35 @@ fn the_driver_comes_back_from_down_unbind_and_reset() {
 
 #[test]
 #[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn the_link_follows_the_other_end_of_the_wire() {
+    let mut guest = LinuxGuest::with_link(|_| {});
+    guest.ping(1, 56);
+    for _ in 0..3 {
+        set_tap(&guest, "down");
+        guest.wait_for_carrier(false);
+        set_tap(&guest, "up");
+        guest.wait_for_carrier(true);
+        guest.ping(1, 56);
+    }
+    let log = guest.log();
+    let times = |text: &str| log.iter().filter(|(_, line)| line.contains(text)).count();
+    assert_eq!(
+        (times("NIC Link is Down"), times("NIC Link is Up 10 Gbps")),
+        (3, 4),
+        "{log:#?}"
+    );
+    guest.stop();
+}
+
+/// Switches the other end of the wire on or off.
+fn set_tap(guest: &LinuxGuest, state: &str) {
+    let mut command = guest.host_program("ip");
+    let status = command.args(["link", "set", TAP, state]).status().unwrap();
+    assert!(status.success(), "{state}: {status}");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
 fn iperf3_runs_both_ways() {
     let mut guest = LinuxGuest::with_link(|config| config.cpus = 2);
     let address = guest.address().to_string();

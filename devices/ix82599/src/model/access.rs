@@ -89,12 +89,12 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Hlreg1
             | Register::Tfcs
             | Register::Eimc
-            | Register::Eics
-            | Register::EimcEx(_)
-            | Register::EicsEx(_) => 0,
+            | Register::EimcEx(_) => 0,
             Register::Msrwd => u32::MAX,
             Register::Anlp1 => ANLP1_STATE_LEFT_IDLE,
             Register::Eicr => state.interrupts.read_eicr(),
+            Register::Eics => state.interrupts.causes(),
+            Register::EicsEx(n) => state.interrupts.causes_ex(n),
             Register::Eims => state.interrupts.eims(),
             Register::Eiac => state.interrupts.eiac(),
             Register::Eiam => state.interrupts.eiam(),

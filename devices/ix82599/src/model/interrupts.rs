@@ -206,9 +206,20 @@ impl Interrupts {
         }
     }
 
+    /// EICS read: what EICR shows, without clearing any of it. Linux's handler reads the causes there
+    /// and clears those it saw by writing EICR.
+    pub(super) fn causes(&self) -> u32 {
+        self.queue_cause as u32 & QUEUE_BITS | self.other_cause
+    }
+
+    /// EICS_EX read.
+    pub(super) fn causes_ex(&self, index: u8) -> u32 {
+        half_of(index, self.queue_cause)
+    }
+
     /// EICR read (8.2.3.5.1): clears what it shows, or with GPIE.OCD the other causes only.
     pub(super) fn read_eicr(&mut self) -> u32 {
-        let value = self.queue_cause as u32 & QUEUE_BITS | self.other_cause;
+        let value = self.causes();
         let cleared = if self.gpie.contains(Gpie::OCD) {
             value & OTHER_BITS
         } else {
@@ -438,6 +449,20 @@ mod tests {
         interrupts.write_eicr(1 << 3);
         assert_eq!(interrupts.read_eicr(), Eicr::LSC.bits());
         assert_eq!(interrupts.read_eicr(), 0);
+    }
+
+    #[test]
+    fn causes_can_be_looked_at_without_clearing_them() {
+        let mut interrupts = interrupts();
+        interrupts.raise_other(Eicr::LSC);
+        interrupts.raise_rx(3);
+        assert_eq!(interrupts.causes(), Eicr::LSC.bits());
+        assert_eq!(
+            (interrupts.causes_ex(0), interrupts.causes_ex(1)),
+            (0, 1 << 8)
+        );
+        assert_eq!(interrupts.read_eicr(), Eicr::LSC.bits());
+        assert_eq!(interrupts.causes(), 0);
     }
 
     #[test]
