@@ -1,16 +1,17 @@
-//! The driver against the device model, in process: what it sends arrives, what arrives it hands
-//! over, and nothing gets lost on the way without being counted.
+//! The driver against the device model, in process: what is asked of every driver (`conformance`), and
+//! what only an 82599 has.
 
+mod conformance;
 mod ipv6;
-mod large_frames;
 mod support;
 mod vlan;
 
-use ix_hal::{Fragment, Nic, Release, RxChecksum, Transmit, TxChecksum, TxFrame};
+use ix_conformance::MAC;
+use ix_conformance::frames::{self, TCP, UDP};
+use ix_hal::{Nic, Release, Transmit, TxChecksum, TxFrame};
 use ixgbe::{Config, Error, Link, Rss};
 use ixgbe_spec::{ipv4_input, toeplitz};
-use support::frames::{self, TCP, UDP};
-use support::{MAC, Machine, Port, Sizes};
+use support::{Machine, Port, Sizes};
 
 fn machine() -> (Machine, Port) {
     let (machine, _, port) = Machine::with_port(Config::new(1), Sizes::default());
@@ -57,253 +58,6 @@ fn the_link_goes_down_with_the_cable() {
     // The model follows the wire when time passes.
     registers.advance(1_000_000);
     assert!(!port.pair.link_up());
-}
-
-#[test]
-fn frames_of_every_length_are_sent_with_both_checksums_inserted() {
-    let (mut machine, mut port) = machine();
-    let mbuf = port.pool.take().expect("a buffer for payload");
-    for length in 60..=1514 {
-        let protocol = if length % 2 == 0 { TCP } else { UDP };
-        let seed = length as u32;
-        let frame = frames::ipv4_for_offload(protocol, length, seed);
-        let header_len = if protocol == TCP { 54 } else { 42 };
-        let payload = &frame[header_len..];
-        let bus = machine.fill(&port, mbuf, payload);
-        // From one to eight fragments, of odd and even lengths.
-        let pieces = (1 + length % 8).min(payload.len());
-        let mut fragments = Vec::new();
-        let mut offset = 0;
-        for piece in 0..pieces {
-            let end = payload.len() * (piece + 1) / pieces;
-            fragments.push(Fragment {
-                bus: bus + offset as u64,
-                len: (end - offset) as u32,
-            });
-            offset = end;
-        }
-        let room = port.pair.header().expect("room for a frame");
-        room[..header_len].copy_from_slice(&frame[..header_len]);
-        port.pair.send(&TxFrame {
-            header_len: header_len as u16,
-            fragments: &fragments,
-            checksum: if protocol == TCP {
-                TxChecksum::Ipv4Tcp
-            } else {
-                TxChecksum::Ipv4Udp
-            },
-            segment_size: 0,
-            release: None,
-        });
-        port.pair.flush();
-        machine.run();
-        let arrived = machine.arrived();
-        assert_eq!(arrived.len(), 1, "{length}: {}", machine.counters());
-        assert!(frames::checksums_hold(&arrived[0]), "length {length}");
-        assert_eq!(arrived[0], frames::ipv4(protocol, length, seed));
-        port.pair.reclaim(&mut port.pool);
-    }
-    let statistics = port.pair.statistics();
-    assert_eq!(statistics.tx_frames, 1514 - 59);
-    assert_eq!(statistics.tx_drops, 0);
-}
-
-#[test]
-fn an_ipv4_header_checksum_alone_is_inserted_and_the_rest_left() {
-    let (mut machine, mut port) = machine();
-    let whole = frames::ipv4(UDP, 90, 7);
-    let mut frame = whole.clone();
-    frame[24..26].fill(0);
-    let room = port.pair.header().unwrap();
-    room[..90].copy_from_slice(&frame);
-    port.pair.send(&TxFrame {
-        header_len: 90,
-        fragments: &[],
-        checksum: TxChecksum::Ipv4,
-        segment_size: 0,
-        release: None,
-    });
-    port.pair.flush();
-    machine.run();
-    assert_eq!(machine.arrived(), [whole]);
-}
-
-#[test]
-fn short_frames_are_padded_by_the_device() {
-    let (mut machine, mut port) = machine();
-    let mut arp = vec![0xff; 42];
-    arp[6..12].copy_from_slice(&MAC);
-    assert!(port.send_short(&arp));
-    port.pair.flush();
-    machine.run();
-    arp.resize(60, 0);
-    assert_eq!(machine.arrived(), [arp]);
-}
-
-#[test]
-fn frames_of_every_length_are_received_with_checksums_verified() {
-    let (mut machine, mut port) = machine();
-    for length in 60..=1514 {
-        let protocol = if length % 2 == 0 { TCP } else { UDP };
-        let good = frames::ipv4(protocol, length, length as u32);
-        let mut bad = good.clone();
-        let flipped = 26 + length % (length - 26);
-        bad[flipped] ^= 0x10;
-        machine.inject(&good);
-        machine.inject(&bad);
-        machine.run();
-        let received = port.receive();
-        assert_eq!(received.len(), 2, "{length}: {}", machine.counters());
-        assert_eq!(machine.bytes(&port, &received[0]), good);
-        assert_eq!(received[0].checksum, RxChecksum::Good, "length {length}");
-        assert_eq!(machine.bytes(&port, &received[1]), bad);
-        if protocol == TCP {
-            assert_eq!(received[1].checksum, RxChecksum::Bad, "length {length}");
-        } else {
-            // A flipped bit may make the UDP checksum zero, or its length wrong: not checked then.
-            assert_ne!(received[1].checksum, RxChecksum::Good, "length {length}");
-        }
-        port.give_back(&received);
-        port.pair.refill(&mut port.pool);
-    }
-    assert_eq!(port.pair.statistics().rx_frames, 2 * (1514 - 59));
-}
-
-#[test]
-fn frames_without_ip_are_passed_unchecked() {
-    let (mut machine, mut port) = machine();
-    let mut arp = vec![0xff; 60];
-    arp[12..14].copy_from_slice(&[0x08, 0x06]);
-    machine.inject(&arp);
-    machine.run();
-    let received = port.receive();
-    assert_eq!(received.len(), 1);
-    assert_eq!(received[0].checksum, RxChecksum::Unchecked);
-    assert_eq!(received[0].rss_hash, 0);
-    assert_eq!(machine.bytes(&port, &received[0]), arp);
-}
-
-#[test]
-fn rings_wrap_around_many_times() {
-    let sizes = Sizes {
-        rx_descriptors: 64,
-        tx_descriptors: 64,
-        buffers: 128,
-        ..Sizes::default()
-    };
-    let (mut machine, _, mut port) = Machine::with_port(Config::new(1), sizes);
-    let mut sent = 0u32;
-    let mut received = 0u32;
-    for round in 0..2_000 {
-        let burst = 1 + round % 31;
-        for _ in 0..burst {
-            machine.inject(&frames::ipv4(TCP, 64, sent));
-            let echo = frames::ipv4(TCP, 64, sent);
-            assert!(port.send_short(&echo), "burst {burst}");
-            sent += 1;
-        }
-        port.pair.flush();
-        machine.run();
-        let frames_in = port.receive();
-        for (frame, out) in frames_in.iter().zip(machine.arrived()) {
-            let expected = frames::ipv4(TCP, 64, received);
-            assert_eq!(
-                machine.bytes(&port, frame),
-                expected,
-                "in, frame {received}"
-            );
-            assert_eq!(out, expected, "out, frame {received}");
-            received += 1;
-        }
-        port.give_back(&frames_in);
-        port.pair.refill(&mut port.pool);
-        port.pair.reclaim(&mut port.pool);
-    }
-    assert_eq!(received, sent);
-    assert_eq!(port.pair.statistics().rx_missed, 0);
-}
-
-#[test]
-fn frames_for_an_empty_ring_are_missed_and_counted_and_the_next_arrive() {
-    let sizes = Sizes {
-        rx_descriptors: 64,
-        buffers: 40,
-        ..Sizes::default()
-    };
-    let (mut machine, _, mut port) = Machine::with_port(Config::new(1), sizes);
-    for seed in 0..60 {
-        machine.inject(&frames::ipv4(TCP, 64, seed));
-    }
-    machine.run();
-    let received = port.receive();
-    assert_eq!(received.len(), 40);
-    port.pair.refill(&mut port.pool);
-    assert_eq!(
-        port.pair.statistics().rx_missed,
-        20,
-        "{}",
-        machine.counters()
-    );
-    port.give_back(&received);
-    port.pair.refill(&mut port.pool);
-    let frame = frames::ipv4(TCP, 64, 99);
-    machine.inject(&frame);
-    machine.run();
-    let received = port.receive();
-    assert_eq!(received.len(), 1);
-    assert_eq!(machine.bytes(&port, &received[0]), frame);
-    let statistics = port.pair.statistics();
-    assert_eq!((statistics.rx_frames, statistics.rx_missed), (41, 20));
-}
-
-#[test]
-fn a_full_transmit_ring_refuses_until_the_device_has_caught_up() {
-    let sizes = Sizes {
-        tx_descriptors: 64,
-        ..Sizes::default()
-    };
-    let (mut machine, _, mut port) = Machine::with_port(Config::new(1), sizes);
-    let frame = frames::ipv4(TCP, 60, 3);
-    let mut queued = 0;
-    while port.send_short(&frame) {
-        queued += 1;
-    }
-    port.pair.flush();
-    machine.run();
-    assert_eq!(machine.arrived().len(), queued);
-    assert!(port.send_short(&frame));
-    port.pair.flush();
-    machine.run();
-    assert_eq!(machine.arrived(), [frame]);
-}
-
-#[test]
-fn payload_in_an_mbuf_is_sent_in_place_and_the_mbuf_goes_back() {
-    let (mut machine, mut port) = machine();
-    let request = frames::ipv4(UDP, 200, 5);
-    machine.inject(&request);
-    machine.run();
-    let received = port.receive();
-    let available = port.pool.available();
-    let payload = Fragment {
-        bus: port.pool.geometry().bus_of(received[0].mbuf) + 42,
-        len: 158,
-    };
-    let room = port.pair.header().unwrap();
-    room[..42].copy_from_slice(&request[..42]);
-    port.pair.send(&TxFrame {
-        header_len: 42,
-        fragments: &[payload],
-        checksum: TxChecksum::None,
-        segment_size: 0,
-        release: Some(Release::Mbuf(received[0].mbuf)),
-    });
-    port.pair.flush();
-    port.pair.reclaim(&mut port.pool);
-    machine.run();
-    assert_eq!(machine.arrived(), [request]);
-    port.pair.reclaim(&mut port.pool);
-    assert_eq!(port.pool.available(), available + 1);
 }
 
 /// Sends flows to a machine of four queues, and checks that each frame comes in where `rss` says.
@@ -403,30 +157,6 @@ fn each_queue_transmits_and_interrupts_on_its_own() {
 }
 
 #[test]
-fn interrupts_come_while_armed_only() {
-    let (mut machine, mut port) = machine();
-    let frame = frames::ipv4(TCP, 64, 1);
-    machine.inject(&frame);
-    machine.run();
-    assert_eq!(machine.interrupts(0), 0, "masked after bring-up");
-    let received = port.receive();
-    assert_eq!(received.len(), 1);
-
-    port.pair.arm_interrupt();
-    machine.run();
-    let armed = machine.interrupts(0);
-    machine.inject(&frame);
-    machine.run();
-    assert_eq!(machine.interrupts(0), armed + 1);
-
-    port.pair.disarm_interrupt();
-    machine.inject(&frame);
-    machine.run();
-    assert_eq!(machine.interrupts(0), armed + 1);
-    assert_eq!(port.receive().len(), 2);
-}
-
-#[test]
 fn interrupts_keep_the_configured_distance() {
     let sizes = Sizes {
         interrupt_interval_us: 500,
@@ -446,29 +176,6 @@ fn interrupts_keep_the_configured_distance() {
     machine.run_for(200);
     assert_eq!(machine.interrupts(0), start + 2);
     assert_eq!(port.receive().len(), 2);
-}
-
-#[test]
-fn a_frame_that_came_before_arming_is_found_by_polling_once_more() {
-    let (mut machine, mut port) = machine();
-    machine.inject(&frames::ipv4(TCP, 64, 1));
-    machine.run();
-    port.pair.arm_interrupt();
-    machine.run();
-    assert_eq!(port.receive().len(), 1);
-}
-
-#[test]
-fn sending_causes_no_interrupt() {
-    let (mut machine, mut port) = machine();
-    port.pair.arm_interrupt();
-    machine.run();
-    let before = machine.interrupts(0);
-    assert!(port.send_short(&frames::ipv4(TCP, 64, 1)));
-    port.pair.flush();
-    machine.run();
-    assert_eq!(machine.arrived().len(), 1);
-    assert_eq!(machine.interrupts(0), before);
 }
 
 #[test]
@@ -567,49 +274,6 @@ fn statistics_of_port_and_queue_agree() {
         assert_eq!((whole.rx_frames, whole.rx_bytes), (30, 30 * 104));
         assert_eq!((whole.tx_frames, whole.tx_bytes), (20, 20 * 94));
     }
-}
-
-#[test]
-fn jumbo_frames_take_one_large_buffer() {
-    let mut config = Config::new(1);
-    config.mtu = 9000;
-    let sizes = Sizes {
-        buffers: 256,
-        buffer_shift: 14,
-        ..Sizes::default()
-    };
-    let (mut machine, _, mut port) = Machine::with_port(config, sizes);
-    let frame = frames::ipv4(TCP, 9014, 1);
-    machine.inject(&frame);
-    machine.run();
-    let received = port.receive();
-    assert_eq!(received.len(), 1, "{}", machine.counters());
-    assert_eq!(machine.bytes(&port, &received[0]), frame);
-
-    let bus = machine.fill(&port, received[0].mbuf, &frame[54..]);
-    port.pair.header().unwrap()[..54].copy_from_slice(&frame[..54]);
-    port.pair.send(&TxFrame {
-        header_len: 54,
-        fragments: &[Fragment { bus, len: 8960 }],
-        checksum: TxChecksum::None,
-        segment_size: 0,
-        release: Some(Release::Mbuf(received[0].mbuf)),
-    });
-    port.pair.flush();
-    machine.run();
-    assert_eq!(machine.arrived(), [frame]);
-}
-
-#[test]
-fn frames_longer_than_the_mtu_do_not_come_in() {
-    let (mut machine, mut port) = machine();
-    machine.inject(&frames::ipv4(TCP, 3000, 1));
-    let frame = frames::ipv4(TCP, 1514, 2);
-    machine.inject(&frame);
-    machine.run();
-    let received = port.receive();
-    assert_eq!(received.len(), 1);
-    assert_eq!(machine.bytes(&port, &received[0]), frame);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use ix_conformance::MAC;
 use ix_hal::{
     DmaSlice, HEADER_ROOM, MbufGeometry, MbufPool, Mmio, Nic, RxFrame, Transmit, TxChecksum,
     TxFrame,
@@ -13,10 +14,6 @@ use ix82599::model::{InterruptSink, Model, ModelConfig};
 use ix82599::wire::{Cable, Wire};
 use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
 
-pub mod frames;
-
-/// The station address in the model's EEPROM.
-pub const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 /// Where the memory lies for the device: above 4 GiB, so that no half of an address goes missing.
 const BUS: u64 = 0x3_4000_0000;
 /// Frames that the cable holds in each direction.

@@ -1,8 +1,9 @@
 //! Ethernet frames, and checksums computed in the plainest way (RFC 1071), apart from both the
 //! driver's device and the model's code.
 
-/// Protocol numbers of IPv4.
+/// Protocol number of TCP.
 pub const TCP: u8 = 6;
+/// Protocol number of UDP.
 pub const UDP: u8 = 17;
 
 const IP: usize = 14;
@@ -68,7 +69,7 @@ fn unfinished(protocol: u8, length: usize, seed: u32) -> Vec<u8> {
     assert!(length >= header);
     let [s0, s1, s2, s3] = seed.to_be_bytes();
     let mut frame = Vec::with_capacity(length);
-    frame.extend(super::MAC);
+    frame.extend(crate::MAC);
     frame.extend([2, 0, 0, 0, 0, 1, 0x08, 0x00]);
     let [l0, l1] = ((length - IP) as u16).to_be_bytes();
     frame.extend([0x45, 0, l0, l1, s2, s3, 0x40, 0, 64, protocol, 0, 0]);
