@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::protocol::Fault;
+
 /// Why a run failed. Connections are numbered from 0 in the order in which they were opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -61,6 +63,27 @@ pub enum LoadError {
         /// Bytes that there should be.
         expected: u64,
     },
+    /// The server closed while it owed replies.
+    #[error(
+        "connection {connection}: the server closed it after {received} bytes, with {waiting} \
+         replies still to come"
+    )]
+    ClosedWaiting {
+        /// Which one.
+        connection: u64,
+        /// Bytes received and verified.
+        received: u64,
+        /// Replies that are missing, one of them perhaps in part.
+        waiting: usize,
+    },
+    /// The server answers something that is no answer to what it was asked.
+    #[error("connection {connection}: the server answers `{answer}`")]
+    Answer {
+        /// Which one.
+        connection: u64,
+        /// What it says, at least its beginning.
+        answer: String,
+    },
     /// The server did not close although it should have.
     #[error(
         "connection {connection}: the server sent no FIN before its {expected} bytes were \
@@ -113,9 +136,9 @@ pub enum LoadError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The JSON file could not be written.
+    /// A file could not be written.
     #[error("cannot write {}: {source}", .path.display())]
-    Json {
+    Output {
         /// Which file.
         path: PathBuf,
         /// The system's answer.
@@ -124,6 +147,23 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// What a fault in a reply is to the user.
+    pub(crate) fn of_fault(connection: u64, fault: Fault) -> Self {
+        match fault {
+            Fault::Mismatch {
+                position,
+                found,
+                expected,
+            } => Self::Mismatch {
+                connection,
+                position,
+                found,
+                expected,
+            },
+            Fault::Answer(answer) => Self::Answer { connection, answer },
+        }
+    }
+
     /// Adds what was tried to the system's answer.
     pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();

@@ -1,15 +1,21 @@
 //! What a run found out: printed as a table, and written as JSON with these field names.
 
+mod load;
+
 use std::fmt;
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+pub use load::{AgentReport, ClientReport, LoadReport};
+
 /// The report of a run in which everything was verified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Report {
+    /// `load`.
+    Load(Box<LoadReport>),
     /// `echo` and `open`.
     Echo(EchoReport),
     /// `stream`.
@@ -120,6 +126,7 @@ pub struct KillReport {
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Load(report) => report.fmt(out),
             Self::Echo(report) => report.fmt(out),
             Self::Stream(report) => report.fmt(out),
             Self::Refuse(report) => writeln!(

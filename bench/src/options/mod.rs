@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod load;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -7,9 +9,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Load generator for TCP echo servers: verifies every byte, measures throughput and latency.
+/// Load generator for servers of echo and memcached: verifies every byte, measures throughput and latency.
 ///
-/// Exit code 0 if everything was verified, 1 if not, 2 for bad usage.
+/// Exit code 0 if everything was verified, 1 if not, 2 for bad usage, 3 if latencies are withheld because
+/// they were taken while this program was the bottleneck.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ixload", version)]
 pub struct Options {
@@ -21,6 +24,8 @@ pub struct Options {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Load a server, in a closed or an open loop, and measure.
+    Load(Box<load::Load>),
     /// Exchange messages in a closed loop: each connection sends the next one when the last has
     /// come back.
     Echo(Echo),
