@@ -22,6 +22,7 @@ use crate::tcp::connections::Connections;
 use crate::tcp::episode::Episodes;
 use crate::tcp::handshake::offer;
 use crate::tcp::header::{Ipv4, Prototype};
+use crate::tcp::probe::max_ack_delay;
 use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
 use crate::udp::Udp;
@@ -106,6 +107,8 @@ pub(crate) struct Local {
     pub rto_initial: u64,
     pub rto_min: u64,
     pub rto_max: u64,
+    /// What peers may add to a round trip by delaying their acknowledgements.
+    pub max_ack_delay: u64,
     pub delayed_ack: u64,
     /// The receive window is opened by at least this much (RFC 9293 3.8.6.2.2).
     pub window_step: u32,
@@ -149,6 +152,7 @@ impl Local {
             rto_initial: config.rto_initial.0.max(rto_min).min(config.rto_max.0),
             rto_min,
             rto_max: config.rto_max.0,
+            max_ack_delay: max_ack_delay(rto_min),
             delayed_ack: u64::from(config.delayed_ack_us.min(500_000)) * 1000,
             window_step: u32::from(mtu).min(config.rx_window / 2),
             window_update: (2 * u32::from(mtu)).min(config.rx_window / 2),

@@ -118,6 +118,10 @@ bitflags::bitflags! {
         const PROBED = 0x40_0000;
         /// The probe repeated a segment.
         const PROBE_REPEATS = 0x80_0000;
+        /// Two tail probes were sent, or more.
+        const PROBED_TWICE = 0x4000_0000;
+        /// What is known of tail probes.
+        const PROBES = Self::PROBED.bits() | Self::PROBE_REPEATS.bits() | Self::PROBED_TWICE.bits();
         /// A SYN cookie has proven the handshake; `accept` completes it.
         const PROVEN = 0x100_0000;
         /// Congestion is notified explicitly (RFC 3168).

@@ -273,10 +273,9 @@ impl Engine {
     fn piece_was_sent(&mut self, index: u32) {
         self.counters.tcp_out_segments += 1;
         let connection = &self.connections[index];
-        let deadline = connection.rto_deadline;
-        if deadline < connection.timer_at {
+        if connection.rto_deadline < connection.timer_at {
             cold_path();
-            self.arm_timer(index, deadline);
+            self.schedule_probe_or_timeout(index);
         }
     }
 }

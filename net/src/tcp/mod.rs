@@ -26,7 +26,7 @@ mod input;
 pub(crate) mod moving;
 pub(crate) mod options;
 mod output;
-mod probe;
+pub(crate) mod probe;
 mod prr;
 mod rack;
 mod receive;

@@ -281,7 +281,7 @@ impl Engine {
         }
         // Of a FIN alone nothing could be sent again before its time.
         if connection.send_head != NONE {
-            connection.expect_probe(now);
+            connection.expect_probe(now, self.local.max_ack_delay);
         }
         self.rearm_timer(index);
     }

@@ -1,11 +1,18 @@
 //! TLP (RFC 8985 7): when nothing is heard for two round trips, a segment is sent that draws an
 //! acknowledgement, long before the retransmission timer would start over from one segment.
 //!
-//! Two things go beyond the standard, since on a network of microseconds every silence that ends by a
+//! A tail that has arrived is not repeated because its receiver takes its time. Not only a single
+//! segment waits for more to acknowledge: while its application has not read what would widen the
+//! window, a stock receiver holds back the answer to any number of them, up to the delay of its timer.
+//! So the probe that repeats a segment leaves time for that; one of new data, which is no repetition
+//! whatever has become of the tail, does not, nor one in recovery: who has a hole answers at once.
+//!
+//! Three things go beyond the standard, since on a network of microseconds every silence that ends by a
 //! timer costs a thousand round trips. A probe of new data may be the odd segment that a receiver's
-//! delayed acknowledgement waits with, so a second probe repeats the last segment, which is answered
-//! at once. And recovery is probed as well, with its first hole: the retransmission may be lost, or
-//! what is sacked afterwards may not be reported, since stock receivers put such reports together.
+//! delayed acknowledgement waits with, so another one follows, as with limited transmit (RFC 3042),
+//! and then a repetition of the last segment, which is answered at once. And recovery is probed as well,
+//! with its first hole: the retransmission may be lost, or what is sacked afterwards may not be
+//! reported, since stock receivers put such reports together.
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
@@ -13,21 +20,38 @@ use crate::records::NONE;
 use crate::tcp::connection::{Connection, Flags, Recovery, Slow, State};
 use crate::tcp::output::Attempt;
 use crate::tcp::undo::News;
+use crate::wheel::NEVER;
 use ix_hal::{Instant, Transmit};
 
-/// What a peer may add to the round trip of a single segment by delaying its acknowledgement, in
-/// units of 1.024 us (RFC 8985 7.2; stock peers use 40 ms).
-const MAX_ACK_DELAY: u32 = 50_000;
-/// Least time before a probe, in the same units: two ticks of the wheel.
+/// Most that a peer may add to a round trip by delaying its acknowledgement, in nanoseconds
+/// (TLP.max_ack_delay of RFC 8985 7.2; stock peers use 40 ms).
+const MAX_ACK_DELAY: u64 = 50_000_000;
+/// Least time before a probe, in units of 1.024 us: two ticks of the wheel.
 const MIN_PROBE_TIMEOUT: u32 = 32;
+
+/// What peers are expected to add to a round trip by delaying their acknowledgements, in nanoseconds,
+/// where the retransmission timeout is at least `rto_min`: who configures a shorter one says that they
+/// delay less.
+pub(crate) fn max_ack_delay(rto_min: u64) -> u64 {
+    MAX_ACK_DELAY.min(rto_min / 2)
+}
 
 impl Engine {
     /// After something was sent or acknowledged: a probe is due if nothing is heard (RFC 8985 7.2).
     #[inline]
     pub(crate) fn schedule_probe(&mut self, now: Instant, index: u32) {
-        if self.connections[index].expect_probe(now) {
+        if self.connections[index].expect_probe(now, self.local.max_ack_delay) {
             self.rearm_timer(index);
         }
+    }
+
+    /// The same for a connection that the fast path sent on and that has no timer running. What is sent
+    /// there while one is running gets its probe when that goes off, which is as soon: the deadline of a
+    /// probe then starts from the last sign of life.
+    #[inline(never)]
+    pub(crate) fn schedule_probe_or_timeout(&mut self, index: u32) {
+        self.connections[index].expect_probe_of_tail(self.local.max_ack_delay);
+        self.rearm_timer(index);
     }
 
     /// A probe may be due.
@@ -40,9 +64,7 @@ impl Engine {
         if !connection.may_probe() || connection.in_flight() == 0 {
             return;
         }
-        // Every acknowledgement and every segment sent starts the time anew.
-        let quiet_since = connection.heard_at.max(connection.sent_at);
-        let due = quiet_since + connection.probe_timeout();
+        let due = connection.probe_is_due(self.local.max_ack_delay);
         if due > cx.now.0 {
             self.arm_rack(index, due);
         } else if connection.recovery == Recovery::Open {
@@ -54,23 +76,22 @@ impl Engine {
 
     /// Sends new data, or else the last segment again, to draw an acknowledgement (RFC 8985 7.3).
     fn send_tail_probe<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
-        let connection = &self.connections[index];
-        let unsent = connection.snd_end - connection.snd_nxt;
-        let window = connection.snd_wnd.saturating_sub(connection.in_flight());
-        let len = unsent.min(u32::from(connection.mss));
-        let is_first = !connection.flags.contains(Flags::PROBED);
-        let has_new = is_first && connection.send_cursor != NONE && len <= window;
-        let is_sent = if has_new {
-            self.send_new_data(cx, index, len) == Attempt::Sent
-        } else {
-            let last = self.last_sent_record(index);
-            last != NONE && self.retransmit_probe(cx, index, last)
+        let new_data = self.connections[index].new_data_to_probe_with();
+        let is_sent = match new_data {
+            Some(len) => self.send_new_data(cx, index, len) == Attempt::Sent,
+            None => {
+                let last = self.last_sent_record(index);
+                last != NONE && self.retransmit_probe(cx, index, last)
+            }
         };
         if !is_sent {
             return;
         }
         let connection = &mut self.connections[index];
-        connection.flags.set(Flags::PROBE_REPEATS, !has_new);
+        let is_second = connection.flags.contains(Flags::PROBED);
+        let is_repetition = new_data.is_none();
+        connection.flags.set(Flags::PROBED_TWICE, is_second);
+        connection.flags.set(Flags::PROBE_REPEATS, is_repetition);
         connection.tlp_end = connection.snd_nxt;
         self.probed(cx.now, index);
     }
@@ -127,9 +148,7 @@ impl Engine {
             // Both the segment and its repetition may have arrived.
             return;
         }
-        connection
-            .flags
-            .remove(Flags::PROBED | Flags::PROBE_REPEATS);
+        connection.flags.remove(Flags::PROBES);
         let has_repaired = is_repeat && is_tail && is_news && !has_duplicate;
         if has_repaired {
             // What was under way when it was lost is acknowledged by now.
@@ -144,13 +163,27 @@ impl Connection {
     /// Sets when a probe is due, if that is sooner than what its timer stands for; whether it was. The
     /// caller sees to the connection's timer.
     #[inline]
-    pub(crate) fn expect_probe(&mut self, now: Instant) -> bool {
-        let deadline = now.0 + self.probe_timeout();
+    pub(crate) fn expect_probe(&mut self, now: Instant, max_ack_delay: u64) -> bool {
+        let deadline = now.0 + self.probe_timeout(max_ack_delay);
         let is_sooner = deadline < self.rack_deadline && self.may_probe();
         if is_sooner {
             self.rack_deadline = deadline;
         }
         is_sooner
+    }
+
+    /// Sets when a probe of what the fast path has sent is due, unless one is expected already.
+    pub(crate) fn expect_probe_of_tail(&mut self, max_ack_delay: u64) {
+        let has_tail = self.in_flight() != 0 && !self.is_queue_empty();
+        if self.rack_deadline == NEVER && has_tail && self.may_probe() {
+            self.rack_deadline = self.probe_is_due(max_ack_delay);
+        }
+    }
+
+    /// When to probe if nothing is heard: every acknowledgement and every segment sent starts the time
+    /// anew.
+    fn probe_is_due(&self, max_ack_delay: u64) -> u64 {
+        self.heard_at.max(self.sent_at) + self.probe_timeout(max_ack_delay)
     }
 
     /// Whether a probe makes sense now.
@@ -166,11 +199,23 @@ impl Connection {
     }
 
     /// Time after which to probe, in nanoseconds (RFC 8985 7.2).
-    fn probe_timeout(&self) -> u64 {
-        let mut timeout = (self.srtt8 >> 2).max(MIN_PROBE_TIMEOUT);
-        if self.in_flight() <= u32::from(self.mss) {
-            timeout += MAX_ACK_DELAY;
+    fn probe_timeout(&self, max_ack_delay: u64) -> u64 {
+        let mut timeout = u64::from((self.srtt8 >> 2).max(MIN_PROBE_TIMEOUT)) << 10;
+        let is_repetition =
+            self.recovery == Recovery::Open && self.new_data_to_probe_with().is_none();
+        if is_repetition || self.in_flight() <= u32::from(self.mss) {
+            timeout += max_ack_delay;
         }
-        (u64::from(timeout) << 10).min(self.rto)
+        timeout.min(self.rto)
+    }
+
+    /// Bytes of new data that a probe of a tail may carry, if there are any: at most two probes do.
+    fn new_data_to_probe_with(&self) -> Option<u32> {
+        if self.send_cursor == NONE || self.flags.contains(Flags::PROBED_TWICE) {
+            return None;
+        }
+        let len = (self.snd_end - self.snd_nxt).min(u32::from(self.mss));
+        let window = self.snd_wnd.saturating_sub(self.in_flight());
+        (len <= window).then_some(len)
     }
 }

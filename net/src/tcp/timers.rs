@@ -28,6 +28,7 @@ impl Engine {
     ) {
         let connection = &mut self.connections[index];
         connection.file_single(&mut self.send_records);
+        connection.expect_probe_of_tail(self.local.max_ack_delay);
         let generation = connection.generation;
         connection.timer_at = NEVER;
         let now = cx.now.0;
@@ -161,7 +162,7 @@ impl Engine {
         connection.rack_deadline = NEVER;
         connection
             .flags
-            .remove(Flags::REORDER_TIMER | Flags::PROBED | Flags::PROBE_REPEATS);
+            .remove(Flags::REORDER_TIMER | Flags::PROBES);
         connection.sent_at = now.0;
         connection.slow.insert(Slow::RECOVERY);
         connection.flags.insert(Flags::RETRANSMIT_NOW);

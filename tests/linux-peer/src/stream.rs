@@ -73,7 +73,8 @@ pub fn receive(mut stream: &TcpStream, len: u64) {
     }
 }
 
-fn shut_down(stream: &TcpStream) {
+/// Ends Linux's stream.
+pub fn shut_down(stream: &TcpStream) {
     stream
         .shutdown(Shutdown::Write)
         .expect("Linux shuts its side down");
