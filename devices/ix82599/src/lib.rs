@@ -7,7 +7,8 @@
 //! - [`memory`]: what the device can reach by DMA, checked and revocable;
 //! - [`wire`]: where frames go (TAP device, in-process cable, loopback), and what may happen to
 //!   them on the way (capture, loss, reordering, duplication);
-//! - [`vfio_user`]: the protocol by which a virtual machine reaches the device.
+//! - [`vfio_user`]: the protocol by which a virtual machine reaches the device;
+//! - `testing`: what fuzzing runs, with the feature of that name.
 //!
 //! Tests of drivers use the model in process:
 //!
@@ -35,5 +36,7 @@
 pub mod daemon;
 pub mod memory;
 pub mod model;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vfio_user;
 pub mod wire;

@@ -1,5 +1,6 @@
 //! Images are built field by field here, so that each test damages exactly one thing.
 
+use super::testing::check;
 use super::*;
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -177,33 +178,6 @@ fn an_image_for_another_kernel_is_refused() {
     assert_eq!(
         refused(|file| put(file, 0x400, &[0xff; 8])),
         ElfError::NoNote
-    );
-}
-
-fn check(image: &Image, file: &[u8]) {
-    for (n, segment) in image.segments.iter().enumerate() {
-        let mapping = image.mapping(n);
-        assert!(mapping.start <= segment.address && segment.pages().end <= mapping.end);
-        for other in 0..n {
-            let other = image.mapping(other);
-            assert!(mapping.end <= other.start || other.end <= mapping.start);
-        }
-        assert!(file.get(segment.file()).is_some());
-        assert!(segment.file_bytes as u64 <= segment.bytes);
-        assert!(segment.address >= IMAGE_LOW && segment.address + segment.bytes <= IMAGE_HIGH);
-        for other in &image.segments[..n] {
-            assert!(
-                segment.pages().end <= other.pages().start
-                    || other.pages().end <= segment.pages().start
-            );
-        }
-    }
-    assert!(
-        image
-            .segments
-            .iter()
-            .any(|segment| segment.protection == Protection::Execute
-                && (segment.address..segment.address + segment.bytes).contains(&image.entry))
     );
 }
 

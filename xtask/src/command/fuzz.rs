@@ -30,14 +30,15 @@ const INPUT_TIMEOUT: &str = "20";
 /// How often the log is looked at.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Fuzz the engine: any frames, any calls between any frames, and segments that nearly fit.
+/// Fuzz the engine (any frames, any calls between any frames, segments that nearly fit), the NIC model
+/// (any messages of a client, anything that a guest does), and the kernel's loader (any application).
 ///
 /// Needs a nightly toolchain and a C++ compiler. The inputs that a run finds stay below the target
 /// folder and are where the next one begins; those in fuzz/corpus come with the sources and are replayed
 /// by the test command. Ends with exit code 1 at the first finding, and says how to repeat it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this target; all three, one after the other, by default.
+    /// Only this target; all, one after the other, by default.
     #[arg(value_enum)]
     target: Option<Target>,
     /// How long, for each target.
@@ -60,6 +61,12 @@ enum Target {
     Calls,
     /// Segments that nearly fit live connections, between calls.
     Segments,
+    /// Any messages of a client to the NIC model, with any files.
+    Messages,
+    /// Any registers, rings, frames and doorbells of a guest of the NIC model.
+    Guest,
+    /// Any bytes as an application for the kernel.
+    Elf,
 }
 
 impl Target {
@@ -68,6 +75,9 @@ impl Target {
             Target::Frames => "frames",
             Target::Calls => "calls",
             Target::Segments => "segments",
+            Target::Messages => "messages",
+            Target::Guest => "guest",
+            Target::Elf => "elf",
         }
     }
 
@@ -125,7 +135,7 @@ fn require_nightly() -> Result<()> {
     ))
 }
 
-/// Builds the three programs, instrumented.
+/// Builds the programs, instrumented.
 fn build() -> Result<()> {
     Step::run("fuzz: build", |step| {
         let mut command = Command::new("rustup");

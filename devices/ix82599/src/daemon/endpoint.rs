@@ -57,6 +57,14 @@ impl<W: Wire> Endpoint<W> {
         Ok(())
     }
 
+    /// The client is gone: its memory and its events are let go, and the device is as after power-up.
+    pub fn release(&mut self) {
+        self.model.memory_mut().unmap_all();
+        *self.model.interrupt_sink_mut() = EventFds::new();
+        self.error_event = None;
+        self.reset();
+    }
+
     /// The device.
     pub fn model(&self) -> &Model<W, EventFds> {
         &self.model

@@ -65,6 +65,10 @@ impl EventFds {
         if !fds.is_empty() && fds.len() != vectors.len() {
             return Err(Errno::INVAL);
         }
+        // Whatever it is that the client sent, an interrupt must not wait for it.
+        for fd in &fds {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
         let mut fds = fds.into_iter();
         for vector in vectors {
             self.fds[vector] = fds.next();

@@ -6,9 +6,11 @@
 //! is under way. Each turn handles all messages that are there, then moves a batch of frames both
 //! ways, so that doorbells, descriptors and interrupts are handled in groups under load.
 
+mod conversation;
 mod endpoint;
 mod interrupts;
 
+pub use conversation::{Conversation, Turn};
 pub use endpoint::Endpoint;
 pub use interrupts::EventFds;
 
@@ -18,7 +20,7 @@ use std::time::Instant;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use crate::vfio_user::{Connection, ConnectionError, Replies, Server};
+use crate::vfio_user::ConnectionError;
 use crate::wire::Wire;
 
 /// With mapped doorbells, how long the loop spins after the last frame before it sleeps.
@@ -61,19 +63,14 @@ pub fn serve<W: Wire>(
     endpoint: &mut Endpoint<W>,
     stop: impl AsFd,
 ) -> Result<End, ServeError> {
-    rustix::io::ioctl_fionbio(&socket, true)?;
+    let mut client = Conversation::new(socket)?;
     let mut events = Events::new()?;
-    events.add(&socket, CLIENT)?;
+    events.add(&client, CLIENT)?;
     events.add(&stop, STOP)?;
     events.follow_wire(endpoint.model().wire(), true)?;
     if let Some(door) = endpoint.model().wire().door() {
         events.add(door, DOOR)?;
     }
-    let mut client = Client {
-        connection: Connection::new(socket),
-        server: Server::new(),
-        replies: Replies::default(),
-    };
     let start = Instant::now();
     let mut schedule = Schedule::default();
     loop {
@@ -87,15 +84,15 @@ pub fn serve<W: Wire>(
         if ready.door {
             endpoint.model_mut().wire_mut().answer_door();
         }
-        if ready.client {
+        if ready.client || client.state() == Turn::More {
             match client.turn(endpoint) {
-                Ok(()) => {}
+                Ok(turn) => events.follow_client(&client, turn == Turn::Blocked)?,
                 Err(ConnectionError::Closed) => return Ok(End::Disconnected),
                 Err(error) => return Err(ServeError::Connection(error)),
             }
         }
         let progress = endpoint.model_mut().step();
-        schedule.more = progress.more;
+        schedule.more = progress.more || client.state() == Turn::More;
         if ready.client || progress.received + progress.transmitted > 0 {
             schedule.last_active_ns = now_ns;
         }
@@ -107,24 +104,6 @@ pub fn serve<W: Wire>(
 
 fn elapsed_ns(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The conversation with the client.
-struct Client {
-    connection: Connection,
-    server: Server,
-    replies: Replies,
-}
-
-impl Client {
-    /// Receives a chunk and answers the messages that are complete.
-    fn turn<W: Wire>(&mut self, endpoint: &mut Endpoint<W>) -> Result<(), ConnectionError> {
-        self.connection.receive()?;
-        while let Some(message) = self.connection.next_message()? {
-            self.server.handle(message, endpoint, &mut self.replies);
-        }
-        self.connection.send(&mut self.replies)
-    }
 }
 
 /// How long the loop may sleep.
@@ -167,6 +146,8 @@ struct Events {
     epoll: OwnedFd,
     /// Whether frames on the wire wake the loop.
     wire: bool,
+    /// Whether room in the client's socket wakes it, and not what the client sends.
+    client_blocked: bool,
 }
 
 impl Events {
@@ -174,12 +155,28 @@ impl Events {
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wire: false,
+            client_blocked: false,
         })
     }
 
     fn add(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
         let data = epoll::EventData::new_u64(token);
         epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)
+    }
+
+    /// What the client sends wakes the loop, or, while it owes us room, that it reads.
+    fn follow_client(&mut self, client: impl AsFd, blocked: bool) -> Result<(), Errno> {
+        if self.client_blocked == blocked {
+            return Ok(());
+        }
+        self.client_blocked = blocked;
+        let flags = if blocked {
+            epoll::EventFlags::OUT
+        } else {
+            epoll::EventFlags::IN
+        };
+        let data = epoll::EventData::new_u64(CLIENT);
+        epoll::modify(&self.epoll, client, data, flags)
     }
 
     /// Frames on the wire wake the loop, or, while the device has no room for them, do not.

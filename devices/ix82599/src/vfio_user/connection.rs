@@ -5,7 +5,6 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -16,12 +15,6 @@ use super::framing::{Framing, Message};
 use super::message::BadSize;
 use super::server::{MAX_FDS, Replies};
 
-/// How long a client may leave its replies unread while there is no room for more.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 5,
-    tv_nsec: 0,
-};
-
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -31,9 +24,6 @@ pub enum ConnectionError {
     /// The stream cannot be followed.
     #[error("the client sent a {0}")]
     BadSize(#[from] BadSize),
-    /// The client does not take its replies.
-    #[error("the client does not read its replies")]
-    Stuck,
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(#[from] Errno),
@@ -91,56 +81,54 @@ impl Connection {
         Ok(self.framing.next_message()?)
     }
 
-    /// Sends all replies and empties them. Waits while the client does not read, which a client
-    /// that waits for its replies does not do for long, and not for ever.
+    /// Sends as much of the replies as the socket takes, and removes it from them. Returns whether
+    /// nothing is left.
     ///
     /// # Errors
     /// [`ConnectionError`].
-    pub fn send(&mut self, replies: &mut Replies) -> Result<(), ConnectionError> {
-        let mut fds = replies.fds.drain(..).peekable();
-        let mut at = 0;
-        while at < replies.bytes.len() {
+    pub fn send(&mut self, replies: &mut Replies) -> Result<bool, ConnectionError> {
+        let mut sent = 0;
+        while sent < replies.bytes.len() {
             // A descriptor rides on the first byte of its message, so that message begins a send.
-            let fd = fds.next_if(|(place, _)| *place == at).map(|(_, fd)| fd);
-            let end = fds.peek().map_or(replies.bytes.len(), |(place, _)| *place);
-            at += self.send_piece(&replies.bytes[at..end], fd.as_ref())?;
+            let first = replies.fds.first();
+            let rides = first.is_some_and(|(place, _)| *place == sent);
+            let next = replies.fds.get(usize::from(rides));
+            let end = next.map_or(replies.bytes.len(), |(place, _)| *place);
+            let fd = first.filter(|_| rides).map(|(_, fd)| fd.as_fd());
+            let Some(count) = self.send_piece(&replies.bytes[sent..end], fd)? else {
+                break;
+            };
+            sent += count;
+            replies.fds.drain(..usize::from(rides));
         }
-        drop(fds);
-        replies.bytes.clear();
-        Ok(())
+        replies.bytes.drain(..sent);
+        for (place, _) in &mut replies.fds {
+            *place -= sent;
+        }
+        Ok(replies.bytes.is_empty())
     }
 
-    fn send_piece(&self, bytes: &[u8], fd: Option<&OwnedFd>) -> Result<usize, ConnectionError> {
+    /// `None` if the socket takes nothing now.
+    fn send_piece(
+        &self,
+        bytes: &[u8],
+        fd: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<usize>, ConnectionError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fd = fd.map(AsFd::as_fd);
         if let Some(fd) = &fd {
             control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
         }
+        let bytes = [IoSlice::new(bytes)];
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         loop {
-            match sendmsg(
-                &self.socket,
-                &[IoSlice::new(bytes)],
-                &mut control,
-                SendFlags::NOSIGNAL,
-            ) {
-                Ok(sent) => return Ok(sent),
+            match sendmsg(&self.socket, &bytes, &mut control, flags) {
+                Ok(sent) => return Ok(Some(sent)),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_until_writable()?,
+                Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::CONNRESET | Errno::PIPE) => return Err(ConnectionError::Closed),
                 Err(error) => return Err(error.into()),
             }
-        }
-    }
-
-    fn wait_until_writable(&self) -> Result<(), ConnectionError> {
-        match poll(
-            &mut [PollFd::new(&self.socket, PollFlags::OUT)],
-            Some(&PATIENCE),
-        ) {
-            Ok(0) => Err(ConnectionError::Stuck),
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
         }
     }
 }

@@ -12,6 +12,9 @@ use super::message::{BadSize, HEADER_BYTES, Header, MAX_MESSAGE_BYTES};
 
 /// Bytes that a chunk may have at most.
 const CHUNK_BYTES: usize = 1 << 16;
+/// Chunks with descriptors that may wait for their message to be complete. A client that sends each
+/// message by one call needs two.
+const WAITING_CHUNKS: usize = 8;
 /// Room for an incomplete message and a chunk.
 const BUFFER_BYTES: usize = MAX_MESSAGE_BYTES + CHUNK_BYTES;
 
@@ -64,11 +67,17 @@ impl Framing {
         &mut room[..length]
     }
 
-    /// Takes note of a chunk of `bytes` that was put at the start of [`Framing::room`].
+    /// Takes note of a chunk of `bytes` that was put at the start of [`Framing::room`]. Descriptors of a
+    /// client that cuts its messages to pieces, each with some, are closed.
     pub fn received(&mut self, bytes: usize, fds: Vec<OwnedFd>) {
         let from = self.position + (self.end - self.start) as u64;
         self.end = (self.end + bytes).min(self.buffer.len());
-        if !fds.is_empty() {
+        if fds.is_empty() {
+            return;
+        }
+        if self.fds.len() == WAITING_CHUNKS {
+            log::debug!("{} descriptors too many were closed", fds.len());
+        } else {
             self.fds.push_back((from, from + bytes as u64, fds));
         }
     }
@@ -113,7 +122,7 @@ fn take_fds(chunks: &mut VecDeque<(u64, u64, Vec<OwnedFd>)>, from: u64, to: u64)
         let begins_in_chunk = (*chunk_start..*chunk_end).contains(&from);
         if begins_in_chunk && to >= *chunk_end {
             taken = chunks.pop_front().map_or(Vec::new(), |(_, _, fds)| fds);
-        } else if from >= *chunk_end {
+        } else if from >= *chunk_end || (*chunk_start > from && to >= *chunk_end) {
             chunks.pop_front();
         } else {
             break;
@@ -203,6 +212,21 @@ mod tests {
         push(&mut framing, &message(2, 0), vec![]);
         assert_eq!(drain(&mut framing), [(1, 0), (2, 0)]);
         assert!(framing.fds.is_empty());
+    }
+
+    #[test]
+    fn descriptors_on_every_byte_are_closed_in_time() {
+        let mut framing = Framing::new();
+        let one = message(1, 4000);
+        for byte in &one[..4000] {
+            push(&mut framing, &[*byte], vec![fd()]);
+            assert_eq!(drain(&mut framing), []);
+            assert!(framing.fds.len() <= WAITING_CHUNKS);
+        }
+        push(&mut framing, &one[4000..], vec![]);
+        assert_eq!(drain(&mut framing), [(1, 1)]);
+        push(&mut framing, &message(2, 0), vec![fd()]);
+        assert_eq!(drain(&mut framing), [(2, 1)]);
     }
 
     #[test]
