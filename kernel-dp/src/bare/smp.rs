@@ -19,7 +19,7 @@ use super::memory::{CPU_BLOCK_SHARED, Memory, MemoryError};
 use super::percpu::{ABSENT, Job, PerCpu, STOPPED, UP};
 use super::privacy;
 use super::stacks::Stacks;
-use super::time::Clock;
+use super::time::{Clock, moment};
 use super::traps::WAKE_VECTOR;
 
 core::arch::global_asm!(
@@ -128,6 +128,11 @@ pub fn start(
     };
     copy_trampoline(memory, page)?;
     TABLES.store(memory.root(), Ordering::Relaxed);
+    // Whoever cannot be sent this one cannot be sent the startup IPI either, which is looked at.
+    for &apic in others() {
+        apic::send(apic, Message::Init);
+    }
+    clock.wait_micros(INIT_MICROS);
     for &apic in others() {
         let index = cpus().count();
         if index == most.min(THREADS_MAX) {
@@ -195,10 +200,7 @@ fn start_one(
     clock: &Clock,
 ) -> Result<(), &'static str> {
     let before = rdtsc();
-    let mut is_sent = apic::send(apic, Message::Init);
-    clock.wait_micros(INIT_MICROS);
-    is_sent &= apic::send(apic, Message::Startup(page));
-    if !is_sent {
+    if !apic::send(apic, Message::Startup(page)) {
         withdraw(cpu, clock)?;
         return Err("cannot be sent interrupts");
     }
@@ -236,7 +238,7 @@ fn is_up_within(cpu: &PerCpu, micros: u32, clock: &Clock) -> bool {
         if rdtsc().wrapping_sub(start) > ticks {
             return false;
         }
-        core::hint::spin_loop();
+        moment();
     }
     true
 }

@@ -74,7 +74,7 @@ impl Clock {
     pub fn wait_micros(&self, micros: u32) {
         let (start, ticks) = (rdtsc(), self.ticks_of_micros(u64::from(micros)));
         while rdtsc().wrapping_sub(start) < ticks {
-            core::hint::spin_loop();
+            moment();
         }
     }
 
@@ -82,6 +82,15 @@ impl Clock {
     pub fn ticks_of_micros(&self, micros: u64) -> u64 {
         self.scale.ticks(micros * 1_000)
     }
+}
+
+/// Lets well below a microsecond pass, in a loop that waits for longer. With one `pause` only: an emulator
+/// that runs all processors in turn goes through all of them at each, and 16 of them took minutes to boot.
+pub fn moment() {
+    for _ in 0..64 {
+        rdtsc();
+    }
+    core::hint::spin_loop();
 }
 
 /// KVM's clock page, `pvclock_vcpu_time_info`.
@@ -109,9 +118,7 @@ fn kvm_clock_hz() -> Option<u64> {
 fn pm_timer_hz(timer: PmTimer) -> Option<u64> {
     let (start_tsc, start) = sample(timer);
     loop {
-        for _ in 0..64 {
-            core::hint::spin_loop();
-        }
+        moment();
         let (tsc, value) = sample(timer);
         let elapsed = value.wrapping_sub(start) & timer.mask;
         let ticks = tsc.wrapping_sub(start_tsc);
@@ -150,9 +157,7 @@ fn pit_hz() -> Option<u64> {
     }
     let start = rdtsc();
     loop {
-        for _ in 0..64 {
-            core::hint::spin_loop();
-        }
+        moment();
         let ticks = rdtsc().wrapping_sub(start);
         // SAFETY: reads the state of the timer's output.
         if unsafe { inb(0x61) } & 0x20 != 0 {
