@@ -2,13 +2,16 @@
 //! replies. So between rounds nothing is under way, and what is complete is exactly known.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{self, sockopt};
 
 /// Bytes of a request and of its reply.
 pub const MESSAGE_BYTES: usize = 64;
@@ -28,16 +31,37 @@ pub struct Client {
 impl Client {
     /// Opens `count` connections to `server`.
     pub fn connect(server: SocketAddr, count: usize) -> Result<Self> {
+        let streams = (0..count).map(|index| {
+            TcpStream::connect_timeout(&server, PATIENCE)
+                .with_context(|| format!("cannot open connection {index} to {server}"))
+        });
+        Self::new(streams)
+    }
+
+    /// Opens a connection to `server` from each of these ports of `host`.
+    pub fn connect_from(host: Ipv4Addr, ports: &[u16], server: SocketAddr) -> Result<Self> {
+        let streams = ports.iter().map(|&port| {
+            let from = SocketAddr::from((host, port));
+            connect_from(from, server).with_context(|| format!("cannot open {from} to {server}"))
+        });
+        Self::new(streams)
+    }
+
+    fn new(streams: impl Iterator<Item = Result<TcpStream>>) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let mut connections = Vec::with_capacity(count);
-        for index in 0..count {
-            let connection = Connection::open(server, index)
-                .with_context(|| format!("cannot open connection {index} to {server}"))?;
+        let mut connections = Vec::new();
+        for (index, stream) in streams.enumerate() {
+            let connection = Connection::new(stream?, index)?;
             let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&epoll, &connection.stream, data, epoll::EventFlags::IN)?;
             connections.push(connection);
         }
         Ok(Self { connections, epoll })
+    }
+
+    /// Number of connections.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
     }
 
     /// Sends one request on each connection.
@@ -73,6 +97,29 @@ impl Client {
     }
 }
 
+/// Connects from an address of choice. Of a crew of threads, one may not listen yet.
+fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let socket = net::socket_with(
+            net::AddressFamily::INET,
+            net::SocketType::STREAM,
+            net::SocketFlags::CLOEXEC,
+            None,
+        )?;
+        // It bounds the time that it takes to connect as well (socket(7)).
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+        net::bind(&socket, &from)?;
+        match net::connect(&socket, &to) {
+            Ok(()) => return Ok(socket.into()),
+            Err(Errno::CONNREFUSED) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     number: u8,
@@ -82,8 +129,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(server: SocketAddr, index: usize) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    fn new(stream: TcpStream, index: usize) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let number = (index % 251) as u8;
@@ -141,7 +187,6 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::thread;
 
     /// A server that answers with `change(bytes)` and counts the bytes it got.
     fn server(change: fn(&mut [u8])) -> (SocketAddr, Arc<AtomicU64>) {
@@ -175,6 +220,22 @@ mod tests {
             let expected = 5 * round * MESSAGE_BYTES as u64;
             assert_eq!(total.load(Ordering::SeqCst), expected);
         }
+    }
+
+    #[test]
+    fn connections_come_from_the_ports_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // A port that is free at this moment.
+        let port = {
+            let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let host = Ipv4Addr::new(127, 0, 0, 2);
+        let client = Client::connect_from(host, &[port], address).unwrap();
+        assert_eq!(client.connections(), 1);
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(peer, SocketAddr::from((host, port)));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`run`] | one boot: machine, client, samples |
 //! | [`client`] | the client, which knows exactly what is complete; [`hold`] saturates the guest |
 //! | [`sample`] | the plugin's counters; [`work`] takes the empty polls out |
+//! | [`scaling`] | the same on several elastic threads |
 //! | [`migrate`], [`crew`] | how long moves of flow groups take: `cargo xtask bench migrate` |
 //! | [`report`], [`baseline`] | the table, and the comparison with the checked-in figures |
 //! | [`code`], [`profile`], [`annotate`] | which functions, lines and instructions it was |
@@ -27,6 +28,7 @@ pub mod profile;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod scaling;
 pub mod work;
 
 use std::fs;
@@ -44,6 +46,7 @@ use crate::code::Code;
 use crate::profile::Profile;
 use crate::report::Report;
 use crate::run::Measured;
+use crate::scaling::Scaling;
 
 /// What to measure, and what to do with the result.
 #[derive(Args, Clone, Debug)]
@@ -55,6 +58,10 @@ pub struct Options {
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: Vec<u16>,
+    /// Numbers of elastic threads to compare the cost of a request on, with 16 connections each; 0 for none
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,4,8,16",
+          value_parser = clap::value_parser!(u32).range(0..=16))]
+    pub threads: Vec<u32>,
     /// Also write the result to FILE
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -84,8 +91,19 @@ pub fn bench(options: &Options, check: Check) -> Result<()> {
     }
     print_details(options, boots.last().map_or(&[], Vec::as_slice))?;
 
-    let report = Report::new(&boots, baseline.as_ref());
+    let mut report = Report::new(&boots, baseline.as_ref());
     print!("{}", report.render());
+    let threads: Vec<u32> = options
+        .threads
+        .iter()
+        .copied()
+        .filter(|&it| it > 0)
+        .collect();
+    if !threads.is_empty() {
+        let scaling = Scaling::measure(&plugin, &threads, options.boots, check)?;
+        print!("{}", scaling.render());
+        report.threads = Some(scaling);
+    }
     if let Some(file) = &options.json {
         fs::write(file, serde_json::to_string_pretty(&report)? + "\n")
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -99,6 +117,16 @@ pub fn bench(options: &Options, check: Check) -> Result<()> {
         "more than {} % above the baseline (accept it with --update, if it is worth it):\n{}",
         100.0 * baseline::TOLERANCE,
         regressions.join("\n")
+    );
+    let excesses = report
+        .threads
+        .as_ref()
+        .map_or(Vec::new(), Scaling::excesses);
+    ensure!(
+        excesses.is_empty(),
+        "more than {} % above the fewest threads:\n{}",
+        100.0 * scaling::TOLERANCE,
+        excesses.join("\n")
     );
     Ok(())
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::baseline::{Baseline, Point, TOLERANCE};
 use crate::run::Measured;
+use crate::scaling::Scaling;
 
 /// Linux 6.12 with its igb driver in the same emulator, tuned, measured in the same way:
 /// connections, instructions per request, those of them in user mode.
@@ -21,6 +22,9 @@ pub struct Report {
     pub echo: Vec<Row>,
     /// Boots that the medians are taken over.
     pub boots: usize,
+    /// The cost of a request by number of elastic threads, if that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<Scaling>,
 }
 
 /// The result at one number of connections.
@@ -54,6 +58,7 @@ impl Report {
         Self {
             echo: rows.collect(),
             boots: boots.len(),
+            threads: None,
         }
     }
 
@@ -146,7 +151,7 @@ fn linux(connections: u64) -> Option<(f64, f64)> {
 }
 
 /// The middle value; of an even number, the lower middle one.
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[(sorted.len() - 1) / 2]

@@ -1,7 +1,7 @@
 //! One measurement from power-on to power-off: boots the echo machine under `-icount` with the
 //! plugin in it, loads it, and takes samples while nothing is under way.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ix_machine::accel::{Accel, AccelChoice};
 use ix_machine::qemu::{Qemu, Version};
-use ix_machine::{Artifacts, Machine, MachineConfig};
+use ix_machine::{Artifacts, Machine, MachineConfig, MemorySize};
+use tempfile::TempDir;
 
 use crate::baseline::Point;
 use crate::client::{Check, Client};
@@ -29,6 +30,9 @@ const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Windows at each number of connections; the median one counts, so that what the host does to a
 /// single one, such as a delayed client and so an acknowledgement of its own, does not.
 const WINDOWS: usize = 3;
+
+/// Memory for each elastic thread, as far as it is more than what a machine has anyway.
+const MIB_PER_THREAD: u64 = 64;
 
 /// Rounds in a window, by number of connections.
 const fn rounds(connections: u64) -> u64 {
@@ -66,30 +70,15 @@ impl Measured {
 
 /// Boots once and measures at each of `connections`.
 pub fn measure(plugin: &Path, connections: &[u16], check: Check) -> Result<Vec<Measured>> {
-    let directory =
-        tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
-    let socket = directory.path().join("insns");
-    let config = machine_config(plugin, &socket)?;
-    let server = SocketAddr::from((config.network.guest, PORT));
-    let machine = Machine::start(&config)?;
-    machine.wait_for_line(&format!("ix: app: {APPLICATION}"), BOOT_TIMEOUT)?;
-    let mut sampler = Sampler::connect(&socket, SAMPLER_TIMEOUT).context("the plugin is silent")?;
-
-    let measured = connections
-        .iter()
-        .map(|&count| measure_at(count.into(), &machine, server, &mut sampler, check))
+    let mut bed = Bed::start(plugin, 1)?;
+    let measured = connections.iter().map(|&count| {
+        let client = bed.client(count.into())?;
+        bed.measure(client, rounds(count.into()), check)
+    });
+    let measured = measured
         .collect::<Result<_>>()
-        .with_context(|| {
-            format!(
-                "the guest's last lines: {:#?}",
-                machine.console().last_lines()
-            )
-        })?;
-    let report = machine.stop();
-    ensure!(
-        report.is_success(),
-        "the machine did not survive the measurement: {report}"
-    );
+        .with_context(|| bed.last_words())?;
+    bed.stop()?;
     Ok(measured)
 }
 
@@ -133,8 +122,12 @@ pub fn build_plugin(qemu: &Qemu) -> Result<PathBuf> {
         .with_context(|| format!("no plugin at {}", plugin.display()))
 }
 
-fn machine_config(plugin: &Path, socket: &Path) -> Result<MachineConfig> {
+fn machine_config(plugin: &Path, socket: &Path, threads: u32) -> Result<MachineConfig> {
     let mut config = echo_machine();
+    config.cpus = threads;
+    config.memory = config
+        .memory
+        .max(MemorySize::from_mib(MIB_PER_THREAD * u64::from(threads)));
     config.accel = AccelChoice::Fixed(Accel::Tcg);
     // A guest that halts under icount jumps ahead in its own time, and its timers with it. Polling and
     // without a limit on the application's time in user mode, it also leaves the APIC's timer alone,
@@ -167,48 +160,116 @@ fn option_value(path: &Path) -> Result<String> {
     Ok(path.replace(',', ",,"))
 }
 
-fn measure_at(
-    connections: u64,
-    machine: &Machine,
+/// An echo machine that is counted.
+pub(crate) struct Bed {
+    machine: Machine,
+    sampler: Sampler,
     server: SocketAddr,
-    sampler: &mut Sampler,
-    check: Check,
-) -> Result<Measured> {
-    let namespace = machine.netns().context("the machine has no wire")?;
-    let mut client = namespace.run(|| Client::connect(server, connections as usize))??;
-    let requests = rounds(connections) * connections;
-    let mut window = || {
-        (0..rounds(connections)).try_for_each(|_| round(&mut client, connections, machine, check))
-    };
-    window().context("while warming up")?;
-    let mut samples = vec![sampler.sample()?];
-    for _ in 0..WINDOWS {
-        window()?;
-        samples.push(sampler.sample()?);
-    }
-    for _ in 0..SLOW_ROUNDS {
-        round(&mut client, connections, machine, check)?;
-        thread::sleep(SLOW_PAUSE);
-    }
-    let slow = Window {
-        counts: sampler.sample()?.since(&samples[WINDOWS]),
-        requests: SLOW_ROUNDS * connections,
-    };
+    config: MachineConfig,
+    /// Of the plugin's socket.
+    _folder: TempDir,
+}
 
-    let code = crate::images()?;
-    let works = samples.windows(2).map(|pair| {
-        let counts = pair[1].since(&pair[0]);
-        Work::extract(&Window { counts, requests }, &slow, |address| {
-            code.is_pause(address)
+impl Bed {
+    /// Boots it with so many elastic threads.
+    pub fn start(plugin: &Path, threads: u32) -> Result<Self> {
+        let folder =
+            tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
+        let socket = folder.path().join("insns");
+        let config = machine_config(plugin, &socket, threads)?;
+        let server = SocketAddr::from((config.network.guest, PORT));
+        let machine = Machine::start(&config)?;
+        machine.wait_for_line(&format!("ix: app: {APPLICATION}"), BOOT_TIMEOUT)?;
+        let sampler = Sampler::connect(&socket, SAMPLER_TIMEOUT).context("the plugin is silent")?;
+        Ok(Self {
+            machine,
+            sampler,
+            server,
+            config,
+            _folder: folder,
         })
-    });
-    let work = median(works.collect::<Result<_>>()?);
-    Ok(Measured::new(connections, requests, work))
+    }
+
+    /// The addresses of host and guest.
+    pub fn addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
+        let network = &self.config.network;
+        (network.host, network.guest)
+    }
+
+    /// A client with so many connections.
+    pub fn client(&self, connections: usize) -> Result<Client> {
+        self.on_wire(|| Client::connect(self.server, connections))
+    }
+
+    /// A client with a connection from each of these ports.
+    pub fn client_from(&self, ports: &[u16]) -> Result<Client> {
+        let host = self.config.network.host;
+        self.on_wire(|| Client::connect_from(host, ports, self.server))
+    }
+
+    fn on_wire<T>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T>
+    where
+        T: Send,
+    {
+        let namespace = self.machine.netns().context("the machine has no wire")?;
+        namespace.run(act)?
+    }
+
+    /// Measures with this client, in windows of so many rounds.
+    pub fn measure(&mut self, mut client: Client, rounds: u64, check: Check) -> Result<Measured> {
+        let connections = client.connections() as u64;
+        let requests = rounds * connections;
+        let machine = &self.machine;
+        let mut window = || (0..rounds).try_for_each(|_| round(&mut client, machine, check));
+        window().context("while warming up")?;
+        let mut samples = vec![self.sampler.sample()?];
+        for _ in 0..WINDOWS {
+            window()?;
+            samples.push(self.sampler.sample()?);
+        }
+        for _ in 0..SLOW_ROUNDS {
+            round(&mut client, machine, check)?;
+            thread::sleep(SLOW_PAUSE);
+        }
+        let slow = Window {
+            counts: self.sampler.sample()?.since(&samples[WINDOWS]),
+            requests: SLOW_ROUNDS * connections,
+        };
+
+        let code = crate::images()?;
+        let works = samples.windows(2).map(|pair| {
+            let counts = pair[1].since(&pair[0]);
+            Work::extract(&Window { counts, requests }, &slow, |address| {
+                code.is_pause(address)
+            })
+        });
+        let work = median(works.collect::<Result<_>>()?);
+        Ok(Measured::new(connections, requests, work))
+    }
+
+    /// What the guest said last, for an error's sake.
+    pub fn last_words(&self) -> String {
+        format!(
+            "the guest's last lines: {:#?}",
+            self.machine.console().last_lines()
+        )
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<()> {
+        let report = self.machine.stop();
+        ensure!(
+            report.is_success(),
+            "the machine did not survive the measurement: {report}"
+        );
+        Ok(())
+    }
 }
 
 /// One request on each connection. A single one takes its way undisturbed; of several, the guest
 /// finds all at once.
-fn round(client: &mut Client, connections: u64, machine: &Machine, check: Check) -> Result<()> {
+fn round(client: &mut Client, machine: &Machine, check: Check) -> Result<()> {
+    let connections = client.connections() as u64;
     if connections == 1 {
         client.send_all()?;
     } else {

@@ -62,12 +62,13 @@ fn guest() -> Vec<u8> {
 struct Guest(Child);
 
 impl Guest {
-    fn boot(qemu: &Qemu, image: &Path, plugin: &Path, socket: &Path) -> Self {
+    fn boot(qemu: &Qemu, cpus: u32, image: &Path, plugin: &Path, socket: &Path) -> Self {
         let plugin = format!("{},socket={}", plugin.display(), socket.display());
         let child = Command::new(&qemu.program)
             .args([
                 "-machine", "q35", "-accel", "tcg", "-m", "32M", "-display", "none",
             ])
+            .args(["-smp", &cpus.to_string()])
             .args([
                 "-nodefaults",
                 "-no-reboot",
@@ -103,6 +104,16 @@ fn sample_when_polling(sampler: &mut Sampler) -> Counts {
 #[test]
 #[ignore = "boots a virtual machine: run by `cargo xtask test`"]
 fn every_instruction_is_counted_exactly() {
+    counts_exactly(1);
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn every_instruction_is_counted_exactly_beside_a_processor_that_waits() {
+    counts_exactly(2);
+}
+
+fn counts_exactly(cpus: u32) {
     let directory = tempfile::tempdir().unwrap();
     let (image, socket) = (
         directory.path().join("guest"),
@@ -111,7 +122,7 @@ fn every_instruction_is_counted_exactly() {
     std::fs::write(&image, guest()).unwrap();
     let qemu = Qemu::locate().unwrap();
     let plugin = build_plugin(&qemu).unwrap();
-    let _machine = Guest::boot(&qemu, &image, &plugin, &socket);
+    let _machine = Guest::boot(&qemu, cpus, &image, &plugin, &socket);
     let mut sampler = Sampler::connect(&socket, PATIENCE).unwrap();
 
     let start = sample_when_polling(&mut sampler);

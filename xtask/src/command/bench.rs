@@ -21,7 +21,8 @@ enum What {
     /// Count guest instructions per echo request, exactly, and compare with the baseline.
     ///
     /// The guest runs under -icount, where counts repeat to a percent; the time it takes says
-    /// nothing. A total more than 3 % above bench/insns/baseline.toml fails.
+    /// nothing. A total more than 3 % above bench/insns/baseline.toml fails, and so does one on several
+    /// elastic threads that is more than 3 % above that on the fewest.
     Insns(ix_insns::Options),
     /// Time the phases of granting an elastic thread with flow groups, and of taking it back.
     ///

@@ -65,6 +65,11 @@ pub struct Entry {
 
 /// `QEMU_PLUGIN_INLINE_ADD_U64`.
 pub const INLINE_ADD_U64: c_int = 0;
+/// `QEMU_PLUGIN_CB_NO_REGS`: the callback reads no register of the guest.
+pub const NO_REGISTERS: c_int = 0;
+
+/// `qemu_plugin_vcpu_udata_cb_t`: called with the CPU's index and the pointer given.
+pub type ExecutionCallback = unsafe extern "C" fn(u32, *mut c_void);
 
 unsafe extern "C" {
     /// Number of virtual CPUs initialised so far.
@@ -86,6 +91,13 @@ unsafe extern "C" {
         operation: c_int,
         entry: Entry,
         operand: u64,
+    );
+    /// Has the callback called each time before the instruction executes.
+    pub fn qemu_plugin_register_vcpu_insn_exec_cb(
+        instruction: *mut Instruction,
+        callback: ExecutionCallback,
+        flags: c_int,
+        user_pointer: *mut c_void,
     );
     fn qemu_plugin_register_vcpu_tb_trans_cb(
         id: u64,

@@ -1,22 +1,29 @@
-//! The counters: one 64-bit word for each instruction address and virtual CPU.
+//! The counters: one 64-bit word for each instruction address.
 //!
-//! Every address that is ever translated gets a slot, the same slot at each translation. QEMU adds
-//! to the slot of the executing CPU inline, in the generated code: no call, no lock, no shared
-//! cache line. Addresses that find no free slot are counted together, separately for the two halves
-//! of the address space, so that totals stay exact and the reader sees what has no address.
+//! Every address that is ever translated gets a slot, the same slot at each translation. Addresses
+//! that find no free slot are counted together, separately for the two halves of the address space,
+//! so that totals stay exact and the reader sees what has no address.
+//!
+//! On one virtual CPU, QEMU adds to the slot inline, in the generated code: no call, no lock. On
+//! several, a callback adds. QEMU 11 knows inline additions for several CPUs as well, but where one
+//! thread runs them all in turn, as under icount, it takes the index of the CPU that it translates for
+//! as a constant, multiplies it in place, and so changes that constant for all the rest of the block:
+//! a 1 that allows for input and output becomes a 0, and the machine ends with "Bad icount read".
 
 use std::collections::HashMap;
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::api::{
-    Block, Entry, INLINE_ADD_U64, Scoreboard, qemu_plugin_insn_vaddr, qemu_plugin_num_vcpus,
+    Block, Entry, INLINE_ADD_U64, Instruction, NO_REGISTERS, Scoreboard, qemu_plugin_insn_vaddr,
+    qemu_plugin_num_vcpus, qemu_plugin_register_vcpu_insn_exec_cb,
     qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu, qemu_plugin_scoreboard_find,
     qemu_plugin_scoreboard_new, qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns,
 };
 
-/// Slots for each CPU: room for every instruction of the dataplane and its application, firmware
-/// included; a Linux guest overflows it.
+/// Slots: room for every instruction of the dataplane and its application, firmware included; a Linux
+/// guest overflows it.
 const SLOTS: usize = 1 << 18;
 
 /// Addresses that stand for "any address without a slot" in the lower and the upper half.
@@ -24,23 +31,18 @@ const OVERFLOW: [u64; 2] = [0, u64::MAX];
 
 /// Counters of all CPUs.
 pub struct Counters {
-    scoreboard: *mut Scoreboard,
-    vcpus: u32,
+    slots: Slots,
     addresses: Mutex<Addresses>,
 }
-
-// SAFETY: the scoreboard is never freed and its address is fixed; what may be done with it from
-// which thread is decided where it is used.
-unsafe impl Send for Counters {}
-// SAFETY: as above.
-unsafe impl Sync for Counters {}
 
 impl Counters {
     /// Counters for a machine that will have `vcpus` virtual CPUs.
     pub fn new(vcpus: u32) -> Self {
         Self {
-            scoreboard: qemu_plugin_scoreboard_new(SLOTS * size_of::<u64>()),
-            vcpus,
+            slots: match vcpus {
+                1 => Slots::Inline(qemu_plugin_scoreboard_new(SLOTS * size_of::<u64>())),
+                _ => Slots::Called((0..SLOTS).map(|_| AtomicU64::new(0)).collect()),
+            },
             addresses: Mutex::new(Addresses::new()),
         }
     }
@@ -49,54 +51,24 @@ impl Counters {
     ///
     /// # Safety
     /// `block` is the handle of the translation callback that is running.
-    pub unsafe fn count_block(&self, block: *mut Block) {
+    pub unsafe fn count_block(&'static self, block: *mut Block) {
         let mut addresses = self.addresses();
         // SAFETY: the handle is valid, by contract, and so are the instruction handles taken from
-        // it at indices below its length; the entry lies inside the scoreboard's elements.
+        // it at indices below its length; every slot is below SLOTS.
         unsafe {
             for index in 0..qemu_plugin_tb_n_insns(block) {
                 let instruction = qemu_plugin_tb_get_insn(block, index);
                 let slot = addresses.slot(qemu_plugin_insn_vaddr(instruction));
-                let entry = Entry {
-                    scoreboard: self.scoreboard,
-                    offset: slot * size_of::<u64>(),
-                };
-                qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
-                    instruction,
-                    INLINE_ADD_U64,
-                    entry,
-                    1,
-                );
+                self.slots.count(instruction, slot);
             }
         }
     }
 
-    /// Address and count of each slot, summed over the CPUs; empty until all CPUs are there.
+    /// Address and count of each slot; empty until the CPU whose slots they are is there.
     pub fn snapshot(&self) -> Vec<(u64, u64)> {
-        // QEMU moves the scoreboard when a CPU is added, and only then.
-        if qemu_plugin_num_vcpus() < self.vcpus.cast_signed() {
-            return Vec::new();
-        }
-        let used = self.addresses().by_slot.len();
-        let mut counts = vec![0; used];
-        for vcpu in 0..self.vcpus {
-            // SAFETY: all CPUs exist and none is added (the runner plugs none), so the element
-            // stays where it is. It holds SLOTS aligned words, `used` is at most that, and all
-            // accesses from here are atomic; the generated code stores whole aligned words.
-            let slots = unsafe {
-                let element = qemu_plugin_scoreboard_find(self.scoreboard, vcpu);
-                core::slice::from_raw_parts(element.cast::<AtomicU64>(), used)
-            };
-            for (count, slot) in counts.iter_mut().zip(slots) {
-                *count += slot.load(Ordering::Relaxed);
-            }
-        }
-        self.addresses()
-            .by_slot
-            .iter()
-            .copied()
-            .zip(counts)
-            .collect()
+        let addresses = self.addresses();
+        let counts = self.slots.read(addresses.by_slot.len());
+        addresses.by_slot.iter().copied().zip(counts).collect()
     }
 
     fn addresses(&self) -> MutexGuard<'_, Addresses> {
@@ -104,6 +76,81 @@ impl Counters {
             .lock()
             .expect("no thread panics with the lock held")
     }
+}
+
+/// Where it is counted, and how.
+enum Slots {
+    /// By generated code, on the only CPU.
+    Inline(*mut Scoreboard),
+    /// By [`add`].
+    Called(Box<[AtomicU64]>),
+}
+
+// SAFETY: the scoreboard is never freed and its address is fixed; what may be done with it from
+// which thread is decided where it is used.
+unsafe impl Send for Slots {}
+// SAFETY: as above.
+unsafe impl Sync for Slots {}
+
+impl Slots {
+    /// Has each execution counted in a slot.
+    ///
+    /// # Safety
+    /// The handle is that of an instruction of the block that is being translated, and `slot` is
+    /// below [`SLOTS`].
+    unsafe fn count(&'static self, instruction: *mut Instruction, slot: usize) {
+        match self {
+            Self::Inline(scoreboard) => {
+                let entry = Entry {
+                    scoreboard: *scoreboard,
+                    offset: slot * size_of::<u64>(),
+                };
+                // SAFETY: the handle is valid, by contract, and the entry lies in the element.
+                unsafe {
+                    qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+                        instruction,
+                        INLINE_ADD_U64,
+                        entry,
+                        1,
+                    );
+                }
+            }
+            Self::Called(slots) => {
+                let slot = (&raw const slots[slot]).cast_mut().cast::<c_void>();
+                // SAFETY: the handle is valid, by contract; `add` gets a slot that is never freed.
+                unsafe {
+                    qemu_plugin_register_vcpu_insn_exec_cb(instruction, add, NO_REGISTERS, slot);
+                }
+            }
+        }
+    }
+
+    /// The first `used` counts; none if the CPU is not there yet.
+    fn read(&self, used: usize) -> Vec<u64> {
+        let slots = match self {
+            Self::Called(slots) => &slots[..used],
+            // QEMU moves the scoreboard when a CPU is added, and only then.
+            Self::Inline(_) if qemu_plugin_num_vcpus() < 1 => &[],
+            // SAFETY: the only CPU exists and none is added (the runner plugs none), so its element
+            // stays where it is. It holds SLOTS aligned words, `used` is at most that, and all
+            // accesses from here are atomic; the generated code stores whole aligned words.
+            Self::Inline(scoreboard) => unsafe {
+                let element = qemu_plugin_scoreboard_find(*scoreboard, 0);
+                core::slice::from_raw_parts(element.cast::<AtomicU64>(), used)
+            },
+        };
+        slots
+            .iter()
+            .map(|slot| slot.load(Ordering::Relaxed))
+            .collect()
+    }
+}
+
+/// Adds one to a slot of [`Slots::Called`].
+unsafe extern "C" fn add(_vcpu: u32, slot: *mut c_void) {
+    // SAFETY: QEMU calls it with what it was registered with, a slot that lives for ever.
+    let slot = unsafe { &*slot.cast::<AtomicU64>() };
+    slot.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Which address has which slot.
