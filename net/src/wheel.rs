@@ -150,10 +150,11 @@ impl Wheel {
         const REACH: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - (1 << (SLOT_BITS * 3));
         let ahead = (tick - self.current).min(REACH);
         // The level is in which byte the topmost bit is.
-        let level = (ahead as u32 | 1).ilog2() / SLOT_BITS;
-        let shift = SLOT_BITS * level;
-        let first_tick = (self.current + ahead) >> shift << shift;
-        let slot = (first_tick >> shift) as usize & (SLOTS - 1);
+        let shift = (ahead as u32 | 1).ilog2() & !(SLOT_BITS - 1);
+        let level = shift / SLOT_BITS;
+        let slots_ahead = (self.current + ahead) >> shift;
+        let first_tick = slots_ahead << shift;
+        let slot = slots_ahead as usize & (SLOTS - 1);
         let sentinel = self.sentinel(level as usize, slot);
         let prev = core::mem::replace(&mut self.entries[sentinel].prev, timer);
         self.entries[timer as usize] = Entry {

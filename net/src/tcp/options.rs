@@ -50,11 +50,12 @@ impl Options {
     }
 
     /// Reads the options of a SYN of Linux or FreeBSD: MSS, then SACK permitted and timestamps, and the
-    /// window scale behind or before these. Otherwise returns `false`, and nothing was read.
+    /// window scale behind or before these; or those of a Linux without timestamps. Otherwise returns
+    /// `false`, and nothing was read.
     #[inline(always)]
     fn take_usual_syn(&mut self, bytes: &[u8]) -> bool {
         let Some(bytes) = bytes.as_array::<20>() else {
-            return false;
+            return self.take_syn_without_timestamps(bytes);
         };
         let mss = be32(bytes, 0);
         let (times, scale) = match be32(bytes, 4) == SACK_PERMITTED_TIMESTAMPS {
@@ -72,6 +73,25 @@ impl Options {
         self.window_scale = Some((scale as u8).min(SCALE_MAX));
         self.sack_permitted = true;
         self.timestamps = Some((times[0], times[1]));
+        true
+    }
+
+    /// Reads MSS, SACK permitted and the window scale, if that is what stands there.
+    #[inline(always)]
+    fn take_syn_without_timestamps(&mut self, bytes: &[u8]) -> bool {
+        let Some(bytes) = bytes.as_array::<12>() else {
+            return false;
+        };
+        let (mss, scale) = (be32(bytes, 0), be32(bytes, 8));
+        if mss >> 16 != MSS
+            || be32(bytes, 4) != SACK_PERMITTED_PADDED
+            || scale >> 8 != WINDOW_SCALE_PADDED
+        {
+            return false;
+        }
+        self.mss = Some(mss as u16);
+        self.window_scale = Some((scale as u8).min(SCALE_MAX));
+        self.sack_permitted = true;
         true
     }
 
