@@ -4,26 +4,77 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ix_small_linux::apt::Suites;
 use ix_small_linux::initramfs::Archive;
 use ix_small_linux::kernel::{self, Flavour};
 use ix_small_linux::libraries::{self, PrivateLibraries};
-use ix_small_linux::packages;
+use ix_small_linux::packages::{self, Source};
 
-/// Debian's general kernel: its cloud kernel has no driver for a card.
-const LINUX: Flavour = Flavour {
-    meta_package: "linux-image-amd64",
-    suffix: "-amd64",
-    modules: &[
-        "virtio_pci",
-        "virtio_console",
-        "8021q",
-        "tcp_dctcp",
-        "ixgbe",
-    ],
-};
+/// What the guest is made of, apart from its machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Its kernel.
+    pub kernel: Kernel,
+    /// It has DPDK's `testpmd` too.
+    pub dpdk: bool,
+}
+
+/// A kernel that the guest may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernel {
+    /// That of the host's Debian release.
+    #[default]
+    OfHost,
+    /// 6.12, that of Debian 13.
+    Linux6_12,
+}
+
+impl Kernel {
+    /// Debian's general kernel: its cloud kernel has no driver for a card.
+    fn flavour(self) -> Flavour {
+        Flavour {
+            source: match self {
+                Self::OfHost => Source::Host,
+                Self::Linux6_12 => Source::Release(Suites {
+                    all: "trixie trixie-updates",
+                    preferred: "trixie",
+                }),
+            },
+            meta_package: "linux-image-amd64",
+            suffix: "-amd64",
+            modules: &[
+                "virtio_pci",
+                "virtio_console",
+                "8021q",
+                "tcp_dctcp",
+                "ixgbe",
+                "uio_pci_generic",
+            ],
+        }
+    }
+
+    /// Folder of the cache; named for what is in it, so that a cache of before is not taken for it.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::OfHost => "kernel-uio",
+            Self::Linux6_12 => "kernel-6.12",
+        }
+    }
+}
+
 /// Packages with the guest's programs; the rest of user space is busybox.
-const PACKAGES: [&str; 4] = ["busybox-static", "ethtool", "iperf3", "iproute2"];
+const PACKAGES: [&str; 6] = [
+    "busybox-static",
+    "ethtool",
+    "iperf3",
+    "iproute2",
+    "dpdk-dev",
+    "ibverbs-providers",
+];
 const PROGRAMS: [&str; 3] = ["ethtool", "iperf3", "ip"];
+/// DPDK's program, and the plugin that it needs besides what it is linked with, without its version.
+const DPDK_PROGRAM: &str = "dpdk-testpmd";
+const DPDK_PLUGIN: &str = "librte_mempool_ring.so";
 
 /// An image to boot, and programs of the same packages for the host's end of the wire.
 #[derive(Debug)]
@@ -32,14 +83,18 @@ pub struct Image {
     pub kernel: PathBuf,
     tree: PathBuf,
     modules: Vec<Vec<u8>>,
+    dpdk: bool,
 }
 
 impl Image {
     /// Fetches into `cache` what is not there yet.
-    pub fn fetch(cache: &Path) -> Result<Self> {
+    pub fn fetch(cache: &Path, contents: Contents) -> Result<Self> {
         let cache = cache.join("linux-guest");
-        let linux = kernel::fetch(&cache.join("kernel-dctcp"), &LINUX)?;
-        let tree = cache.join("programs");
+        let linux = {
+            let kernel = contents.kernel;
+            kernel::fetch(&cache.join(kernel.folder()), &kernel.flavour())?
+        };
+        let tree = cache.join("programs-dpdk");
         if !tree.exists() {
             fetch_programs(&cache, &tree)?;
         }
@@ -47,6 +102,7 @@ impl Image {
             kernel: linux.image,
             tree,
             modules: linux.modules,
+            dpdk: contents.dpdk,
         })
     }
 
@@ -58,24 +114,19 @@ impl Image {
         for (position, module) in self.modules.iter().enumerate() {
             archive.file(&format!("modules/{position:02}.ko"), module);
         }
-        let libraries = PrivateLibraries::of_tree(&self.tree)?;
-        let mut added: Vec<PathBuf> = Vec::new();
+        let mut programs = Programs {
+            libraries: PrivateLibraries::of_tree(&self.tree)?,
+            archive: &mut archive,
+            added: Vec::new(),
+        };
         for name in PROGRAMS {
-            let program = self.program(name)?;
-            archive.program(&format!("usr/sbin/{name}"), &program)?;
-            for library in libraries::needed(&program, Some(&libraries))? {
-                if added.contains(&library) {
-                    continue;
-                }
-                let name = library.file_name().unwrap_or_default().to_string_lossy();
-                let folder = if name.starts_with("ld-linux") {
-                    "lib64"
-                } else {
-                    "lib/x86_64-linux-gnu"
-                };
-                archive.program(&format!("{folder}/{name}"), &library)?;
-                added.push(library);
-            }
+            programs.add(&format!("usr/sbin/{name}"), &self.program(name)?)?;
+        }
+        if self.dpdk {
+            let path = format!("usr/sbin/{DPDK_PROGRAM}");
+            programs.add(&path, &self.program(DPDK_PROGRAM)?)?;
+            let plugin = programs.libraries.find(DPDK_PLUGIN)?;
+            programs.add(&format!("lib/dpdk/{DPDK_PLUGIN}"), &plugin)?;
         }
         archive.write(destination)
     }
@@ -104,11 +155,42 @@ impl Image {
     }
 }
 
+/// Programs on their way into an archive.
+struct Programs<'a> {
+    libraries: PrivateLibraries,
+    archive: &'a mut Archive,
+    /// Libraries that are in it.
+    added: Vec<PathBuf>,
+}
+
+impl Programs<'_> {
+    /// Adds a program or plugin with the libraries that it needs.
+    fn add(&mut self, path: &str, program: &Path) -> Result<()> {
+        self.archive.program(path, program)?;
+        for library in libraries::needed(program, Some(&self.libraries))? {
+            if self.added.contains(&library) {
+                continue;
+            }
+            let name = library.file_name().unwrap_or_default().to_string_lossy();
+            let folder = if name.starts_with("ld-linux") {
+                "lib64"
+            } else {
+                "lib/x86_64-linux-gnu"
+            };
+            self.archive
+                .program(&format!("{folder}/{name}"), &library)?;
+            self.added.push(library);
+        }
+        Ok(())
+    }
+}
+
 /// Unpacks the programs' packages aside and renames the folder when it is complete.
 fn fetch_programs(cache: &Path, tree: &Path) -> Result<()> {
     let work = tempfile::tempdir_in(cache)?;
     let unpacked = work.path().join("tree");
-    packages::unpack(&PACKAGES, |name| name.starts_with("lib"), &unpacked)?;
+    let is_library = |name: &str| name.starts_with("lib") && !name.ends_with("-dev");
+    packages::unpack(Source::Host, &PACKAGES, is_library, &unpacked)?;
     fs::rename(&unpacked, tree)
         .with_context(|| format!("cannot move the programs to {}", tree.display()))
 }

@@ -1,5 +1,5 @@
-//! A Linux guest that drives the NIC model with its own `ixgbe`, so that a mistake which model and
-//! driver of this workspace share cannot agree with itself.
+//! A Linux guest that drives the NIC model with its own `ixgbe`, or DPDK's, so that a mistake which
+//! model and driver of this workspace share cannot agree with itself.
 //!
 //! [`LinuxGuest::boot`] assembles a small Linux from Debian's packages ([`image`]), boots it as
 //! `ix-machine` boots a dataplane, with the same model on the same kind of wire, and gives the test a

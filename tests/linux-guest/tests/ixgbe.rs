@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ix_linux_guest::LinuxGuest;
 use ix_linux_guest::guest::wait_for;
+use ix_linux_guest::image::{Contents, Kernel};
 use ix_linux_guest::raw::RawSender;
 
 /// The host's end of the wire, in its namespace.
@@ -34,6 +35,38 @@ fn the_driver_probes_and_tests_the_card() {
     guest.run("ethtool -t eth0 offline");
     guest.wait_for_carrier(true);
     guest.ping(1, 1472);
+    guest.stop();
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn the_driver_of_linux_6_12_probes_tests_and_uses_the_card() {
+    let contents = Contents {
+        kernel: Kernel::Linux6_12,
+        ..Contents::default()
+    };
+    let mut guest = LinuxGuest::with_link_contents(contents, |config| config.cpus = 4);
+    assert!(guest.run("uname -r").starts_with("6.12."));
+    guest.run("ethtool -t eth0 offline");
+    guest.wait_for_carrier(true);
+    set_tap(&guest, "down");
+    guest.wait_for_carrier(false);
+    set_tap(&guest, "up");
+    guest.wait_for_carrier(true);
+    guest.serve_echo();
+    guest.echo(1 << 20);
+    guest.run("ethtool -N eth0 rx-flow-hash udp4 sdfn");
+    let before = guest.counters();
+    send_flows(&guest, 200);
+    let after = wait_for_packets(&mut guest, &before, 200);
+    for queue in 0..4 {
+        let name = format!("rx_queue_{queue}_packets");
+        assert!(after.since(&before, &name) > 20, "{name} is left out");
+    }
+    guest.run("echo 0000:01:00.0 > /sys/bus/pci/drivers/ixgbe/unbind");
+    guest.run("echo 0000:01:00.0 > /sys/bus/pci/drivers/ixgbe/bind");
+    guest.configure();
+    guest.ping(2, 56);
     guest.stop();
 }
 

@@ -25,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ix_small_linux::initramfs::Archive;
 use ix_small_linux::kernel::{self, Flavour};
+use ix_small_linux::packages::Source;
 
 pub use crate::outer::{GuestOutcome, Outcome};
 use crate::protocol::guest_directory;
@@ -33,6 +34,7 @@ pub use crate::qemu::Qemu;
 /// The outer Linux: Debian's cloud kernel, with the module that provides `/dev/kvm` on an AMD
 /// processor, which is what TCG emulates.
 const LINUX: Flavour = Flavour {
+    source: Source::Host,
     meta_package: "linux-image-cloud-amd64",
     suffix: "-cloud-amd64",
     modules: &["kvm-amd"],

@@ -1,17 +1,19 @@
 //! A Linux kernel and modules of it, from Debian's packages, kept in a cache folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::packages;
+use crate::packages::{self, Source};
 
 /// Which of Debian's kernels, and what of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Flavour {
+    /// Where it is from.
+    pub source: Source,
     /// The package that leads to the current kernel: it depends on the packages of one version, by
     /// Debian's release one for all (`linux-image-6.1.0-56-cloud-amd64`) or several.
     pub meta_package: &'static str,
@@ -20,6 +22,9 @@ pub struct Flavour {
     /// The modules to load.
     pub modules: &'static [&'static str],
 }
+
+/// The file that lists what the kernel has built in, beside its modules.
+const BUILTIN_LIST: &str = "modules.builtin";
 
 /// A Linux to boot.
 pub struct Linux {
@@ -53,12 +58,13 @@ fn download(directory: &Path, flavour: &Flavour) -> Result<()> {
     let work = tempfile::tempdir_in(parent)?;
     let tree = work.path().join("tree");
     let of_kernel = |name: &str| name.starts_with("linux-") && name.ends_with(flavour.suffix);
-    packages::unpack(&[flavour.meta_package], of_kernel, &tree)?;
+    packages::unpack(flavour.source, &[flavour.meta_package], of_kernel, &tree)?;
     // Debian's modules fill hundreds of megabytes, of which a few are kept.
     let found = Modules::collect(&tree, flavour)?;
     let kept = work.path().join("kept");
     fs::create_dir(&kept)?;
-    for file in found.paths.iter().chain([&found.image]) {
+    let others = [&found.image].into_iter().chain(&found.tree.builtin_list);
+    for file in found.paths.iter().chain(others) {
         fs::rename(file, kept.join(file.file_name().unwrap_or_default()))?;
     }
     fs::rename(&kept, directory)
@@ -71,6 +77,9 @@ fn download(directory: &Path, flavour: &Flavour) -> Result<()> {
 struct Tree {
     image: Option<PathBuf>,
     modules: BTreeMap<String, PathBuf>,
+    /// The list of modules that the kernel has built in, which differ between releases too.
+    builtin_list: Option<PathBuf>,
+    builtin: BTreeSet<String>,
 }
 
 impl Tree {
@@ -82,12 +91,29 @@ impl Tree {
                 self.add(&entry.path())?;
             } else if name.starts_with("vmlinuz") {
                 self.image = Some(entry.path());
+            } else if name == BUILTIN_LIST {
+                self.read_builtin(&entry.path())?;
             } else if let Some((stem, _)) = name.split_once(".ko") {
                 self.modules.insert(module_name(stem), entry.path());
             }
         }
         Ok(())
     }
+
+    /// A line each, with the path that the module would have.
+    fn read_builtin(&mut self, list: &Path) -> Result<()> {
+        let text =
+            fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+        self.builtin.extend(text.lines().filter_map(builtin_name));
+        self.builtin_list = Some(list.to_owned());
+        Ok(())
+    }
+}
+
+/// The module of a line of the list.
+fn builtin_name(line: &str) -> Option<String> {
+    let (_, file) = line.rsplit_once('/')?;
+    file.strip_suffix(".ko").map(module_name)
 }
 
 /// File names have `-` where module names have `_`.
@@ -124,7 +150,7 @@ impl Modules {
 
     fn add(&mut self, name: &str) -> Result<()> {
         let name = module_name(name);
-        if self.names.contains(&name) {
+        if self.names.contains(&name) || self.tree.builtin.contains(&name) {
             return Ok(());
         }
         let path = self
@@ -180,6 +206,13 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn built_in_modules_are_known_by_their_names() {
+        let line = "kernel/drivers/virtio/virtio-pci.ko";
+        assert_eq!(builtin_name(line).as_deref(), Some("virtio_pci"));
+        assert_eq!(builtin_name(""), None);
+    }
 
     #[test]
     fn depends_field_lists_modules() {

@@ -2,10 +2,11 @@
 //! of another Debian, with a loader and libraries of their own.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// What a program from another distribution needs in order to start here.
 #[derive(Clone, Debug)]
@@ -33,6 +34,20 @@ impl PrivateLibraries {
             loader,
             directories,
         })
+    }
+
+    /// The library whose name begins with `name`, whatever version follows.
+    pub fn find(&self, name: &str) -> Result<PathBuf> {
+        for directory in &self.directories {
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                let matches = entry.file_name().to_string_lossy().starts_with(name);
+                if matches && entry.path().is_file() {
+                    return Ok(entry.path());
+                }
+            }
+        }
+        bail!("no library {name} among the packages")
     }
 }
 

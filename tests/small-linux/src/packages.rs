@@ -1,19 +1,40 @@
-//! Debian packages: fetched with the host's own apt from wherever that is configured to look, and
-//! unpacked, never installed.
+//! Debian packages: fetched with the host's own apt, of the host's release from wherever that is
+//! configured to look, or of another release, and unpacked, never installed.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::apt::{Apt, Suites, extract};
+
+/// Which packages are meant.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// Those of the host's release.
+    Host,
+    /// Those of another one.
+    Release(Suites<'static>),
+}
+
 /// Fetches `roots` and what they depend on, as far as `follow` likes the name, directly or through
 /// others of those, and unpacks all of it into `tree`.
-pub fn unpack(roots: &[&str], follow: impl Fn(&str) -> bool, tree: &Path) -> Result<()> {
-    let mut packages = closure(roots, &follow)?;
+pub fn unpack(
+    source: Source,
+    roots: &[&str],
+    follow: impl Fn(&str) -> bool,
+    tree: &Path,
+) -> Result<()> {
+    let work = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let apt = match source {
+        Source::Host => Apt::of_host(),
+        Source::Release(suites) => Apt::of_suites(&suites, &work.path().join("apt"), &run)?,
+    };
+    let mut packages = closure(&apt, roots, &follow)?;
     if packages.len() == roots.len() {
-        run(Command::new("apt-get").args(["-qq", "update"])).context("apt's lists are empty")?;
-        packages = closure(roots, &follow)?;
+        run(apt.command("apt-get", &["update"])).context("apt's lists are empty")?;
+        packages = closure(&apt, roots, &follow)?;
     }
     ensure!(
         packages.len() > roots.len(),
@@ -21,28 +42,27 @@ pub fn unpack(roots: &[&str], follow: impl Fn(&str) -> bool, tree: &Path) -> Res
         roots.join(" or ")
     );
     println!("fetching {}", packages.join(", "));
-    let work = tempfile::tempdir().context("cannot create a temporary folder")?;
-    run(Command::new("apt-get")
-        .args(["-qq", "download"])
-        .args(&packages)
-        .current_dir(&work))?;
-    for archive in fs::read_dir(&work)? {
-        run(Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(archive?.path())
-            .arg(tree))?;
+    let archives = work.path().join("archives");
+    fs::create_dir(&archives).context("cannot create a temporary folder")?;
+    let mut download = apt.command("apt-get", &["download"]);
+    download.args(&packages).current_dir(&archives);
+    run(download)?;
+    for archive in fs::read_dir(&archives)? {
+        extract(&archive?.path(), tree, &run)?;
     }
     Ok(())
 }
 
 /// `roots` and those that they depend on and `follow` likes.
-fn closure(roots: &[&str], follow: &impl Fn(&str) -> bool) -> Result<Vec<String>> {
+fn closure(apt: &Apt, roots: &[&str], follow: &impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let mut found: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
-    let mut seen = 0;
-    while let Some(package) = found.get(seen) {
-        let output = Command::new("apt-cache")
-            .args(["depends", "--important", package])
-            .stderr(Stdio::null())
+    let mut asked = 0;
+    while asked < found.len() {
+        // All that the last answer added is one question: apt reads its lists anew each time.
+        let mut question = apt.command("apt-cache", &["depends", "--important"]);
+        question.args(&found[asked..]);
+        asked = found.len();
+        let output = question
             .output()
             .context("apt-cache does not start: this test needs Debian's apt")?;
         for dependency in dependencies(&String::from_utf8_lossy(&output.stdout)) {
@@ -50,7 +70,6 @@ fn closure(roots: &[&str], follow: &impl Fn(&str) -> bool) -> Result<Vec<String>
                 found.push(dependency.to_owned());
             }
         }
-        seen += 1;
     }
     Ok(found)
 }
@@ -66,8 +85,8 @@ fn dependencies(listing: &str) -> impl Iterator<Item = &str> {
         .map(|(_, name)| name)
 }
 
-/// Runs a tool to its end.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+/// Runs a tool to its end and returns what it printed.
+fn run(mut command: Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .output()
@@ -78,7 +97,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         "{program} failed ({}): {diagnostics}",
         output.status
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
