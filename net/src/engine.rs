@@ -7,7 +7,7 @@ use crate::counters::Counters;
 use crate::elsewhere::Aside;
 use crate::flow::FlowTable;
 use crate::groups::Groups;
-use crate::ipv6_host::Ipv6Host;
+use crate::ipv6::host::Ipv6Host;
 use crate::list::{DELIVER, List};
 use crate::neighbor::Neighbors;
 use crate::neighborhood::Neighborhood;

@@ -6,7 +6,7 @@ use crate::address::IpAddress;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The number of the own IPv4 address; those of IPv6 have greater ones, see `own_addresses`.
+/// The number of the own IPv4 address; those of IPv6 have greater ones, see `ipv6::own_addresses`.
 pub(crate) const OWN_IPV4: u32 = 0;
 
 /// What tells flows apart: the peer's address, which of our addresses it talks to, and both ports.

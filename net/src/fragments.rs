@@ -2,8 +2,10 @@
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::icmp6::Error6;
-use crate::ipv6::{self, Ipv6Header, Path, Problem, Start};
+use crate::ipv6::header::{
+    FRAGMENT, Fragment, IPV6, Ipv6Header, LEAST_MTU, Path, Problem, Start, walk,
+};
+use crate::ipv6::icmp::Error6;
 use crate::packet::Packet;
 use crate::reassembly::{Arrival, Assembly, DatagramKey, Expired, Fate, Piece, Quote};
 use crate::wire::{ETHERNET, Ipv4Fragment, Ipv4Packet, PROTOCOL_TCP, TCP, UDP, sum};
@@ -12,7 +14,7 @@ use ix_hal::{MbufId, RxChecksum, RxFrame, Transmit};
 /// Bytes of the first fragment's payload that an error over IPv4 quotes (RFC 792).
 const QUOTED: usize = 8;
 /// Bytes of a packet that an error over IPv6 quotes (RFC 4443 2.4 c).
-const QUOTED6: usize = ipv6::LEAST_MTU as usize - ipv6::IPV6 - 8;
+const QUOTED6: usize = LEAST_MTU as usize - IPV6 - 8;
 
 impl Engine {
     /// Keeps a fragment over IPv4 if it is of use. Returns whether it did.
@@ -54,7 +56,7 @@ impl Engine {
         mbuf: MbufId,
         bytes: &[u8],
         (header, own): (&Ipv6Header, u32),
-        fragment: &ipv6::Fragment,
+        fragment: &Fragment,
     ) -> bool {
         let len = header.end - fragment.at;
         let field = match fragment.is_last {
@@ -210,14 +212,14 @@ fn quote(bytes: &[u8], destination: crate::IpAddress, quoted: usize) -> Quote {
 }
 
 /// Whether a first fragment holds every header up to that of the transport (RFC 7112 5).
-fn has_all_headers(bytes: &[u8], header: &Ipv6Header, fragment: &ipv6::Fragment) -> bool {
+fn has_all_headers(bytes: &[u8], header: &Ipv6Header, fragment: &Fragment) -> bool {
     let start = Start {
         next_header: fragment.next_header,
         at: fragment.at,
         end: header.end,
-        named_at: fragment.at - ipv6::FRAGMENT,
+        named_at: fragment.at - FRAGMENT,
     };
-    match ipv6::walk(bytes, start) {
+    match walk(bytes, start) {
         Path::Upper { protocol, at } => {
             let least = if protocol == PROTOCOL_TCP { TCP } else { UDP };
             at + least <= header.end
@@ -234,9 +236,9 @@ fn assembled6(assembly: &Assembly, bytes: &[u8]) -> Option<Packet> {
         next_header: assembly.protocol,
         at: assembly.payload(),
         end: bytes.len(),
-        named_at: assembly.payload() - ipv6::FRAGMENT,
+        named_at: assembly.payload() - FRAGMENT,
     };
-    let Path::Upper { protocol, at } = ipv6::walk(bytes, start) else {
+    let Path::Upper { protocol, at } = walk(bytes, start) else {
         return None;
     };
     Some(Packet {

@@ -11,7 +11,7 @@ use crate::address::{Endpoint, IpAddress};
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::flow::{FlowKey, OWN_IPV4};
-use crate::ipv6::IPV6;
+use crate::ipv6::header::IPV6;
 use crate::packet::Packet;
 use crate::path_mtu::{narrower, narrower6};
 use crate::seq::Seq;

@@ -1,4 +1,4 @@
-//! Sorting frames by protocol, and IPv4 packets on their way up. IPv6 is in `ip6`.
+//! Sorting frames by protocol, and IPv4 packets on their way up. IPv6 is in `ipv6`.
 
 use crate::address::IpAddress;
 use crate::context::{Context, Events};

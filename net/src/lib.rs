@@ -6,12 +6,12 @@
 //! [`Engine::ingress`] for each received frame, the application's calls ([`Engine::send`] and its
 //! neighbours), then [`Engine::timers`] and [`Engine::output`].
 //!
-//! Inside, from the wire up: `wire` and `ipv6` read and write headers, `packet` is what they have in
-//! common; `ip` and `ip6` sort frames; `arp` and `ndp` say who is where, `mld` which groups we hear, `neighbor` remembers it,
-//! `next_hop` asks; `ipv6_host` is what the host is in IPv6, with `own_addresses` and `routers`;
-//! `icmp`, `icmp6` and `icmp_error` are ICMP; `fragments` and `reassembly` put datagrams together;
-//! `udp` is a protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds
-//! what is queued in either direction; `wheel` keeps the timers.
+//! Inside, from the wire up: `wire` reads and writes headers, `packet` is what those of both families
+//! have in common; `ip` sorts frames; `arp` says who is where, `neighbor` remembers it, `next_hop`
+//! asks; `icmp` and `icmp_error` are ICMP; `ipv6` is what all that is for the other family, with
+//! neighbour and router discovery; `fragments` and `reassembly` put datagrams together; `udp` is a
+//! protocol of its own; `flow` finds the connection; `tcp` is the protocol; `records` holds what is
+//! queued in either direction; `wheel` keeps the timers.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -29,30 +29,21 @@ mod flow;
 mod fragments;
 mod groups;
 mod icmp;
-mod icmp6;
 mod icmp_error;
 mod ip;
-mod ip6;
 mod ipv6;
-mod ipv6_host;
 mod list;
 mod luggage;
-mod mld;
 mod names;
-mod ndp;
-mod ndp_message;
 mod neighbor;
 mod neighborhood;
 mod next_hop;
 mod output_queue;
-mod own_addresses;
 mod packet;
 mod path_mtu;
 mod quick;
-mod quick6;
 mod reassembly;
 mod records;
-mod routers;
 mod secret;
 mod seq;
 mod siphash;

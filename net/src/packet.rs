@@ -3,7 +3,7 @@
 
 use crate::address::IpAddress;
 use crate::flow::OWN_IPV4;
-use crate::ipv6::Ipv6Header;
+use crate::ipv6::header::Ipv6Header;
 #[cfg(any(test, feature = "testing"))]
 use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, be16};
 use crate::wire::{Ipv4Packet, PROTOCOL_TCP, fold, sum};

@@ -13,7 +13,7 @@ const LIFETIME: u64 = 600 * 1_000_000_000;
 /// forged error could make us send crumbs.
 const LEAST: u16 = 296;
 /// Nor a path of IPv6 than every link for it must take (RFC 8201 4).
-const LEAST6: u16 = crate::ipv6::LEAST_MTU;
+const LEAST6: u16 = crate::ipv6::header::LEAST_MTU;
 /// Sizes that paths often have (RFC 1191 7), for routers that do not say which (a next-hop MTU of
 /// 0).
 const PLATEAUS: [u16; 7] = [8166, 4352, 2002, 1492, 1006, 508, LEAST];

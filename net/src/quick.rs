@@ -1,5 +1,5 @@
 //! A TCP segment in a frame of the usual shape over IPv4, as the fast path takes it: looked at in as few
-//! words as will do. The counterpart for IPv6 is in `quick6`.
+//! words as will do. The counterpart for IPv6 is in `ipv6::quick`.
 
 use crate::address::IpAddress;
 use crate::flow::{FlowKey, FlowTable, OWN_IPV4};

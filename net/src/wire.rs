@@ -5,7 +5,7 @@
 
 use crate::address::IpAddress;
 use crate::flow::FlowKey;
-use crate::ipv6::IPV6;
+use crate::ipv6::header::IPV6;
 use crate::packet::{Packet, pseudo_sum};
 use crate::seq::Seq;
 use ix_hal::TxChecksum;

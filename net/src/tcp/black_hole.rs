@@ -113,7 +113,7 @@ impl Connection {
     fn next_step(&self) -> Option<u16> {
         let least = match self.key.remote.ipv4() {
             Some(_) => 0,
-            None => crate::ipv6::LEAST_MTU,
+            None => crate::ipv6::header::LEAST_MTU,
         };
         let mtu = self.segment_mtu(self.mss);
         let step = STEPS.into_iter().find(|&step| step < mtu);

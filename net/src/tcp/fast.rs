@@ -7,8 +7,8 @@ use core::hint::cold_path;
 
 use crate::context::{Context, Event, Events};
 use crate::engine::{Engine, Local};
+use crate::ipv6::quick::QuickSegment6;
 use crate::quick::{Quick, QuickSegment};
-use crate::quick6::QuickSegment6;
 use crate::records::{NONE, SendRecord};
 use crate::tcp::connection::{Connection, Flags};
 use crate::tcp::header::{Family, Ipv4, Ipv6};

@@ -3,7 +3,7 @@
 
 use crate::address::IpAddress;
 use crate::engine::Local;
-use crate::ipv6::IPV6;
+use crate::ipv6::header::IPV6;
 use crate::packet::pseudo_sum;
 use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags, Slow, TEMPLATE_BYTES};

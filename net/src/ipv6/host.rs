@@ -4,12 +4,12 @@
 
 use crate::address::IpAddress;
 use crate::config::Config;
-use crate::ipv6::{IPV6, LEAST_MTU};
-use crate::mld::Reports;
-use crate::ndp_message::{PrefixInformation, RouterAdvertisement};
+use crate::ipv6::header::{IPV6, LEAST_MTU};
+use crate::ipv6::mld::Reports;
+use crate::ipv6::ndp_message::{PrefixInformation, RouterAdvertisement};
+use crate::ipv6::own_addresses::{Lifetimes, OwnAddresses};
+use crate::ipv6::routers::Routers;
 use crate::neighborhood::{Neighborhood, News};
-use crate::own_addresses::{Lifetimes, OwnAddresses};
-use crate::routers::Routers;
 use crate::wheel::NEVER;
 use crate::wire::TCP;
 use ix_hal::Instant;
@@ -57,9 +57,9 @@ struct Heard {
 }
 
 /// The most that is told at once.
-const MOST_NEWS: usize = crate::own_addresses::MOST_ADDRESSES
-    + crate::routers::MOST_ROUTERS
-    + crate::routers::MOST_PREFIXES;
+const MOST_NEWS: usize = crate::ipv6::own_addresses::MOST_ADDRESSES
+    + crate::ipv6::routers::MOST_ROUTERS
+    + crate::ipv6::routers::MOST_PREFIXES;
 
 impl Ipv6Host {
     /// The host as configured. One that hears of everything from another engine begins with nothing.
@@ -185,7 +185,7 @@ impl Ipv6Host {
         let fitting =
             mtu.filter(|mtu| (u32::from(LEAST_MTU)..=u32::from(self.link_mtu)).contains(mtu));
         self.mtu = fitting.map_or(self.mtu, |mtu| mtu as u16);
-        for prefix in prefixes.take(crate::routers::MOST_PREFIXES) {
+        for prefix in prefixes.take(crate::ipv6::routers::MOST_PREFIXES) {
             self.take_prefix(now, &prefix);
         }
         true

@@ -6,8 +6,8 @@
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::ipv6::IPV6;
-use crate::ndp_message::{Message, Outgoing, REDIRECT, RouterAdvertisement};
+use crate::ipv6::header::IPV6;
+use crate::ipv6::ndp_message::{Message, Outgoing, REDIRECT, RouterAdvertisement};
 use crate::neighborhood::{Claim, How};
 use crate::packet::{Packet, pseudo_sum};
 use crate::wire::{ETHERNET, PROTOCOL_ICMPV6, emit_ipv6, fold, put16, sum};

@@ -3,8 +3,8 @@
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::icmp6::Error6;
-use crate::ipv6::{self, Ipv6Header, Path, Start};
+use crate::ipv6::header::{Ipv6Header, Path, Problem, Start, leads_to_error, walk};
+use crate::ipv6::icmp::Error6;
 use crate::packet::Packet;
 use crate::wire::{PROTOCOL_ICMPV6, PROTOCOL_TCP, Segment};
 use ix_hal::{RxChecksum, RxFrame, Transmit};
@@ -60,7 +60,7 @@ impl Engine {
             return false;
         };
         let packet = Packet::of_ipv6(&header, own);
-        match ipv6::walk(bytes, Start::of(&header)) {
+        match walk(bytes, Start::of(&header)) {
             Path::Upper { protocol, at } => {
                 let packet = Packet {
                     payload: at,
@@ -78,7 +78,7 @@ impl Engine {
             }
             Path::Problem(trouble) => {
                 self.count_problem(trouble.code);
-                let is_unmentionable = ipv6::leads_to_error(bytes, Start::of(&header));
+                let is_unmentionable = leads_to_error(bytes, Start::of(&header));
                 if is_unmentionable || own == GROUP && !trouble.even_multicast {
                     return false;
                 }
@@ -92,9 +92,9 @@ impl Engine {
         }
     }
 
-    fn count_problem(&mut self, code: ipv6::Problem) {
+    fn count_problem(&mut self, code: Problem) {
         match code {
-            ipv6::Problem::NextHeader => self.counters.ip6_in_unknown_protocols += 1,
+            Problem::NextHeader => self.counters.ip6_in_unknown_protocols += 1,
             _ => self.counters.ip6_in_header_errors += 1,
         }
     }

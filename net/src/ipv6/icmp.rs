@@ -7,8 +7,8 @@
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::ipv6::{IPV6, LEAST_MTU, Problem};
-use crate::mld::QUERY;
+use crate::ipv6::header::{IPV6, LEAST_MTU, Problem};
+use crate::ipv6::mld::QUERY;
 use crate::packet::{Packet, pseudo_sum};
 use crate::reassembly::{DatagramKey, Quote};
 use crate::wire::{

@@ -1,5 +1,5 @@
 //! IPv6 headers (RFC 8200): the fixed one, and the way through those behind it. Pure reading; what
-//! follows from it is in `ip6`.
+//! follows from it is in `input`.
 
 use crate::address::IpAddress;
 use crate::wire::{ETHERNET, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, be16, be32, be64};

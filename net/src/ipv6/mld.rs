@@ -4,7 +4,7 @@
 use crate::address::IpAddress;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::ipv6::IPV6;
+use crate::ipv6::header::IPV6;
 use crate::packet::{Packet, pseudo_sum};
 use crate::wheel::NEVER;
 use crate::wire::{

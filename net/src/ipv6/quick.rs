@@ -3,8 +3,8 @@
 
 use crate::address::IpAddress;
 use crate::flow::{FlowKey, FlowTable};
-use crate::ipv6::IPV6;
-use crate::own_addresses::OwnAddresses;
+use crate::ipv6::header::IPV6;
+use crate::ipv6::own_addresses::OwnAddresses;
 use crate::quick::Quick;
 use crate::seq::Seq;
 use crate::tcp::connection::TEMPLATE_BYTES;
