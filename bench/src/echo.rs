@@ -37,7 +37,7 @@ pub fn run(options: &options::Echo) -> Result<EchoReport, LoadError> {
     let cpu = CpuMeter::start();
     let message_bytes = options.size.get();
     let transport =
-        || Sockets::new(plan.server, None).map_err(LoadError::system("make an event queue"));
+        |_| Sockets::new(plan.server, None).map_err(LoadError::system("make an event queue"));
     let outcome = exchange(&plan, None, "messages", &transport, &|_| Echo {
         message_bytes,
     })?;

@@ -128,6 +128,19 @@ pub enum LoadError {
         /// The hard limit.
         allowed: u64,
     },
+    /// The engine could not be started.
+    #[error("the engine cannot be started: {0}")]
+    Engine(String),
+    /// Threads of the engine need addresses of their own.
+    #[error(
+        "{threads} threads need as many addresses of their own: give --sources more than {addresses}"
+    )]
+    TooFewSources {
+        /// Threads, the agent's too.
+        threads: u64,
+        /// Addresses given.
+        addresses: u64,
+    },
     /// The event queue, or a listening socket, could not be set up.
     #[error("cannot {action}: {source}")]
     System {

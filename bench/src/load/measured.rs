@@ -36,6 +36,8 @@ pub(crate) struct Measured {
     pub connected: u64,
     /// Requests that were due and had still not been sent in the end.
     pub never_sent: u64,
+    /// Frames that the transport lost on this side.
+    pub lost_frames: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
     pub tally: Tally,
@@ -54,6 +56,7 @@ impl Measured {
             warmup: 0,
             connected: 0,
             never_sent: 0,
+            lost_frames: 0,
             sent_bytes: 0,
             received_bytes: 0,
             tally: Tally::default(),
@@ -74,6 +77,7 @@ impl Measured {
             warmup: self.warmup + other.warmup,
             connected: self.connected + other.connected,
             never_sent: self.never_sent + other.never_sent,
+            lost_frames: self.lost_frames + other.lost_frames,
             sent_bytes: self.sent_bytes + other.sent_bytes,
             received_bytes: self.received_bytes + other.received_bytes,
             tally: self.tally.plus(&other.tally),

@@ -20,6 +20,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+
 use crate::connections::allow_open_files;
 use crate::error::LoadError;
 use crate::options::load::{self, Close, Load};
@@ -31,6 +33,7 @@ use crate::protocol::key_value::{Format, KeyValue};
 use crate::protocol::text::Text;
 use crate::report::{AgentReport, ClientReport, Latency, LoadReport};
 use crate::transport::Transport;
+use crate::transport::engine::{Configuration, Engines};
 use crate::transport::sockets::{Sockets, wait_precisely};
 use crate::workload::Workload;
 use bottleneck::Evidence;
@@ -114,12 +117,54 @@ fn preload<F: Format + Send>(options: &Load) -> Result<(), LoadError> {
     };
     let workload = Workload::new(&options.items, options.shape.seed);
     let protocol = |_| KeyValue::<F>::preload(workload.clone());
-    exchange(&plan, None, "keys set", &|| sockets(options), &protocol).map(drop)
+    carry(options, &plan, None, "keys set", &protocol).map(drop)
 }
 
-fn sockets(options: &Load) -> Result<Sockets, LoadError> {
-    Sockets::new(options.target.connect, options.from.sources)
-        .map_err(LoadError::system("make an event queue"))
+/// Exchanges over the transport that the options name.
+fn carry<P: Protocol<Reply: Send> + Send>(
+    options: &Load,
+    plan: &Plan,
+    agent: Option<&Plan>,
+    unit: &'static str,
+    protocol: &(impl Fn(u64) -> P + Sync),
+) -> Result<Outcome, LoadError> {
+    let from = &options.from;
+    match (from.transport, from.sources) {
+        (load::Transport::Engine, Some(sources)) => {
+            let threads = plan.threads + u64::from(agent.is_some());
+            if sources.count() < threads {
+                let addresses = sources.count();
+                return Err(LoadError::TooFewSources { threads, addresses });
+            }
+            let engines = |thread| {
+                Engines::start(&Configuration {
+                    server: plan.server,
+                    device: &from.device,
+                    addresses: &sources.share(thread, threads),
+                    connections: plan.connections.div_ceil(plan.threads),
+                    bytes_under_way: u64::from(plan.depth) * request_bytes(options),
+                })
+            };
+            exchange(plan, agent, unit, &engines, protocol)
+        }
+        (load::Transport::Engine, None) => unreachable!("the command line requires --sources"),
+        (load::Transport::Sockets, sources) => {
+            let sockets = |_| {
+                let made = Sockets::new(plan.server, sources);
+                made.map_err(LoadError::system("make an event queue"))
+            };
+            exchange(plan, agent, unit, &sockets, protocol)
+        }
+    }
+}
+
+/// Room for a request; one that needs more waits in parts.
+fn request_bytes(options: &Load) -> u64 {
+    const KEY_VALUE_BYTES: u64 = 4096;
+    match options.protocol {
+        load::Protocol::Echo => options.size.get(),
+        load::Protocol::Text | load::Protocol::Binary => KEY_VALUE_BYTES,
+    }
 }
 
 fn run_as<P: Protocol<Reply: Send> + Send>(
@@ -136,13 +181,7 @@ fn run_as<P: Protocol<Reply: Send> + Send>(
         pace: Some((rate, load::Arrivals::Poisson)),
         ..plan
     });
-    let outcome = exchange(
-        &plan,
-        agent.as_ref(),
-        "requests",
-        &|| sockets(options),
-        &protocol,
-    )?;
+    let outcome = carry(options, &plan, agent.as_ref(), "requests", &protocol)?;
     Ok((report(options, &outcome), outcome))
 }
 
@@ -170,7 +209,7 @@ pub(crate) fn exchange<T: Transport + Send, P: Protocol<Reply: Send> + Send>(
     plan: &Plan,
     agent: Option<&Plan>,
     unit: &'static str,
-    transport: &(impl Fn() -> Result<T, LoadError> + Sync),
+    transport: &(impl Fn(u64) -> Result<T, LoadError> + Sync),
     protocol: &(impl Fn(u64) -> P + Sync),
 ) -> Result<Outcome, LoadError> {
     allow_open_files(plan.connections + agent.map_or(0, |agent| agent.connections))?;
@@ -181,7 +220,7 @@ pub(crate) fn exchange<T: Transport + Send, P: Protocol<Reply: Send> + Send>(
     let connect_start = Instant::now();
     let plans: Vec<Plan> = shares(plan).chain(agent.copied()).collect();
     let workers = in_parallel(&plans, |thread, plan| {
-        let transport = transport()?;
+        let transport = transport(thread)?;
         Worker::open(*plan, transport, protocol(thread), &progress)
     })?;
     let connect_seconds = connect_start.elapsed().as_secs_f64();
@@ -249,6 +288,7 @@ fn report(options: &Load, outcome: &Outcome) -> LoadReport {
     LoadReport {
         server: options.target.connect,
         protocol: name_of(options.protocol),
+        transport: name_of(options.from.transport),
         connections: options.shape.connections.get(),
         depth: options.shape.depth.get(),
         requests_per_connection: options
@@ -277,13 +317,14 @@ fn report(options: &Load, outcome: &Outcome) -> LoadReport {
             busy: evidence.busy,
             kept_waiting: evidence.kept_waiting,
             late_us: evidence.late_ns as f64 / 1e3,
+            frames_lost: load.lost_frames,
             bottleneck,
         },
     }
 }
 
-fn name_of(protocol: load::Protocol) -> String {
-    use clap::ValueEnum as _;
-    let value = protocol.to_possible_value().expect("no protocol is hidden");
+/// What a value is called on the command line.
+fn name_of(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value().expect("nothing is hidden");
     value.get_name().to_owned()
 }

@@ -211,6 +211,7 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             Some(_) => self.last_ns,
             None => self.end_ns,
         });
+        self.measured.lost_frames = self.transport.lost();
         self.measured.seconds = ended_ns.saturating_sub(self.start_ns) as f64 / 1e9;
         self.measured
     }

@@ -153,10 +153,27 @@ pub enum Workload {
 /// Where connections come from.
 #[derive(Clone, Debug, Args)]
 pub struct From {
-    /// Local addresses to take turns with, as 10.9.0.16-10.9.0.31: one has about 28,000 ports. They must be
-    /// this host's (`ip route add local 10.9.0.16/28 dev lo`).
-    #[arg(long, value_name = "FIRST-LAST")]
+    /// What carries the bytes.
+    #[arg(long, value_name = "TRANSPORT", default_value = "sockets")]
+    pub transport: Transport,
+    /// Local addresses to take turns with, as 10.9.0.16-10.9.0.31: one has about 28,000 ports. With sockets
+    /// they must be this host's (`ip route add local 10.9.0.16/28 dev lo`), with the engine nobody's, and
+    /// one for each thread at least.
+    #[arg(long, value_name = "FIRST-LAST", required_if_eq("transport", "engine"))]
     pub sources: Option<Sources>,
+    /// Interface that the engine sends and receives at.
+    #[arg(long, value_name = "INTERFACE", default_value = "ix0")]
+    pub device: String,
+}
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// Linux's TCP.
+    Sockets,
+    /// The TCP/IP engine of the dataplane, in this process, on a packet socket: at a fraction of Linux's
+    /// cost, so that a small machine can saturate a server.
+    Engine,
 }
 
 /// A range of addresses.
@@ -178,6 +195,13 @@ impl Sources {
     pub fn of(&self, number: u64) -> IpAddr {
         let offset = (number % self.count()) as u32;
         Ipv4Addr::from_bits(self.first.to_bits() + offset).into()
+    }
+
+    /// The addresses of thread number `thread` of so many.
+    pub fn share(&self, thread: u64, threads: u64) -> Vec<Ipv4Addr> {
+        let addresses = self.first.to_bits()..=self.last.to_bits();
+        let own = addresses.skip(thread as usize).step_by(threads as usize);
+        own.map(Ipv4Addr::from_bits).collect()
     }
 }
 
@@ -246,6 +270,8 @@ mod tests {
                 "10.9.0.254"
             ]
         );
+        let shares = [sources.share(0, 3), sources.share(2, 3)];
+        assert_eq!(shares.map(|share| share.len()), [2, 1]);
         assert_eq!("10.9.0.3".parse::<Sources>().expect("one").count(), 1);
         for text in ["", "10.9.0.3-10.9.0.2", "10.9.0-10.9.1", "::1"] {
             assert!(text.parse::<Sources>().is_err(), "{text}");

@@ -15,6 +15,8 @@ pub struct LoadReport {
     pub server: SocketAddr,
     /// What was spoken: echo, text or binary.
     pub protocol: String,
+    /// What carried it: sockets or engine.
+    pub transport: String,
     /// Connections open at once.
     pub connections: u64,
     /// Requests of each that may be under way.
@@ -72,6 +74,8 @@ pub struct ClientReport {
     pub kept_waiting: f64,
     /// How late requests of an open loop were sent by its own fault, at the 99th percentile.
     pub late_us: f64,
+    /// Frames that its own engine could not send for want of room; they are sent again later.
+    pub frames_lost: u64,
     /// Why the figures are its own rather than the server's, if they are.
     pub bottleneck: Option<String>,
 }
@@ -80,8 +84,13 @@ impl fmt::Display for LoadReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{} {}: {} connections, {} requests verified in {:.2} s",
-            self.protocol, self.server, self.connections, self.requests, self.seconds
+            "{} {} over {}: {} connections, {} requests verified in {:.2} s",
+            self.protocol,
+            self.server,
+            self.transport,
+            self.connections,
+            self.requests,
+            self.seconds
         )?;
         let bound = if self.client.bottleneck.is_some() {
             ">="
@@ -166,6 +175,7 @@ mod tests {
         LoadReport {
             server: "127.0.0.1:7".parse().expect("an address"),
             protocol: "echo".to_owned(),
+            transport: "sockets".to_owned(),
             connections: 1,
             depth: 1,
             requests_per_connection: None,
@@ -187,6 +197,7 @@ mod tests {
                 busy: 0.97,
                 kept_waiting: 0.0,
                 late_us: 0.0,
+                frames_lost: 0,
                 bottleneck: bottleneck.map(str::to_owned),
             },
         }

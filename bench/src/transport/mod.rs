@@ -1,7 +1,9 @@
 //! What carries the bytes: connections by their slot, without blocking.
 //!
-//! [`sockets`] is Linux's TCP.
+//! [`sockets`] is Linux's TCP. [`engine`] is this project's own engine in this process, at the interface
+//! that Linux has to the same server.
 
+pub(crate) mod engine;
 pub(crate) mod sockets;
 
 use std::io;
@@ -27,6 +29,11 @@ pub(crate) trait Transport {
 
     /// Takes what has come, as far as it fits.
     fn receive(&mut self, slot: usize, buffer: &mut [u8]) -> io::Result<Received>;
+
+    /// Frames that this end lost for want of room.
+    fn lost(&self) -> u64 {
+        0
+    }
 
     /// Waits for slots to become ready, at most for so long, and appends them. Each change is told once;
     /// a slot may be told without one.

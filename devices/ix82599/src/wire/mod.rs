@@ -1,7 +1,7 @@
 //! What the device's port is plugged into, and what happens to frames on the way.
 //!
 //! A [`Wire`] carries whole Ethernet frames without their FCS, one at a time, without blocking.
-//! Ends: [`Tap`] (a Linux TAP device), [`Cable`] (another end in this process), [`Loopback`] (the
+//! Ends: [`Tap`] (a Linux TAP device), [`PacketSocket`] (any interface), [`Cable`] (another end in this process), [`Loopback`] (the
 //! port's own frames come back). Middleware, itself a wire around another: [`Captured`] (writes a
 //! pcap file), [`Observed`] (lets others listen while it runs), [`Impaired`] (loses, reorders and
 //! duplicates frames), [`AccessPort`] (takes VLAN tags off and puts them on).
@@ -12,6 +12,7 @@ mod capture;
 mod filter;
 mod impair;
 mod observe;
+mod packet;
 mod pcapng;
 mod tap;
 
@@ -21,6 +22,7 @@ pub use capture::{Captured, PcapWriter};
 pub use filter::{Filter, FilterError};
 pub use impair::{Impaired, Impairment};
 pub use observe::Observed;
+pub use packet::{PacketError, PacketSocket};
 pub use pcapng::Direction;
 pub use tap::{Tap, TapConfig, TapError};
 
