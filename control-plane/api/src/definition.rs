@@ -32,6 +32,19 @@ pub struct Definition {
     /// Address and prefix length; the host's end of the wire is the first other address of the subnet.
     #[serde(default = "default_ip")]
     pub ip: String,
+    /// IPv6 address and prefix length, to which the same applies; `off` for IPv4 alone, `ra` to wait for
+    /// a router's advertisement.
+    #[serde(default = "default_ipv6")]
+    pub ipv6: String,
+    /// VLAN that it belongs to, 1 to 4094. The host's end is behind an access port of it.
+    #[serde(default)]
+    pub vlan: Option<u16>,
+    /// Priority of its frames in that VLAN, 0 to 7.
+    #[serde(default)]
+    pub vlan_priority: Option<u8>,
+    /// Largest IP packet in bytes, 576 to 9000, and with IPv6 at least 1280.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
     /// Ethernet address.
     #[serde(default)]
     pub mac: Option<String>,
@@ -167,6 +180,14 @@ fn default_ip() -> String {
     "10.9.0.2/24".to_owned()
 }
 
+fn default_ipv6() -> String {
+    "fd69:7882:599::2/64".to_owned()
+}
+
+fn default_mtu() -> u16 {
+    1500
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +199,7 @@ mod tests {
             (definition.threads, definition.memory.as_str()),
             (1, "512M")
         );
+        assert_eq!((definition.vlan, definition.mtu), (None, 1500));
         assert_eq!(definition.policy, Policy::default());
         assert!(toml::from_str::<Definition>("name = 'kv'").is_err());
     }
@@ -185,12 +207,17 @@ mod tests {
     #[test]
     fn everything_can_be_given() {
         let text = "name = 'kv'\napp = 'echo'\nargs = ['7']\nthreads = 4\ngranted = 2\n\
-            background = true\nmemory = '1G'\nip = '10.1.0.2/16'\nmac = '52:54:00:00:00:01'\nnic = 'none'\n\
+            background = true\nmemory = '1G'\nip = '10.1.0.2/16'\nipv6 = 'ra'\nvlan = 100\n\
+            vlan_priority = 5\nmtu = 9000\nmac = '52:54:00:00:00:01'\nnic = 'none'\n\
             accel = 'tcg'\npoll = true\nlog = 'debug'\npcap = '/tmp/w.pcap'\n\
             [policy]\nmode = 'fair'\nmin = 2\nmax = 3\nweight = 5\n";
         let definition: Definition = toml::from_str(text).unwrap();
         assert_eq!(definition.nic, Nic::None);
         assert!(definition.background);
+        assert_eq!(
+            (definition.vlan, definition.vlan_priority, definition.mtu),
+            (Some(100), Some(5), 9000)
+        );
         assert_eq!(definition.policy.mode, Mode::Fair);
         assert_eq!(
             (definition.policy.max, definition.policy.weight),

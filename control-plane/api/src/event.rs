@@ -18,6 +18,14 @@ pub struct Event {
     pub text: String,
 }
 
+/// A listener was too slow for the events, and has missed some. It comes in their place, as a server-sent
+/// event named `lagged`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lagged {
+    /// How many.
+    pub missed: u64,
+}
+
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -25,7 +25,7 @@ pub use dataplane::{
     ThreadStats,
 };
 pub use definition::{Accel, Definition, LogLevel, Mode, Nic, Policy};
-pub use event::{Action, Decision, Event, EventKind};
+pub use event::{Action, Decision, Event, EventKind, Lagged};
 pub use history::{History, Sample};
 pub use refusal::{Kind, Refusal};
 

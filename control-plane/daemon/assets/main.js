@@ -262,6 +262,12 @@ function coreButton({ id, use }) {
 }
 
 function addEvent(event) {
+  if ('missed' in event) {
+    event = {
+      kind: 'failed', at_ms: Date.now(), dataplane: '',
+      text: `${event.missed} events came too fast to be shown`,
+    };
+  }
   const line = element('li', event.kind);
   line.append(
     element('time', '', new Date(event.at_ms).toLocaleTimeString()),

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use ix_api::{Accel, Definition, Kind, LogLevel, Nic, Refusal};
 use ix_machine::config::ControlChannel;
-use ix_machine::{AccelChoice, Artifacts, MachineConfig, MemorySize, NetworkConfig, NicKind};
+use ix_machine::{
+    AccelChoice, Artifacts, Ipv6Choice, MachineConfig, MemorySize, NetworkConfig, NicKind, Vlan,
+};
 
 /// Longest name of a dataplane: it is part of paths of sockets, which are short.
 const NAME_MAX: usize = 32;
@@ -33,6 +35,9 @@ pub fn config(
         Nic::None => NicKind::None,
     };
     config.network = NetworkConfig::for_guest(&definition.ip).map_err(invalid)?;
+    config.network.ipv6 = definition.ipv6.parse::<Ipv6Choice>().map_err(invalid)?.0;
+    config.network.vlan = vlan(definition)?;
+    config.network.mtu = definition.mtu;
     if let Some(mac) = &definition.mac {
         config.network.mac = mac.parse().map_err(invalid)?;
     }
@@ -61,6 +66,22 @@ pub fn config(
     });
     config.check().map_err(invalid)?;
     Ok(config)
+}
+
+/// The VLAN that it belongs to.
+fn vlan(definition: &Definition) -> Result<Option<Vlan>, Refusal> {
+    match (definition.vlan, definition.vlan_priority) {
+        (None, None) => Ok(None),
+        (Some(id), priority) => {
+            let text = format!("{id}:{}", priority.unwrap_or(0));
+            text.parse().map(Some).map_err(invalid)
+        }
+        (None, Some(_)) => Err(Refusal::new(
+            Kind::Invalid,
+            format!("{}: `vlan_priority` without a VLAN", definition.name),
+            "say which one, `vlan = 100`, or leave the priority out",
+        )),
+    }
 }
 
 /// Refuses what cannot work, before anything is made of it.
@@ -154,6 +175,15 @@ mod tests {
             ("name = 'a'\napp = 'x'\nthreads = 65", "use 1 to 64"),
             ("name = 'a'\napp = 'x'\nmemory = '1K'", "512M"),
             ("name = 'a'\napp = 'x'\nip = '10.0.0.0'", "broadcast"),
+            ("name = 'a'\napp = 'x'\nipv6 = 'on'", "fd00:9::2"),
+            ("name = 'a'\napp = 'x'\nvlan = 4095", "use 1 to 4094"),
+            ("name = 'a'\napp = 'x'\nvlan_priority = 1", "vlan = 100"),
+            (
+                "name = 'a'\napp = 'x'\nvlan = 5\nvlan_priority = 8",
+                "0 to 7",
+            ),
+            ("name = 'a'\napp = 'x'\nmtu = 9001", "576 to 9000"),
+            ("name = 'a'\napp = 'x'\nmtu = 1279", "IPv6 needs 1280"),
             (
                 "name = 'a'\napp = 'x'\n[policy]\nmin = 2",
                 "between 2 and 1",
@@ -177,7 +207,8 @@ mod tests {
             std::fs::write(folder.path().join(name), &elf[..64]).unwrap();
         }
         let text = "name = 'a'\napp = 'kv'\nthreads = 4\ngranted = 1\npoll = true\n\
-                    background = true\n[kernel]\ncongestion = 'dctcp'";
+                    background = true\nipv6 = 'fd00:9::7/48'\nvlan = 100\nvlan_priority = 5\n\
+                    mtu = 9000\n[kernel]\ncongestion = 'dctcp'";
         let definition = toml::from_str(text).unwrap();
         let artifacts = Artifacts::at(folder.path());
         let config = config(&definition, &artifacts, PathBuf::from("/i")).unwrap();
@@ -190,6 +221,10 @@ mod tests {
             option("congestion", "dctcp"),
         ];
         assert_eq!(config.kernel_options, expected);
+        let words = ix_machine::command::kernel_command_line(&config);
+        for word in ["ip6=fd00:9::7/48", "vlan=100:5", "mtu=9000"] {
+            assert!(words.split(' ').any(|it| it == word), "{words}");
+        }
         let channel = config.control.unwrap();
         assert_eq!((channel.socket, channel.vectors), (PathBuf::from("/i"), 4));
     }

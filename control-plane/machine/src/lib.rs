@@ -33,6 +33,7 @@ pub mod config;
 pub mod console;
 pub mod error;
 pub mod exit;
+pub mod ipv6_choice;
 pub mod machine;
 pub mod net;
 pub mod netns;
@@ -47,6 +48,7 @@ pub use artifacts::Artifacts;
 pub use config::{ControlChannel, CpuModel, LogLevel, MachineConfig, MemorySize};
 pub use error::{Error, Result};
 pub use exit::{Cause, ExitReport, GuestExit};
+pub use ipv6_choice::Ipv6Choice;
 pub use machine::{Machine, Stopper};
 pub use net::{
     Doorbells, Ipv6Network, MTU_RANGE, MacAddress, NetworkConfig, NicKind, NicModelConfig, Vlan,

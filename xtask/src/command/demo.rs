@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use ix_machine::{AccelChoice, MTU_RANGE, Machine, MachineConfig, Vlan};
+use ix_machine::{AccelChoice, Ipv6Choice, MTU_RANGE, Machine, MachineConfig, Vlan};
 
 use crate::child;
 use crate::command::{image, run};
@@ -35,8 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "ACCEL", default_value = "auto")]
     accel: AccelChoice,
     /// The dataplane's IPv6 address; `off` for IPv4 alone.
-    #[arg(long, value_name = "ADDRESS", default_value_t = run::Ipv6Choice::default())]
-    ipv6: run::Ipv6Choice,
+    #[arg(long, value_name = "ADDRESS", default_value_t = Ipv6Choice::default())]
+    ipv6: Ipv6Choice,
     /// VLAN that the dataplane belongs to, perhaps with the priority of its frames as in 100:5.
     #[arg(long, value_name = "VLAN")]
     vlan: Option<Vlan>,
@@ -57,7 +57,7 @@ enum Scenario {
 
 pub fn run(args: &Args) -> Result<()> {
     let wire = (&args.ipv6, args.vlan, args.mtu);
-    if args.scenario == Scenario::Elastic && wire != (&run::Ipv6Choice::default(), None, MTU) {
+    if args.scenario == Scenario::Elastic && wire != (&Ipv6Choice::default(), None, MTU) {
         let why = "--ipv6, --vlan and --mtu are of the scenario `echo` alone: leave them out";
         return Err(bad_input(why));
     }

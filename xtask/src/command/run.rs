@@ -1,13 +1,11 @@
 //! `cargo xtask run`.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use ix_machine::{
-    AccelChoice, Artifacts, CpuModel, Doorbells, Ipv6Network, LogLevel, MTU_RANGE, MacAddress,
+    AccelChoice, Artifacts, CpuModel, Doorbells, Ipv6Choice, LogLevel, MTU_RANGE, MacAddress,
     Machine, MachineConfig, MemorySize, NetworkConfig, NicKind, Vlan,
 };
 
@@ -106,46 +104,6 @@ pub struct MachineArgs {
 fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text.split_once('=').ok_or("use KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
-}
-
-/// IPv6 of a machine as its flag says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ipv6Choice(pub Option<Ipv6Network>);
-
-impl Default for Ipv6Choice {
-    fn default() -> Self {
-        Ipv6Choice(Some(Ipv6Network::default()))
-    }
-}
-
-impl FromStr for Ipv6Choice {
-    type Err = ix_machine::Error;
-
-    fn from_str(text: &str) -> Result<Self, ix_machine::Error> {
-        Ok(Ipv6Choice(match text {
-            "off" => None,
-            "ra" => Some(Ipv6Network {
-                guest: None,
-                router_advertisements: true,
-                ..Ipv6Network::default()
-            }),
-            address => Some(Ipv6Network::for_guest(address)?),
-        }))
-    }
-}
-
-impl fmt::Display for Ipv6Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            None => f.write_str("off"),
-            Some(Ipv6Network { guest: None, .. }) => f.write_str("ra"),
-            Some(Ipv6Network {
-                guest: Some(guest),
-                prefix_len,
-                ..
-            }) => write!(f, "{guest}/{prefix_len}"),
-        }
-    }
 }
 
 impl MachineArgs {

@@ -25,6 +25,9 @@ pub struct Overrides {
     pub threads: Option<u32>,
     pub granted: Option<u32>,
     pub ip: Option<String>,
+    pub ipv6: Option<String>,
+    pub vlan: Option<u16>,
+    pub mtu: Option<u16>,
     pub args: Vec<String>,
 }
 
@@ -175,6 +178,11 @@ fn definition(what: &str, overrides: Overrides) -> Result<Definition> {
     if let Some(ip) = overrides.ip {
         definition.ip = ip;
     }
+    if let Some(ipv6) = overrides.ipv6 {
+        definition.ipv6 = ipv6;
+    }
+    definition.vlan = overrides.vlan.or(definition.vlan);
+    definition.mtu = overrides.mtu.unwrap_or(definition.mtu);
     if !overrides.args.is_empty() {
         definition.args = overrides.args;
     }
@@ -246,6 +254,9 @@ mod tests {
             threads: None,
             granted: None,
             ip: None,
+            ipv6: None,
+            vlan: None,
+            mtu: None,
             args: Vec::new(),
         }
     }
@@ -266,12 +277,17 @@ mod tests {
             name: Some("a".to_owned()),
             threads: Some(4),
             granted: Some(2),
+            ipv6: Some("off".to_owned()),
+            vlan: Some(7),
+            mtu: Some(1200),
             args: vec!["9".to_owned()],
             ..nothing()
         };
         let changed = definition("/images/kv.elf", overrides).unwrap();
         assert_eq!((changed.name.as_str(), changed.threads), ("a", 4));
         assert_eq!(changed.granted, Some(2));
+        assert_eq!(changed.ipv6, "off");
+        assert_eq!((changed.vlan, changed.mtu), (Some(7), 1200));
         assert_eq!(
             (changed.app.as_str(), changed.args.len()),
             ("/images/kv.elf", 1)

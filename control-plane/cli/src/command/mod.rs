@@ -32,6 +32,15 @@ pub enum Command {
         /// Address, instead of the definition's.
         #[arg(long, value_name = "ADDRESS")]
         ip: Option<String>,
+        /// IPv6 address, `off` or `ra`, instead of the definition's.
+        #[arg(long, value_name = "ADDRESS")]
+        ipv6: Option<String>,
+        /// VLAN, instead of the definition's.
+        #[arg(long, value_name = "VLAN")]
+        vlan: Option<u16>,
+        /// Largest IP packet in bytes, instead of the definition's.
+        #[arg(long, value_name = "BYTES")]
+        mtu: Option<u16>,
         /// Return when it starts, not when it serves.
         #[arg(long)]
         no_wait: bool,
@@ -188,6 +197,9 @@ pub async fn run(command: &Command, client: &Client, json: bool) -> Result<ExitC
             threads,
             granted,
             ip,
+            ipv6,
+            vlan,
+            mtu,
             no_wait,
             args,
         } => {
@@ -196,6 +208,9 @@ pub async fn run(command: &Command, client: &Client, json: bool) -> Result<ExitC
                 threads: *threads,
                 granted: *granted,
                 ip: ip.clone(),
+                ipv6: ipv6.clone(),
+                vlan: *vlan,
+                mtu: *mtu,
                 args: args.clone(),
             };
             return change::run(client, what, changes, !no_wait, json).await;

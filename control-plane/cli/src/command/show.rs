@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use ix_api::{
-    Action, CoreMap, Dataplane, Decision, Event, FlowGroup, Policy, State, Stats, ThreadStats, Use,
+    Action, CoreMap, Dataplane, Decision, Event, FlowGroup, Lagged, Policy, State, Stats,
+    ThreadStats, Use,
 };
 use serde::Serialize;
 
@@ -269,13 +270,13 @@ pub async fn events(client: &Client, follow: bool, as_json: bool) -> Result<()> 
         return Ok(());
     }
     let mut out = io::stdout().lock();
-    let mut lines = Lines::default();
+    let mut messages = Messages::default();
     client
         .stream("/v1/events", |bytes| {
-            for data in lines.add(bytes) {
-                match serde_json::from_str::<Event>(&data) {
-                    Ok(event) if !as_json => writeln!(out, "{}", event_line(&event))?,
-                    _ => writeln!(out, "{data}")?,
+            for data in messages.add(bytes) {
+                match as_json {
+                    true => writeln!(out, "{data}")?,
+                    false => writeln!(out, "{}", message_line(&data))?,
                 }
             }
             out.flush()
@@ -283,11 +284,11 @@ pub async fn events(client: &Client, follow: bool, as_json: bool) -> Result<()> 
         .await
 }
 
-/// The data lines of server-sent events, which may come in any pieces.
+/// The data of server-sent events, which may come in any pieces.
 #[derive(Default)]
-struct Lines(Vec<u8>);
+struct Messages(Vec<u8>);
 
-impl Lines {
+impl Messages {
     fn add(&mut self, bytes: &[u8]) -> Vec<String> {
         self.0.extend_from_slice(bytes);
         let mut data = Vec::new();
@@ -299,6 +300,19 @@ impl Lines {
             }
         }
         data
+    }
+}
+
+/// A message in words; one of a later daemon's as it is. Which one it is, its fields say as well.
+fn message_line(data: &str) -> String {
+    if let Ok(event) = serde_json::from_str::<Event>(data) {
+        return event_line(&event);
+    }
+    match serde_json::from_str::<Lagged>(data) {
+        Ok(Lagged { missed }) => format!(
+            "({missed} events came too fast to be shown; `ixctl events` has those that are kept)"
+        ),
+        Err(_) => data.to_owned(),
     }
 }
 
@@ -412,12 +426,21 @@ PACKAGE  CORE  THREAD  USE
 
     #[test]
     fn events_are_found_in_any_pieces() {
-        let mut lines = Lines::default();
+        let mut lines = Messages::default();
         assert!(lines.add(b"id: 1\ndata: {\"a\"").is_empty());
         assert_eq!(
             lines.add(b": 1}\n\n: keep alive\n\ndata: b\n"),
             ["{\"a\": 1}", "b"]
         );
+    }
+
+    #[test]
+    fn a_gap_in_the_events_is_said() {
+        let line = message_line("{\"missed\":44}");
+        assert!(line.starts_with("(44 events"), "{line}");
+        let event = r#"{"number":1,"at_ms":0,"kind":"granted","dataplane":"a","text":"granted"}"#;
+        assert!(message_line(event).ends_with("a           granted"));
+        assert_eq!(message_line("{}"), "{}");
     }
 
     #[test]

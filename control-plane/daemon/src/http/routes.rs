@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ix_api::{
-    CoreMap, Dataplane, Decision, Definition, FlowGroup, GrantRequest, History, Kind,
+    CoreMap, Dataplane, Decision, Definition, FlowGroup, GrantRequest, History, Kind, Lagged,
     MigrateRequest, Moved, Policy, Refusal, RevokeRequest, Stats,
 };
 use serde::Deserialize;
@@ -69,7 +69,7 @@ pub fn router(shared: Shared) -> Router {
         streams::events,
         metrics::metrics
     ),
-    components(schemas(Refusal))
+    components(schemas(Lagged, Refusal))
 )]
 pub struct Description;
 

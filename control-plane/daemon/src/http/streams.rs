@@ -12,9 +12,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use ix_api::{Event, Refusal, State as Phase};
+use ix_api::{Event, Lagged, Refusal, State as Phase};
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 use tokio_stream::{Stream, StreamExt};
 use utoipa::IntoParams;
@@ -22,6 +23,8 @@ use utoipa::IntoParams;
 use super::{Refused, Shared};
 use crate::journal::Ids;
 
+/// Name of the server-sent event that stands for those that a listener has missed.
+const LAGGED: &str = "lagged";
 /// How often a log is looked at for more.
 const LOG_PERIOD: Duration = Duration::from_millis(200);
 /// Most bytes of a log that are read at once; of one that was not followed so far, the last so many.
@@ -37,7 +40,8 @@ pub struct EventQuery {
     past: bool,
 }
 
-/// What has happened and what happens.
+/// What has happened and what happens. Who does not take events as fast as they come is told how many are
+/// left out, by an event named `lagged`.
 #[utoipa::path(get, path = "/v1/events", params(EventQuery), responses(
     (status = 200, body = Vec<Event>, content_type = "text/event-stream")
 ))]
@@ -60,18 +64,25 @@ pub async fn events(
     if query.past {
         return Json(past).into_response();
     }
-    // A listener that is too slow misses events, and sees it by their numbers.
-    let future = BroadcastStream::new(future).filter_map(Result::ok);
-    let all = tokio_stream::iter(past).chain(future);
-    let all = all.map(move |event| to_sse(&ids, &event));
+    let past = tokio_stream::iter(past).map(Ok);
+    let all = past.chain(BroadcastStream::new(future));
+    let all = all.map(move |event| to_sse(&ids, event));
     Sse::new(all)
         .keep_alive(KeepAlive::default())
         .into_response()
 }
 
-fn to_sse(ids: &Ids, event: &Event) -> Result<sse::Event, axum::Error> {
-    let id = ids.id(event.number);
-    sse::Event::default().id(id).json_data(event)
+fn to_sse(
+    ids: &Ids,
+    event: Result<Event, BroadcastStreamRecvError>,
+) -> Result<sse::Event, axum::Error> {
+    let message = sse::Event::default();
+    match event {
+        Ok(event) => message.id(ids.id(event.number)).json_data(event),
+        Err(BroadcastStreamRecvError::Lagged(missed)) => {
+            message.event(LAGGED).json_data(Lagged { missed })
+        }
+    }
 }
 
 /// Which part of a log.
@@ -160,6 +171,28 @@ fn read_from(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Journal;
+    use axum::body::to_bytes;
+    use ix_api::EventKind;
+
+    #[tokio::test]
+    async fn a_listener_that_lags_is_told_how_many_it_missed() {
+        let mut journal = Journal::default();
+        let (_, future) = journal.listen(0);
+        for number in 1..=300 {
+            journal.record(EventKind::Granted, "a", format!("grant {number}"));
+        }
+        let ids = journal.ids();
+        drop(journal);
+        let all = BroadcastStream::new(future).map(move |event| to_sse(&ids, event));
+        let body = to_bytes(Sse::new(all).into_response().into_body(), usize::MAX);
+        let text = String::from_utf8(body.await.unwrap().to_vec()).unwrap();
+        let (first, rest) = text.split_once("\n\n").unwrap();
+        assert_eq!(first, "event: lagged\ndata: {\"missed\":44}");
+        let second = rest.split_once("\n\n").unwrap().0;
+        assert!(second.contains("\"number\":45,"), "{second}");
+        assert!(!rest.contains("lagged"));
+    }
 
     #[test]
     fn a_log_is_read_in_pieces_and_only_its_end_at_first() {
