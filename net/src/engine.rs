@@ -228,8 +228,10 @@ impl Engine {
 
     /// Runs expired timers; stops when fewer than 4 events fit, and goes on at the next call.
     pub fn timers<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
-        if !self.delivering.is_empty() {
-            self.deliver_what_is_due(cx);
+        while let Some(index) = self.delivering.front()
+            && cx.events.room() >= EVENTS_AT_ONCE
+        {
+            self.deliver_queued(cx, index);
         }
         if self.can_feed() {
             self.feed_starved(cx);
@@ -250,16 +252,6 @@ impl Engine {
             && let Some(index) = self.wheel.expired(cx.now)
         {
             self.timer_expired(cx, index);
-        }
-    }
-
-    /// Hands over out-of-order data that has become deliverable, as far as the events fit.
-    #[cold]
-    fn deliver_what_is_due<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
-        while cx.events.room() >= EVENTS_AT_ONCE
-            && let Some(index) = self.delivering.front()
-        {
-            self.deliver_queued(cx, index);
         }
     }
 

@@ -41,10 +41,8 @@ pub fn play<S: Stack>(trace: &Trace<'_>, steps: usize, mut stack: S) -> Result<(
             Kind::Counted if count == steps => break,
             Kind::Counted => count += 1,
         }
-        let Some(first) = step.frames.first() else {
-            continue;
-        };
-        stack.prepare(step.kind, first.connection);
+        let first = step.frames.first();
+        stack.prepare(step.kind, first.map_or(0, |frame| frame.connection));
         let rebased = |frame: &Frame<'_>| {
             (
                 frame.connection,
@@ -58,7 +56,9 @@ pub fn play<S: Stack>(trace: &Trace<'_>, steps: usize, mut stack: S) -> Result<(
             Kind::Setup => stack.run(),
         }
         let sent = stack.sent();
-        if first.control() & crate::record::SYN != 0 {
+        if let Some(first) = first
+            && first.control() & crate::record::SYN != 0
+        {
             ensure!(sent.frames == frames_before + 1, "a SYN was not answered");
             bases[first.connection] = Base::of(sent.latest);
         }

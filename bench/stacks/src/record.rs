@@ -42,7 +42,7 @@ pub struct Plan {
     /// Counted rounds: of a request on each connection of a batch, or of set-up and teardown.
     #[arg(long)]
     pub rounds: u32,
-    /// Requests that arrive together.
+    /// Requests that arrive together; none for steps in which nothing arrives.
     #[arg(long, default_value_t = 1)]
     pub batch: u8,
     /// Count the set-up and teardown of further connections instead of requests.

@@ -43,6 +43,8 @@ enum Work {
     Exchange { batch: u32 },
     /// Set-up and teardown of one further connection after the other.
     Churn,
+    /// Steps in which nothing arrives: what of the others is the step and not the request.
+    Nothing,
 }
 
 /// One trace.
@@ -56,7 +58,7 @@ struct Plan {
 /// Traces of a number of connections. With timestamps is how Linux talks to the engine; the others are
 /// compared without, since lwIP's package has none.
 fn plans(connections: u32) -> Vec<Plan> {
-    let mut works = vec![Work::Exchange { batch: 1 }, Work::Churn];
+    let mut works = vec![Work::Exchange { batch: 1 }, Work::Churn, Work::Nothing];
     if connections >= 1_000 {
         works.insert(1, Work::Exchange { batch: 16 });
     }
@@ -74,7 +76,7 @@ fn plans(connections: u32) -> Vec<Plan> {
 fn rounds(player: Player, plan: &Plan) -> u32 {
     let all = match plan.work {
         Work::Exchange { batch } => 16_000 / batch,
-        Work::Churn => 1_000,
+        Work::Churn | Work::Nothing => 1_000,
     };
     let work = match player {
         Player::Engine => 1,
@@ -128,6 +130,7 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
         Work::Exchange { batch } => (rounds, rounds * batch, rounds * batch),
         // SYN, ACK, FIN, ACK; answered are the first and the third.
         Work::Churn => (4 * rounds, 4 * rounds, 2 * rounds),
+        Work::Nothing => (rounds, 0, 0),
     };
     Step::run(
         format!("{} {}", player.name(), report::describe(plan)),
@@ -162,7 +165,7 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
             }
             let times = match plan.work {
                 Work::Exchange { .. } => segments,
-                Work::Churn => rounds,
+                Work::Churn | Work::Nothing => rounds,
             };
             let row = Row {
                 player,

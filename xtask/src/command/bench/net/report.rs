@@ -21,6 +21,7 @@ pub fn describe(plan: &Plan) -> String {
     let work = match plan.work {
         Work::Exchange { batch } => format!("request-response, {batch} at a time"),
         Work::Churn => "set-up and teardown".to_owned(),
+        Work::Nothing => "empty step".to_owned(),
     };
     let timestamps = if plan.has_timestamps {
         ", timestamps"
@@ -43,6 +44,7 @@ pub fn table(rows: &[Row]) -> String {
         let (work, batch) = match row.plan.work {
             Work::Exchange { batch } => ("request-response", batch.to_string()),
             Work::Churn => ("set-up and teardown", "1".to_owned()),
+            Work::Nothing => ("empty step", "-".to_owned()),
         };
         let cell = |player, has_timestamps| {
             rows.iter()
@@ -73,6 +75,7 @@ pub fn json(rows: &[Row]) -> Value {
         let (work, batch) = match row.plan.work {
             Work::Exchange { batch } => ("request-response", batch),
             Work::Churn => ("set-up and teardown", 1),
+            Work::Nothing => ("empty step", 0),
         };
         json!({
             "stack": row.player.name(),

@@ -83,7 +83,7 @@ impl Programs {
     /// The stacks that a trace is played to.
     pub fn players(&self, plan: &Plan) -> Vec<Player> {
         let mut players = vec![Player::Engine];
-        if !self.is_engine_only && !plan.has_timestamps {
+        if !self.is_engine_only && !plan.has_timestamps && plan.work != Work::Nothing {
             // Adding a socket goes through all that there are: minutes, each time.
             let is_quick = plan.connections <= 10_000 || plan.work != Work::Exchange { batch: 16 };
             players.extend(is_quick.then_some(Player::Smoltcp));
@@ -102,6 +102,7 @@ impl Programs {
         match plan.work {
             Work::Exchange { batch } => command.args(["--batch", &batch.to_string()]),
             Work::Churn => command.arg("--churn"),
+            Work::Nothing => command.args(["--batch", "0"]),
         };
         if plan.has_timestamps {
             command.arg("--timestamps");
