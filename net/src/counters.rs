@@ -327,8 +327,11 @@ counters! {
     tcp_moved_in "IxTcpMovedIn",
     /// Connections that went to another engine.
     tcp_moved_out "IxTcpMovedOut",
-    /// Connections that came from another engine and were reset for want of room.
+    /// Connections that were reset instead of moved: they had come to need more room than the other engine
+    /// had promised, or it did not know their address of ours.
     tcp_moves_refused "IxTcpMovesRefused",
+    /// Segments that came when their flow group was another engine's already, set aside for that one.
+    tcp_in_late "IxTcpInLate",
     /// RTT measurements taken.
     tcp_rtt_samples "IxTcpRttSamples",
 }

@@ -1,16 +1,18 @@
 //! Packets that arrive here and belong to another thread's connections. A NIC spreads what has ports,
 //! and all else comes to one queue: TCP segments in fragments or behind extension headers, and ICMP
-//! errors, which have the ports of whoever they are about inside. They are set aside, and the caller
-//! takes them to the engine that serves their flow group.
+//! errors, which have the ports of whoever they are about inside. And what the NIC had spread already
+//! when a flow group went to another thread comes here however late it comes. They are set aside, and
+//! the caller takes them to the engine that serves their flow group.
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 
 use crate::address::Endpoint;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
+use crate::groups::GROUPS;
 use crate::icmp_error::quoted_flow;
 use crate::packet::Packet;
-use crate::wire::{PROTOCOL_TCP, be16};
+use crate::wire::{PROTOCOL_TCP, Segment, be16};
 use ix_hal::{MbufId, RxFrame, Transmit};
 
 /// Packets set aside between two visits of the caller, at most: no batch has more frames.
@@ -34,13 +36,13 @@ impl Elsewhere {
     }
 }
 
-/// What waits to be taken elsewhere.
-pub(crate) struct Aside(Vec<Elsewhere>);
+/// What waits to be taken elsewhere, in the order in which it came.
+pub(crate) struct Aside(VecDeque<Elsewhere>);
 
 impl Aside {
     /// An empty list. Allocates if there are others to take things to.
     pub fn new(has_others: bool) -> Self {
-        Self(Vec::with_capacity(if has_others { ASIDE } else { 0 }))
+        Self(VecDeque::with_capacity(if has_others { ASIDE } else { 0 }))
     }
 }
 
@@ -54,7 +56,7 @@ impl Engine {
 
     /// Takes a packet that belongs to another engine; its buffer is the caller's.
     pub fn take_elsewhere(&mut self) -> Option<Elsewhere> {
-        self.aside.0.pop()
+        self.aside.0.pop_front()
     }
 
     /// Takes in a packet that another engine has set aside; `bytes` is the frame in its buffer. Pushes
@@ -71,11 +73,13 @@ impl Engine {
             mut packet,
         } = *elsewhere;
         let is_kept = match self.own_number(packet.destination) {
-            // The group may have gone on meanwhile.
-            Some(_) if !self.groups.serves(group) => self.set_aside(frame, group, &packet),
             Some(own) => {
                 packet.own = own;
-                self.dispatch(cx, frame, bytes, &packet)
+                // The group may have gone on meanwhile.
+                match self.is_elsewhere(group, bytes, &packet) {
+                    true => self.set_aside(frame, group, &packet),
+                    false => self.dispatch(cx, frame, bytes, &packet),
+                }
             }
             None => {
                 self.counters.ip6_in_address_errors += 1;
@@ -83,6 +87,30 @@ impl Engine {
             }
         };
         if !is_kept {
+            cx.pool.give(frame.mbuf);
+        }
+    }
+
+    /// Whether a segment that the NIC has spread is for an engine that has taken its flow group over:
+    /// this one serves the group no more, and knows no connection of it.
+    #[inline]
+    pub(crate) fn is_for_another(&self, frame: &RxFrame, segment: &Segment<'_>) -> bool {
+        let group = frame.rss_hash as u8 & (GROUPS - 1) as u8;
+        frame.rss_hash != 0 && !self.groups.serves(group) && self.lookup(&segment.key).is_none()
+    }
+
+    /// Keeps such a segment for [`Engine::take_elsewhere`].
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn set_segment_aside<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        frame: RxFrame,
+        segment: &Segment<'_>,
+    ) {
+        self.counters.tcp_in_late += 1;
+        let group = frame.rss_hash as u8 & (GROUPS - 1) as u8;
+        if !self.set_aside(frame, group, &Packet::of_segment(segment)) {
             cx.pool.give(frame.mbuf);
         }
     }
@@ -103,7 +131,18 @@ impl Engine {
             _ => quoted_flow(packet, payload)?,
         };
         let group = self.groups.of_flow(peer, own, local_port)?;
-        (!self.groups.serves(group)).then_some(group)
+        self.is_elsewhere(group, bytes, packet).then_some(group)
+    }
+
+    /// Whether another engine is to deal with a packet of a group. A group that this one no longer serves
+    /// may still have connections here, which are about to leave.
+    fn is_elsewhere(&self, group: u8, bytes: &[u8], packet: &Packet) -> bool {
+        let is_known = || {
+            let segment = Segment::parse(bytes, packet);
+            segment.is_some_and(|segment| self.lookup(&segment.key).is_some())
+        };
+        let is_here = self.groups.serves(group) || packet.protocol == PROTOCOL_TCP && is_known();
+        !is_here
     }
 
     /// Keeps a packet for [`Engine::take_elsewhere`]. Returns whether its mbuf was kept.
@@ -113,7 +152,7 @@ impl Engine {
         if has_room {
             self.counters.rx_elsewhere += 1;
             let packet = *packet;
-            self.aside.0.push(Elsewhere {
+            self.aside.0.push_back(Elsewhere {
                 frame,
                 group,
                 packet,

@@ -56,6 +56,8 @@ pub struct Engine {
     pub(crate) aside: Aside,
     pub(crate) wheel: Wheel,
     pub(crate) send_records: SendRecords,
+    /// Records that are for connections which are to come from another engine.
+    pub(crate) promised_sends: u32,
     pub(crate) rx: RxRecords,
     /// Connections that may have something to send.
     pub(crate) dirty: OutputQueue,
@@ -192,6 +194,7 @@ impl Engine {
             aside: Aside::new(config.sharing.is_some()),
             wheel: Wheel::new(config.connections, now),
             send_records: SendRecords::new(config.send_fragments),
+            promised_sends: 0,
             rx: RxRecords::new(config.mbufs + config.sharing.map_or(0, |sharing| sharing.loans)),
             dirty: OutputQueue::new(config.connections),
             delivering: List::new(),

@@ -119,6 +119,16 @@ impl Groups {
         }
     }
 
+    /// Takes a connection off its list, of which it is the first.
+    #[inline(always)]
+    pub fn leave_first(&mut self, group: u8, index: u32) {
+        let Member { next, .. } = core::mem::replace(&mut self.members[index as usize], OUTSIDE);
+        self.heads[usize::from(group)] = next;
+        if next != NONE {
+            self.members[next as usize].prev = NONE;
+        }
+    }
+
     /// Takes a connection off its list, if it is on one.
     pub fn leave(&mut self, index: u32) {
         let Some(member) = self.members.get_mut(index as usize) else {

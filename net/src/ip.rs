@@ -33,6 +33,9 @@ impl Engine {
             return;
         }
         match self.tcp_segment(frame.checksum, bytes) {
+            Some(segment) if self.is_for_another(&frame, &segment) => {
+                self.set_segment_aside(cx, frame, &segment);
+            }
             Some(segment) => self.any_segment_arrives(cx, frame.mbuf, &segment),
             None => self.other_frame_arrives(cx, frame, bytes),
         }
@@ -54,6 +57,9 @@ impl Engine {
             return;
         }
         match quick.segment() {
+            Some(segment) if self.is_for_another(&frame, &segment) => {
+                self.set_segment_aside(cx, frame, &segment);
+            }
             Some(segment) if index == flow::NOTHING => {
                 self.counters.tcp_in_segments += 1;
                 cx.pool.give(frame.mbuf);

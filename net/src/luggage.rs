@@ -9,40 +9,47 @@ use crate::tcp::connection::Connection;
 use crate::tcp::episode::Episode;
 use crate::tcp::time_wait::Entry;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use ix_abi::Handle;
-use ix_hal::LentMbuf;
+use ix_hal::{LentMbuf, MbufId};
 
 /// Connections on their way, with what they own.
 pub struct Luggage {
-    pub(crate) connections: VecDeque<Moved>,
+    /// Written and read in place, since a connection is long: those from `next` to `end` are in it.
+    connections: Vec<Moved>,
+    next: usize,
+    end: usize,
     pub(crate) sends: VecDeque<SendRecord>,
     /// Received and not yet given back, then out of order, for each connection.
     pub(crate) received: VecDeque<(LentMbuf, RxRecord)>,
+    /// Recoveries, of those connections that have one.
+    pub(crate) episodes: VecDeque<Episode>,
     /// With the address of ours that each belongs to.
     pub(crate) time_waits: VecDeque<(Entry, Option<IpAddress>)>,
-    /// Buffers of connections that the other engine had no room for.
-    pub(crate) refused: VecDeque<LentMbuf>,
+    /// Buffers that the other engine has copied, of the thread whose luggage this is.
+    pub(crate) copied: VecDeque<MbufId>,
     /// Until when a SYN cookie may come back.
     pub(crate) cookies_until: u64,
 }
 
 /// A connection, and how much of the luggage is its own.
 pub(crate) struct Moved {
+    /// As it was, links and numbers of records included.
     pub connection: Connection,
-    /// The address of ours that it talks from.
-    pub own: Option<IpAddress>,
-    /// Its recovery, if that is still remembered.
-    pub episode: Option<Episode>,
     pub handle: Handle,
     pub group: u8,
+    /// Whether the header has the address of the next hop, as last heard.
+    pub is_neighbor_known: bool,
+    /// Whether its recovery is still remembered.
+    pub has_episode: bool,
     /// Records in its send queue.
     pub sends: u32,
     /// How many of them were sent.
     pub sent: u32,
     /// Buffers received and not yet given back.
     pub owed: u32,
-    /// Where its neighbour is, if that is known.
-    pub neighbor: Option<[u8; 6]>,
+    /// The address of ours that it talks from, over IPv6.
+    pub own: Option<IpAddress>,
 }
 
 /// How much there may be of each kind.
@@ -75,12 +82,26 @@ impl Luggage {
             sends,
             mbufs,
         } = Capacities::new(config);
+        let unused = || Moved {
+            connection: Connection::unused(),
+            handle: Handle(0),
+            group: 0,
+            is_neighbor_known: false,
+            has_episode: false,
+            sends: 0,
+            sent: 0,
+            owed: 0,
+            own: None,
+        };
         Self {
-            connections: VecDeque::with_capacity(connections),
+            connections: (0..connections).map(|_| unused()).collect(),
+            next: 0,
+            end: 0,
             sends: VecDeque::with_capacity(sends),
             received: VecDeque::with_capacity(mbufs),
+            episodes: VecDeque::with_capacity(connections),
             time_waits: VecDeque::with_capacity(connections),
-            refused: VecDeque::with_capacity(mbufs),
+            copied: VecDeque::with_capacity(mbufs),
             cookies_until: 0,
         }
     }
@@ -92,21 +113,67 @@ impl Luggage {
             sends,
             mbufs,
         } = Capacities::new(config);
-        connections * (size_of::<Moved>() + size_of::<(Entry, Option<IpAddress>)>())
+        let each = size_of::<Moved>() + size_of::<Episode>();
+        connections * (each + size_of::<(Entry, Option<IpAddress>)>())
             + sends * size_of::<SendRecord>()
-            + mbufs * (size_of::<(LentMbuf, RxRecord)>() + size_of::<LentMbuf>())
+            + mbufs * (size_of::<(LentMbuf, RxRecord)>() + size_of::<MbufId>())
     }
 
     /// Connections in it.
     pub fn connections(&self) -> usize {
+        self.end - self.next
+    }
+
+    /// Most connections that fit.
+    pub fn capacity(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Whether no further connection fits.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.end == self.connections.len()
+    }
+
+    /// Adds a connection as it is; there is room. What goes with it is the caller's to fill in.
+    #[inline(always)]
+    pub(crate) fn append(&mut self, connection: &Connection) -> &mut Moved {
+        let moved = &mut self.connections[self.end];
+        self.end += 1;
+        moved.connection = *connection;
+        moved.has_episode = false;
+        moved
+    }
+
+    /// The connection that was added last; there is one.
+    #[inline(always)]
+    pub(crate) fn last_mut(&mut self) -> &mut Moved {
+        &mut self.connections[self.end - 1]
+    }
+
+    /// The first connection.
+    #[inline(always)]
+    pub(crate) fn front(&self) -> Option<&Moved> {
+        (self.next < self.end).then(|| &self.connections[self.next])
+    }
+
+    /// The first connection is out.
+    #[inline(always)]
+    pub(crate) fn drop_front(&mut self) {
+        self.next += 1;
+    }
+
+    /// All connections are out.
+    pub(crate) fn clear(&mut self) {
+        self.next = 0;
+        self.end = 0;
     }
 }
 
 impl core::fmt::Debug for Luggage {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Luggage")
-            .field("connections", &self.connections.len())
+            .field("connections", &self.connections())
             .field("sends", &self.sends.len())
             .field("received", &self.received.len())
             .field("time_waits", &self.time_waits.len())

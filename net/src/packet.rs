@@ -6,7 +6,7 @@ use crate::flow::OWN_IPV4;
 use crate::ipv6::header::Ipv6Header;
 #[cfg(any(test, feature = "testing"))]
 use crate::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, be16};
-use crate::wire::{Ipv4Packet, PROTOCOL_TCP, fold, sum};
+use crate::wire::{Ipv4Packet, PROTOCOL_TCP, Segment, TCP, fold, sum};
 
 /// A whole IP packet in a frame, all headers below the transport checked.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,19 @@ impl Packet {
             source: header.source,
             destination: header.destination,
             own,
+        }
+    }
+
+    /// The packet that a segment to us is in.
+    pub fn of_segment(segment: &Segment<'_>) -> Self {
+        let header = TCP + segment.options.len();
+        Self {
+            payload: usize::from(segment.payload) - header,
+            end: usize::from(segment.payload) + usize::from(segment.len),
+            protocol: PROTOCOL_TCP,
+            source: segment.key.remote,
+            destination: segment.destination(),
+            own: segment.key.own(),
         }
     }
 

@@ -128,15 +128,15 @@ impl SendRecords {
         index
     }
 
-    /// Takes a record over from another pool. May use the reserve, since what it stands for was
-    /// accepted.
-    pub fn put(&mut self, record: SendRecord) -> Option<u32> {
-        if self.available() == 0 {
-            return None;
-        }
-        self.promise();
-        let next = NONE;
-        Some(self.keep_promise(SendRecord { next, ..record }))
+    /// Promises records for what another engine has accepted, of which there are so many. That may use
+    /// the reserve.
+    pub fn promise_many(&mut self, count: u32) {
+        self.spare -= count as i32;
+    }
+
+    /// So many of them are not wanted.
+    pub fn forgo_promises(&mut self, count: u32) {
+        self.spare += count as i32;
     }
 
     /// Whether newly queued data would get a record.

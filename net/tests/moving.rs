@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Fragment, Instant, LentMbuf, MbufId};
 use ix_net::testing::{APP_BUS, Host};
-use ix_net::{Config, Endpoint, Event, FlowGroups, Luggage, Sharing};
+use ix_net::{Config, Endpoint, Event, FlowGroups, Luggage, Needs, Sharing};
 
 const START: Instant = Instant(1 << 40);
 const COOKIE: u64 = 7;
@@ -71,14 +71,17 @@ fn send(host: &mut Host, handle: Handle, len: u32) {
 fn relocate(from: &mut Host, to: &mut Host) -> Vec<(LentMbuf, MbufId)> {
     let mut luggage = Luggage::new(&member_config(from.engine.thread()));
     let needs = from.engine.needs(1 << GROUP);
-    assert!(to.engine.has_room_for(needs, to.pool.loans_left()));
+    let promised = to.engine.promise_room(needs, to.pool.loans_left());
+    let mut room = promised.expect("there is room");
+    assert!(room.connections >= needs.connections && room.sends >= needs.sends);
 
     let (here, there) = (from.engine.thread(), to.engine.thread());
-    assert!(from.with(|engine, cx| engine.pack(cx, 1 << GROUP, there, &mut luggage)));
+    assert!(from.with(|engine, cx| engine.pack(cx, 1 << GROUP, there, &mut room, &mut luggage)));
     assert_eq!(luggage.connections(), needs.connections as usize);
     let mut copied = Vec::new();
     let mut fetch = |lent, own, _| copied.push((lent, own));
     assert!(to.with(|engine, cx| engine.unpack(cx, here, &mut luggage, &mut fetch)));
+    to.engine.end_promise();
     from.with(|engine, cx| engine.take_back(cx, &mut luggage));
     copied
 }
@@ -130,7 +133,7 @@ fn connected(peer: &mut Host, member: &mut Host) -> (Handle, Handle) {
     (client, handle)
 }
 
-fn check(hosts: [&Host; 3]) {
+fn check<const COUNT: usize>(hosts: [&Host; COUNT]) {
     for host in hosts {
         host.engine.check().unwrap();
     }
@@ -285,36 +288,77 @@ fn knock_that_nobody_answered_comes_again() {
     check([&peer, &old, &new]);
 }
 
+/// A move for which the other engine has promised too little: what needs more is reset where it is, and
+/// the application gives its buffers back there.
 #[test]
-fn what_has_no_room_is_reset_and_its_buffers_go_back() {
+fn what_needs_more_than_was_promised_is_reset_and_keeps_its_buffers() {
     let (mut peer, mut old) = (Host::new(config(1), START, 200_000), member(0));
-    let mut new = member(1);
     let (client, handle) = connected(&mut peer, &mut old);
     send(&mut peer, client, 3000);
     exchange(&mut peer, &mut old);
-    while new.pool.loans_left() != 0 {
-        let lent = LentMbuf {
-            owner: 2,
-            mbuf: MbufId(new.pool.loans_left() as u32),
-        };
-        new.pool.adopt(lent).unwrap();
-    }
-    let needs = old.engine.needs(1 << GROUP);
-    assert!(!new.engine.has_room_for(needs, new.pool.loans_left()));
+    let held = old.mbufs_out();
+    assert!(held > 0);
+    let mut room = Needs {
+        connections: 1,
+        sends: 0,
+        mbufs: held as u32 - 1,
+    };
     let mut luggage = Luggage::new(&member_config(0));
-    old.with(|engine, cx| engine.pack(cx, 1 << GROUP, 1, &mut luggage));
-    let mut fetch = |_, _, _| unreachable!();
-    assert!(new.with(|engine, cx| engine.unpack(cx, 0, &mut luggage, &mut fetch)));
-    old.with(|engine, cx| engine.take_back(cx, &mut luggage));
-    assert_eq!(old.mbufs_out(), 0);
+    assert!(old.with(|engine, cx| engine.pack(cx, 1 << GROUP, 1, &mut room, &mut luggage)));
+    assert_eq!(luggage.connections(), 0);
     let dead = Event::Dead {
         cookie: COOKIE,
         reason: DeadReason::Exhausted,
         handle,
     };
-    assert_eq!(events(&mut new), [dead]);
-    exchange(&mut peer, &mut new);
+    assert_eq!(events(&mut old).last(), Some(&dead));
+    exchange(&mut peer, &mut old);
     assert_eq!(peer.engine.counters().tcp_established_resets, 1);
-    assert_eq!(new.engine.counters().tcp_moves_refused, 1);
-    check([&peer, &old, &new]);
+    assert_eq!(old.engine.counters().tcp_moves_refused, 1);
+    assert_eq!(old.mbufs_out(), held, "the application may look into them");
+    check([&peer, &old]);
+    old.with(|engine, cx| engine.close(cx, handle)).unwrap();
+    assert_eq!((old.mbufs_out(), old.engine.connections()), (0, 0));
+    check([&peer, &old]);
+}
+
+/// Nobody else gets room that was promised.
+#[test]
+fn promised_room_is_kept_until_the_promise_ends() {
+    let mut member = member(0);
+    let loans = member.pool.loans_left();
+    let needs = Needs {
+        connections: 60,
+        sends: 2000,
+        mbufs: 64,
+    };
+    let too_many = [
+        Needs {
+            connections: 65,
+            ..needs
+        },
+        Needs {
+            sends: 2049,
+            ..needs
+        },
+        Needs { mbufs: 65, ..needs },
+    ];
+    for needs in too_many {
+        assert_eq!(member.engine.promise_room(needs, loans), None);
+    }
+    assert_eq!(member.engine.promise_room(needs, loans), Some(needs));
+    let remote = Endpoint {
+        address: Ipv4Addr::new(10, 0, 0, 1).into(),
+        port: 80,
+    };
+    let mut connect = |cookie| member.with(|engine, cx| engine.connect(cx, cookie, remote));
+    let first = (1..5).map(&mut connect).collect::<Result<Vec<_>, _>>();
+    assert!(first.is_ok());
+    assert_eq!(connect(5), Err(Error::Exhausted));
+    member.engine.check().unwrap();
+    member.engine.end_promise();
+    member
+        .with(|engine, cx| engine.connect(cx, 5, remote))
+        .unwrap();
+    member.engine.check().unwrap();
 }

@@ -1,12 +1,13 @@
 //! Flow groups that go from one elastic thread to another, and threads that park and run again.
 //!
-//! The giver asks (`Begin`); the taker makes sure that it has room, keeps all frames of these groups
-//! from now on, and says so (`Ready`). The giver redirects the groups' frames, takes everything in
-//! that had come before, packs the connections between two rounds of its application, which hears
-//! of it in the next one, and hands them over (`Luggage`) when that round is over and its last
-//! frames have left. The taker unpacks them between two rounds of its own, takes in the frames that
-//! the giver has forwarded, then those that it has kept, and goes on. So each thread gives one set
-//! of groups at a time and takes one at a time; who asks meanwhile waits, and serves on.
+//! The giver asks (`Begin`); the taker promises room, keeps all frames of these groups from now on, and
+//! says so (`Ready`). The giver redirects the groups' frames, takes everything in that had come before,
+//! packs the connections between two rounds of its application, which hears of it in the next one, and
+//! hands them over (`Luggage`) when that round is over and its last frames have left. The taker unpacks
+//! them between two rounds of its own, takes in the frames that the giver has sent after them, then those
+//! that it has kept, and goes on. Groups whose connections are more than the luggage holds go one after
+//! the other. So each thread gives one set of groups at a time and takes one at a time; who asks meanwhile
+//! waits, and serves on.
 //!
 //! Key types: [`Crew`], a thread's place among the others; [`Command`], what the control plane asks
 //! for. `giving` and `taking` are the two sides, `frames` sorts what arrives meanwhile, `elsewhere`
@@ -66,7 +67,7 @@ pub(crate) struct Mover {
     /// The own one of its inboxes.
     inbox: Option<&'static Inbox>,
     is_parked: bool,
-    /// Whether something is under way, or frames may come that are for others.
+    /// Whether something is under way.
     is_active: bool,
     giving: Giving,
     taking: Taking,
@@ -77,14 +78,9 @@ pub(crate) struct Mover {
     outbox: Outbox,
     /// Frames of groups that are coming, in order.
     kept: VecDeque<RxFrame>,
-    /// Frames of such groups that their giver has received, which are older.
-    strays: VecDeque<RxFrame>,
-    /// Packets that others have received for groups of this thread.
+    /// Packets that others have received for groups of this thread. What is of groups that are coming is
+    /// older than all that is kept.
     handed: VecDeque<Elsewhere>,
-    /// Groups given away lately, whose frames may still arrive here, and where they went.
-    gone: u128,
-    gone_to: [u8; ix_abi::control::GROUPS_MAX],
-    gone_until: Instant,
     /// When timers may run again: an acknowledgement may be among the frames that are kept.
     timers_from: Instant,
     /// How the last command ended, until somebody asks.
@@ -108,11 +104,7 @@ impl Mover {
             luggage: Some(luggage),
             outbox: Outbox::new(),
             kept: VecDeque::with_capacity(room),
-            strays: VecDeque::with_capacity(room),
             handed: VecDeque::with_capacity(room),
-            gone: 0,
-            gone_to: [0; ix_abi::control::GROUPS_MAX],
-            gone_until: Instant(0),
             timers_from: Instant(0),
             outcome: None,
         }
@@ -129,8 +121,8 @@ impl Mover {
             || !matches!(self.taking, Taking::Nothing)
             || !self.asking.is_empty()
             || !self.outbox.is_empty()
-            || !self.strays.is_empty()
             || !self.handed.is_empty()
+            || !self.kept.is_empty()
     }
 
     /// Whether received frames have to be looked at one by one.
@@ -145,9 +137,18 @@ impl Mover {
         self.timers_from <= now
     }
 
+    /// Lets timers run again if no frame of a connection can lie among those that are kept, here or at
+    /// the thread that is to take it.
+    fn may_release_timers(&mut self) {
+        let are_all_in = self.kept.is_empty() && self.handed.is_empty() && self.coming() == 0;
+        if are_all_in && !self.giving.has_redirected() {
+            self.timers_from = Instant(0);
+        }
+    }
+
     /// Takes note of whether there is anything to do.
     fn settle(&mut self) {
-        self.is_active = self.is_busy() || self.gone != 0;
+        self.is_active = self.is_busy();
     }
 
     #[inline]
@@ -238,9 +239,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         self.return_loans();
         self.go_on_giving(now);
         self.go_on_taking(now);
-        if now >= self.mover.gone_until {
-            self.mover.gone = 0;
-        }
+        self.mover.may_release_timers();
         self.mover.outbox.post(&crew);
         self.mover.settle();
     }
@@ -256,18 +255,17 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
                 groups,
                 needs,
             }),
-            Message::Ready => self.redirect(now),
+            Message::Ready(room) => self.other_is_ready(now, room),
             Message::Refuse(error) => {
                 self.mover.giving = Giving::Nothing;
                 self.mover.outcome = Some(Err(error));
             }
             Message::Luggage {
                 luggage,
-                is_last,
+                groups,
                 at,
-            } => self.mover.taking.arrive(luggage, is_last, at),
+            } => self.mover.taking.arrive(luggage, groups, at),
             Message::Unpacked(luggage) => self.luggage_returns(now, luggage),
-            Message::Stray { lent, frame } => self.adopt_stray(lent, frame),
             Message::Elsewhere { lent, packet } => self.adopt_packet(lent, packet),
             Message::Mbufs { mbufs, count } => {
                 for mbuf in mbufs.into_iter().take(count) {
@@ -294,14 +292,6 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             self.engine.loans_ended(count as u32);
             let message = Message::Mbufs { mbufs, count };
             self.mover.outbox.push(first.owner, message);
-        }
-    }
-
-    /// Takes over a frame that another thread has received.
-    fn adopt_stray(&mut self, lent: LentMbuf, frame: RxFrame) {
-        let has_room = self.mover.strays.len() < FRAMES_KEPT;
-        if let Some(mbuf) = self.adopt(lent, frame.len, has_room) {
-            self.mover.strays.push_back(RxFrame { mbuf, ..frame });
         }
     }
 

@@ -23,8 +23,15 @@ pub struct ThreadCounters {
     pub calls_refused: u64,
     /// Frames that came while their flow group was on its way here, and were kept.
     pub frames_kept: u64,
-    /// Frames of flow groups that had left, sent after them.
+    /// Frames that came when their flow group had left, sent after it.
     pub frames_forwarded: u64,
+    /// Moves whose connections went on before their last frames had left.
+    pub moves_overtaking: u64,
+    /// Most cycles from the one that took in the last frames of flow groups until their connections were
+    /// handed over.
+    pub giving_cycles_most: u64,
+    /// Most cycles from the one that heard of connections which came until they were served.
+    pub taking_cycles_most: u64,
     /// Frames of moving flow groups for which there was no room.
     pub moving_drops: u64,
     /// Calls claimed beyond the call array's capacity, not looked at.

@@ -105,8 +105,9 @@ impl<N: Nic> Runner<N> {
             Step::User => {
                 self.run_user(tsc);
             }
-            Step::Parked => self.wait_parked(),
             Step::Idle { deadline: Some(at) } if at <= now => {}
+            // The next cycle says so again.
+            Step::Parked => {}
             Step::Idle { deadline } => {
                 self.report_to_control_plane(now);
                 self.halt_until(deadline, timer);
@@ -115,13 +116,27 @@ impl<N: Nic> Runner<N> {
         self.thread.nic().disarm_interrupt();
     }
 
-    /// Halts until somebody has something for this thread.
+    /// Halts until somebody has something for this thread. The NIC may have something too: a frame that
+    /// it chose this thread for before the last flow group left. So its interrupt is armed, and one more
+    /// cycle finds what came before.
     #[cold]
     fn wait_parked(&mut self) {
-        self.report_to_control_plane(self.clock.now());
-        self.watch.iter().for_each(Watch::disarm);
-        wait_for_interrupt();
-        self.watch.iter().for_each(Watch::arm);
+        self.thread.nic().arm_interrupt();
+        let tsc = rdtsc();
+        let now = self.clock.at(tsc);
+        match self.thread.cycle(now) {
+            Step::User => {
+                self.run_user(tsc);
+            }
+            Step::Idle { .. } => {}
+            Step::Parked => {
+                self.report_to_control_plane(now);
+                self.watch.iter().for_each(Watch::disarm);
+                wait_for_interrupt();
+                self.watch.iter().for_each(Watch::arm);
+            }
+        }
+        self.thread.nic().disarm_interrupt();
     }
 
     /// Tells how this thread is doing, and when it will do so again.

@@ -148,7 +148,8 @@ pub(crate) struct Link {
     pub next: u32,
 }
 
-/// A connection. Times are nanoseconds, `NEVER` if unset.
+/// A connection. Times are nanoseconds, `NEVER` if unset. Plain data: it goes to another thread as it is.
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Connection {
     /// Peer and ports.

@@ -13,6 +13,8 @@ const COUNT_BITS: u32 = 25;
 pub(crate) struct Connections {
     slots: Vec<Connection>,
     free: Vec<u32>,
+    /// Free slots that are for connections which are to come from another engine.
+    pub promised: u32,
     /// Handles of those that came from another engine.
     names: Names,
 }
@@ -23,6 +25,7 @@ impl Connections {
         Self {
             slots: (0..count).map(|_| Connection::unused()).collect(),
             free: (0..count).rev().collect(),
+            promised: 0,
             names: Names::new(0),
         }
     }
@@ -48,9 +51,9 @@ impl Connections {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether every slot is in use.
+    /// Whether every slot is in use, or promised.
     pub fn is_full(&self) -> bool {
-        self.free.is_empty()
+        self.free.len() <= self.promised as usize
     }
 
     /// Takes a slot and resets it.
@@ -78,27 +81,34 @@ impl Connections {
         self.free.push(index);
     }
 
-    /// Takes a connection out of its slot, which is free then.
-    pub fn take_out(&mut self, index: u32) -> Connection {
-        let slot = &mut self.slots[index as usize];
-        let left = Connection {
-            generation: slot.generation,
-            flags: slot.flags & Flags::LISTED,
-            ..Connection::unused()
-        };
-        let connection = core::mem::replace(slot, left);
+    /// Frees the slot of a connection that goes to another engine. Its entry in the output queue stays
+    /// the slot's.
+    #[inline(always)]
+    pub fn vacate(&mut self, index: u32) {
+        self.slots[index as usize].flags &= Flags::LISTED;
         self.release(index);
-        connection
     }
 
-    /// Gives a connection that came from another engine the handle that it had there.
-    pub fn name(&mut self, index: u32, handle: Handle) {
+    /// Puts a connection of another engine into a slot that was promised, with the handle that it had
+    /// there. What is in numbers of that engine's tables means nothing here yet.
+    #[inline(always)]
+    pub fn settle(&mut self, connection: &Connection, handle: Handle) -> Option<u32> {
+        let index = self.free.pop()?;
+        self.promised -= 1;
+        let slot = &mut self.slots[index as usize];
+        let (generation, listed) = (slot.generation, slot.flags & Flags::LISTED);
+        *slot = *connection;
+        slot.generation = generation;
+        slot.flags = (slot.flags - Flags::LISTED) | listed;
+        slot.neighbor_epoch = 0;
+        slot.episode = 0;
         self.names.insert(index, handle);
+        Some(index)
     }
 
-    /// Slots that are free.
+    /// Slots that are free and not promised.
     pub fn free(&self) -> usize {
-        self.free.len()
+        self.free.len() - self.promised as usize
     }
 
     /// The connection in a slot, if there is such a slot.

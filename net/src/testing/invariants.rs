@@ -45,6 +45,7 @@ impl Engine {
             sums.half_open += u32::from(connection.flags.contains(Flags::HALF_OPEN));
         }
         let used = self.send_records.capacity() - self.send_records.available();
+        let used = used - self.promised_sends;
         let Sums {
             send_records,
             held,

@@ -1,5 +1,5 @@
 //! Packets that come to a thread which does not serve their flow group, because the NIC saw no ports
-//! in them: they go to the thread that does.
+//! in them, or chose the thread before the group moved: they go to the thread that does.
 
 use ix_hal::{Instant, LentMbuf, MbufMemory, Nic};
 use ix_net::{Context, Elsewhere};
@@ -21,6 +21,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
                 // The group is on its way to this thread.
                 self.mover.handed.push_back(packet);
             } else if to != crew.thread && self.mover.outbox.has_room() {
+                self.counters.frames_forwarded += u64::from(packet.frame.rss_hash != 0);
                 let lent = self.pool.disown(mbuf);
                 self.mover
                     .outbox

@@ -1,10 +1,9 @@
-//! Frames that arrive while flow groups move: which of them the engine gets now, which are kept until
-//! their connections are here, and which are forwarded to where these went.
+//! Frames that arrive while flow groups move: which of them the engine gets now, and which are kept until
+//! their connections are here.
 
 use ix_hal::{Instant, MbufMemory, Nic, RxFrame};
 
-use super::taking::Taking;
-use super::{FRAMES_KEPT, Message};
+use super::FRAMES_KEPT;
 use crate::ElasticThread;
 
 /// Bit of the flow group of a frame; none if the NIC computed no hash, because then the redirection
@@ -22,13 +21,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     #[cold]
     pub(crate) fn gather(&mut self, now: Instant, bound: usize) -> usize {
         let bound = bound - self.take_handed(now, bound);
-        let mut count = 0;
-        if !matches!(
-            self.mover.taking,
-            Taking::Keeping { .. } | Taking::Unpacking { .. }
-        ) {
-            count = self.replay(bound);
-        }
+        let mut count = self.replay(bound);
         let room = bound - count;
         let frames = self
             .nic
@@ -44,53 +37,34 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         if room != 0 {
             self.count_drained(now, frames, room);
         }
+        // What was just taken out is taken in before the next timers.
+        self.mover.may_release_timers();
         count
     }
 
-    /// Puts frames that have waited into the batch.
+    /// Puts frames that have waited into the batch, as far as their groups have arrived: those come before
+    /// all of groups that are still on their way, which were redirected later.
     fn replay(&mut self, bound: usize) -> usize {
+        let coming = self.mover.coming();
         let mut count = 0;
         while count < bound
-            && let Some(frame) = self.mover.strays.pop_front()
-        {
-            // It may have come too late, and its group have gone on.
-            if self.mover.gone & group_bit(&frame) == 0
-                || self.mover.coming() & group_bit(&frame) != 0
-            {
-                self.batch[count] = frame;
-                count += 1;
-            } else {
-                self.forward(frame);
-            }
-        }
-        while count < bound
+            && let Some(frame) = self.mover.kept.front()
+            && coming & group_bit(frame) == 0
             && let Some(frame) = self.mover.kept.pop_front()
         {
             self.batch[count] = frame;
             count += 1;
         }
-        if self.mover.strays.is_empty()
-            && self.mover.kept.is_empty()
-            && matches!(self.mover.taking, Taking::Replaying { .. })
-        {
-            self.mover.taking = Taking::Nothing;
-            // What was just taken out is taken in before the next timers.
-            self.mover.timers_from = Instant(0);
-        }
         count
     }
 
-    /// Whether the engine is to have a frame now; otherwise it is kept or forwarded.
+    /// Whether the engine is to have a frame now; otherwise it is kept.
     fn is_for_now(&mut self, frame: RxFrame) -> bool {
-        let group = group_bit(&frame);
-        if self.mover.coming() & group != 0 {
+        let is_coming = self.mover.coming() & group_bit(&frame) != 0;
+        if is_coming {
             self.keep(frame);
-        } else if self.mover.gone & group != 0 {
-            self.forward(frame);
-        } else {
-            return true;
         }
-        false
+        !is_coming
     }
 
     fn keep(&mut self, frame: RxFrame) {
@@ -101,18 +75,5 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             self.counters.moving_drops += 1;
             self.pool.give(frame.mbuf);
         }
-    }
-
-    fn forward(&mut self, frame: RxFrame) {
-        if !self.mover.outbox.has_room() {
-            self.counters.moving_drops += 1;
-            self.pool.give(frame.mbuf);
-            return;
-        }
-        self.counters.frames_forwarded += 1;
-        let group = frame.rss_hash as usize % ix_abi::control::GROUPS_MAX;
-        let to = u32::from(self.mover.gone_to[group]);
-        let lent = self.pool.disown(frame.mbuf);
-        self.mover.outbox.push(to, Message::Stray { lent, frame });
     }
 }

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use crossbeam_queue::ArrayQueue;
 use ix_abi::Error;
-use ix_hal::{Instant, LentMbuf, MbufId, RxFrame, Steer};
+use ix_hal::{Instant, LentMbuf, MbufId, Steer};
 use ix_net::{Elsewhere, Luggage, Needs};
 
 /// Messages that an inbox holds. When it is full, senders keep theirs and try again.
@@ -70,20 +70,18 @@ pub(crate) enum Message {
         groups: u128,
         needs: Needs,
     },
-    /// The answer: frames of these groups are kept from now on.
-    Ready,
+    /// The answer: frames of these groups are kept from now on, and so much room.
+    Ready(Needs),
     /// The other answer.
     Refuse(Error),
-    /// Connections of the groups, the last ones if `is_last`, as they were at that time.
+    /// Connections as they were at that time, with which these groups are complete.
     Luggage {
         luggage: Luggage,
-        is_last: bool,
+        groups: u128,
         at: Instant,
     },
     /// They are served; here is what they came in.
     Unpacked(Luggage),
-    /// A frame for the thread that its group was given to.
-    Stray { lent: LentMbuf, frame: RxFrame },
     /// A packet that came to a thread which does not serve its flow group.
     Elsewhere { lent: LentMbuf, packet: Elsewhere },
     /// Buffers that come home.

@@ -15,23 +15,31 @@ pub(crate) struct Begin {
     pub needs: Needs,
 }
 
+/// Connections that came.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    luggage: Luggage,
+    /// The groups that are complete with them.
+    complete: u128,
+    /// As of when they are.
+    at: Instant,
+    /// Cycles since then.
+    cycles: u32,
+}
+
 /// Where a thread stands that takes groups over.
 #[derive(Debug)]
 pub(crate) enum Taking {
     /// It does not.
     Nothing,
     /// Frames of the groups are kept until their connections are here.
-    Keeping { from: u32, groups: u128 },
-    /// Connections are here, as they were at time `at`.
-    Unpacking {
+    Keeping {
         from: u32,
         groups: u128,
-        luggage: Luggage,
-        is_last: bool,
-        at: Instant,
+        /// Those that are complete already.
+        complete: u128,
+        arrival: Option<Arrival>,
     },
-    /// All are served; the frames that were kept come before new ones.
-    Replaying { groups: u128 },
 }
 
 impl Taking {
@@ -39,22 +47,27 @@ impl Taking {
     pub fn groups(&self) -> u128 {
         match self {
             Self::Nothing => 0,
-            Self::Keeping { groups, .. }
-            | Self::Unpacking { groups, .. }
-            | Self::Replaying { groups } => *groups,
+            Self::Keeping { groups, .. } => *groups,
+        }
+    }
+
+    /// Groups that are served already, while others of the same command are not.
+    pub fn complete(&self) -> u128 {
+        match self {
+            Self::Nothing => 0,
+            Self::Keeping { complete, .. } => *complete,
         }
     }
 
     /// Luggage came.
-    pub fn arrive(&mut self, luggage: Luggage, is_last: bool, at: Instant) {
-        if let Self::Keeping { from, groups } = *self {
-            *self = Self::Unpacking {
-                from,
-                groups,
+    pub fn arrive(&mut self, luggage: Luggage, complete: u128, at: Instant) {
+        if let Self::Keeping { arrival, .. } = self {
+            *arrival = Some(Arrival {
                 luggage,
-                is_last,
+                complete,
                 at,
-            };
+                cycles: 0,
+            });
         }
     }
 }
@@ -69,10 +82,14 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         // A cycle's time is that of its beginning, and this one may have begun before the giver's. Time
         // must not go back for a connection: its round trips would be negative, and its timestamps
         // older than what the peer has seen (RFC 7323 5.3). The next cycle is late enough.
-        if let Taking::Unpacking { at, .. } = self.mover.taking
-            && at <= now
+        if let Taking::Keeping { arrival, .. } = &mut self.mover.taking
+            && let Some(mut arrived) = arrival.take()
         {
-            self.unpack(now);
+            arrived.cycles += 1;
+            match arrived.at <= now {
+                true => self.unpack(now, arrived),
+                false => *arrival = Some(arrived),
+            }
         }
     }
 
@@ -80,27 +97,27 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
         let loans_left = self.pool.loans_left();
         let message = if self.mover.is_parked {
             Message::Refuse(Error::BadState)
-        } else if !self.engine.has_room_for(begin.needs, loans_left) {
-            Message::Refuse(Error::Exhausted)
+        } else if let Some(room) = self.engine.promise_room(begin.needs, loans_left) {
+            self.mover.taking = Taking::Keeping {
+                from: begin.from,
+                groups: begin.groups,
+                complete: 0,
+                arrival: None,
+            };
+            Message::Ready(room)
         } else {
-            let Begin { from, groups, .. } = begin;
-            self.mover.taking = Taking::Keeping { from, groups };
-            // They come back: nothing of them is to be forwarded any more.
-            self.mover.gone &= !groups;
-            Message::Ready
+            Message::Refuse(Error::Exhausted)
         };
         self.mover.outbox.push(begin.from, message);
     }
 
-    fn unpack(&mut self, now: Instant) {
-        let taking = core::mem::replace(&mut self.mover.taking, Taking::Nothing);
-        let Taking::Unpacking {
+    fn unpack(&mut self, now: Instant, mut arrived: Arrival) {
+        let Taking::Keeping {
             from,
             groups,
-            mut luggage,
-            is_last,
-            at,
-        } = taking
+            complete,
+            arrival,
+        } = &mut self.mover.taking
         else {
             return;
         };
@@ -113,25 +130,24 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             pool: &mut self.pool,
         };
         self.mover.timers_from = now + TIMER_PATIENCE;
-        let is_empty = self.engine.unpack(cx, from, &mut luggage, &mut fetch);
+        let is_empty = self
+            .engine
+            .unpack(cx, *from, &mut arrived.luggage, &mut fetch);
         if !is_empty {
-            self.mover.taking = Taking::Unpacking {
-                from,
-                groups,
-                luggage,
-                is_last,
-                at,
-            };
+            *arrival = Some(arrived);
             return;
         }
-        self.mover.outbox.push(from, Message::Unpacked(luggage));
-        self.mover.taking = match is_last {
-            false => Taking::Keeping { from, groups },
-            true => {
-                let owned = self.engine.flow_groups() | groups;
-                self.engine.set_flow_groups(owned);
-                Taking::Replaying { groups }
-            }
-        };
+        let cycles = &mut self.counters.taking_cycles_most;
+        *cycles = (*cycles).max(arrived.cycles.into());
+        let message = Message::Unpacked(arrived.luggage);
+        self.mover.outbox.push(*from, message);
+        let owned = self.engine.flow_groups() | arrived.complete;
+        self.engine.set_flow_groups(owned);
+        *groups &= !arrived.complete;
+        *complete |= arrived.complete;
+        if *groups == 0 {
+            self.engine.end_promise();
+            self.mover.taking = Taking::Nothing;
+        }
     }
 }

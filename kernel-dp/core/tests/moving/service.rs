@@ -64,6 +64,8 @@ pub struct Service {
     pub connected: u64,
     pub verified: u64,
     pub moves: u64,
+    /// Whether nothing more is done for connections, so that none ends.
+    pub rests: bool,
 }
 
 impl Service {
@@ -83,6 +85,7 @@ impl Service {
             connected: 0,
             verified: 0,
             moves: 0,
+            rests: false,
         }
     }
 
@@ -349,7 +352,7 @@ impl Service {
         let random = &mut self.random;
         let connection = self.connections.get_mut(&cookie).expect("it is known");
         let handle = connection.handle;
-        if !connection.is_open || connection.has_closed {
+        if self.rests || !connection.is_open || connection.has_closed {
             return;
         }
         let mut calls = Vec::new();

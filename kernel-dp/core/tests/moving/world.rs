@@ -1,0 +1,507 @@
+//! Elastic threads on one machine, their application, and a peer on a link, in virtual time.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use core::net::Ipv4Addr;
+use ix_abi::control::ThreadState;
+use ix_core::{Command, Crew, ElasticThread, Step, ThreadConfig, ThreadParts, UserRange};
+use ix_hal::{Duration, Instant, MbufPool};
+use ix_net::testing::{APP_BUS, App, EngineStation, Faults, Host, Link, Random, Role, Script};
+use ix_net::testing::{Station, Wire, stream_byte};
+use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Luggage, Mailbox, Neighborhood, Sharing};
+
+use crate::machine::{self, Buffers, Fixtures, GROUPS, MBUFS, Memory, Queue, QueuePair};
+use crate::machine::{fixtures, geometry};
+use crate::service::{HEAP, Service};
+use crate::wire;
+
+const START: u64 = 1 << 40;
+const RECORDS: u32 = 2048;
+/// Bytes that both sides send from.
+pub const APP_BYTES: usize = 1 << 18;
+
+/// What one seed does.
+pub struct Plan {
+    pub seed: u64,
+    pub threads: usize,
+    pub connections: u64,
+    /// Connections that the threads open.
+    pub outbound: u32,
+    pub bytes: u64,
+    pub faults: Faults,
+    /// Latest that a frame comes out of the packet buffer once it is steered.
+    pub steering_ns: u64,
+    /// Most by which what a thread takes for the time lags behind.
+    pub lag_ns: u64,
+    /// Chance in thousandths of a command at each step.
+    pub commands: u32,
+    /// Chance in thousandths that a router cuts a frame into fragments, which have no ports and all
+    /// come to queue 0.
+    pub fragments: u32,
+    /// Whether some threads start parked.
+    pub parks: bool,
+}
+
+impl Plan {
+    /// Two threads that nobody commands, and a wire that keeps everything as it is.
+    pub fn quiet(seed: u64) -> Self {
+        Self {
+            seed,
+            threads: 2,
+            connections: 1,
+            outbound: 0,
+            bytes: 20_000,
+            faults: Faults::default(),
+            steering_ns: 1,
+            lag_ns: 0,
+            commands: 0,
+            fragments: 0,
+            parks: false,
+        }
+    }
+}
+
+/// A frame that the NIC keeps back, and the queue that it has chosen for it.
+pub struct Held {
+    pub queue: usize,
+    pub hash: u32,
+    pub frame: Vec<u8>,
+}
+
+pub struct Member {
+    pub thread: ElasticThread<QueuePair, Memory>,
+    pub queue: Rc<RefCell<Queue>>,
+    /// When it has something to do, if nothing comes.
+    pub wake: Option<u64>,
+    /// What it took for the time when it last looked.
+    pub clock: u64,
+    pub command: Option<Command>,
+    pub state: ThreadState,
+}
+
+pub struct World {
+    pub random: Random,
+    pub fixtures: Rc<Fixtures>,
+    pub clock: Rc<Cell<u64>>,
+    pub members: Vec<Member>,
+    pub service: Service,
+    pub peer: EngineStation,
+    pub there: Link,
+    pub back: Link,
+    pub owners: [usize; GROUPS],
+    pub steering_ns: u64,
+    pub fragments: u32,
+    /// Which frame to keep back, once one comes.
+    pub hold: Option<fn(&[u8]) -> bool>,
+    pub held: Option<Held>,
+    pub has_held: bool,
+    /// Connections that the peer has opened.
+    pub opened: u64,
+    pub lag_ns: u64,
+    pub gives: u64,
+    pub parks: u64,
+}
+
+fn base_config(last: u8) -> Config {
+    Config {
+        mac: [2, 0, 0, 0, 0, last],
+        ipv4: Ipv4Addr::new(10, 0, 0, last),
+        secret: [last; 16],
+        connections: 128,
+        half_open: 128,
+        time_wait: 128,
+        neighbors: 8,
+        send_fragments: RECORDS,
+        rx_window: 32 << 10,
+        send_limit: 32 << 10,
+        // Round trips are so short here that a delayed acknowledgement draws a tail probe.
+        delayed_ack_us: 0,
+        // What is incomplete at the end gives its buffers back.
+        reassembly_timeout: Duration::from_millis(5),
+        ..Config::default()
+    }
+}
+
+fn group_of(peer: Endpoint, _own: IpAddress, port: u16) -> u8 {
+    (machine::rss_hash(peer.port, port) as usize % GROUPS) as u8
+}
+
+pub fn script(plan: &Plan, role: Role) -> Script {
+    Script {
+        send: plan.bytes,
+        expect: plan.bytes,
+        write: 5000,
+        lazy: 300,
+        role,
+    }
+}
+
+impl World {
+    pub fn new(plan: &Plan) -> Self {
+        let mut random = Random::new(plan.seed);
+        let fixtures = fixtures();
+        let clock = Rc::new(Cell::new(START));
+        let buffers = Rc::new(Buffers::new(plan.threads));
+        // Some start parked, and the others share the groups.
+        let running = match plan.parks {
+            true => 1 + random.below(plan.threads as u64) as usize,
+            false => plan.threads,
+        };
+        let owners: [usize; GROUPS] = std::array::from_fn(|group| group % running);
+        for (entry, owner) in fixtures.switch.reta.iter().zip(owners) {
+            entry.store(owner as u8, Relaxed);
+        }
+        let roles = match plan.seed % 3 {
+            0 => [Role::Closes, Role::Follows],
+            1 => [Role::Follows, Role::Closes],
+            _ => [Role::ShutsDown, Role::ShutsDown],
+        };
+        let own = script(plan, roles[1]);
+        let service = Service::new(
+            plan.threads,
+            Rc::clone(&buffers),
+            own,
+            Random::new(plan.seed),
+        );
+        let mailboxes: Vec<Mailbox> = (1..plan.threads).map(|_| Mailbox::default()).collect();
+        let mailboxes: &'static [Mailbox] = Vec::leak(mailboxes);
+        let members = (0..plan.threads).map(|index| {
+            let neighborhood = match index.checked_sub(1) {
+                Some(listener) => Neighborhood::Listener(&mailboxes[listener]),
+                None => Neighborhood::Speaker(mailboxes),
+            };
+            let owned = owners
+                .iter()
+                .enumerate()
+                .filter(|(_, owner)| **owner == index);
+            let owned = owned.fold(0, |mask, (group, _)| mask | 1 << group);
+            member(
+                index,
+                index >= running,
+                owned,
+                neighborhood,
+                &fixtures,
+                &clock,
+                &buffers,
+            )
+        });
+        let members = members.collect();
+        let peer_script = script(plan, roles[0]);
+        let mut host = Host::new(base_config(1), Instant(START), APP_BYTES);
+        host.engine.listen(81).expect("the peer listens");
+        let app = App::new(&mut host, peer_script, plan.seed ^ 1);
+        Self {
+            random,
+            fixtures,
+            clock,
+            members,
+            service,
+            peer: EngineStation { host, app },
+            there: Link::new(plan.faults.clone(), plan.seed ^ 3),
+            back: Link::new(plan.faults.clone(), plan.seed ^ 4),
+            owners,
+            steering_ns: plan.steering_ns,
+            fragments: plan.fragments,
+            hold: None,
+            held: None,
+            has_held: false,
+            opened: 0,
+            lag_ns: plan.lag_ns,
+            gives: 0,
+            parks: 0,
+        }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.get()
+    }
+
+    /// Lets time pass until all is done.
+    pub fn run(&mut self, plan: &Plan) {
+        self.begin(plan);
+        self.finish(plan);
+    }
+
+    /// All threads listen, and open what they are to open.
+    pub fn begin(&mut self, plan: &Plan) {
+        let address = Ipv4Addr::from_bits(0x0a00_0001).into();
+        let IpAddress { high, low } = address;
+        self.service.peer = (high, low, 81);
+        for thread in 0..plan.threads {
+            self.service.listen(thread, 80);
+        }
+        for _ in 0..plan.outbound {
+            let owner = self.owners[self.random.below(GROUPS as u64) as usize];
+            self.service.to_open[owner] += 1;
+        }
+    }
+
+    /// Lets time pass until something holds.
+    pub fn step_until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
+        let end = self.now() + 10_000_000_000;
+        while !is_so(self) {
+            self.step();
+            assert!(self.now() < end, "stuck: {}", self.describe());
+        }
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, ns: u64) {
+        let end = self.now() + ns;
+        self.step_until(|world| world.now() >= end);
+    }
+
+    /// The same until all streams of the plan have ended.
+    pub fn finish(&mut self, plan: &Plan) {
+        let all = plan.connections + u64::from(plan.outbound);
+        let end = self.now() + 600_000_000_000;
+        while self.service.dead.values().sum::<u64>() < all
+            || !self.peer.app.is_idle()
+            || self.service.open() != 0
+            || self.members.iter().any(|member| member.command.is_some())
+        {
+            if self.opened < plan.connections && self.random.chance(100) {
+                self.open(script(plan, peer_role(plan)));
+            }
+            let is_over = self.service.dead.values().sum::<u64>() >= all;
+            if !is_over && self.random.chance(plan.commands) {
+                self.command_something();
+            }
+            self.step();
+            assert!(self.now() < end, "stuck: {}", self.describe());
+        }
+        // Buffers go home, and what an old SYN has opened ends.
+        for _ in 0..10 {
+            (0..20_000).for_each(|_| self.step());
+            if self.service.open() == 0 {
+                return;
+            }
+        }
+    }
+
+    pub fn open(&mut self, script: Script) {
+        self.opened += 1;
+        let remote = Endpoint {
+            address: Ipv4Addr::new(10, 0, 0, 2).into(),
+            port: 80,
+        };
+        let EngineStation { host, app } = &mut self.peer;
+        app.connect(host, remote, script)
+            .expect("the peer connects");
+    }
+
+    /// About a microsecond, or until something happens.
+    pub fn step(&mut self) {
+        let now = Instant(self.now());
+        while let Some(frame) = self.back.receive(now) {
+            self.peer.receive(now, &frame);
+        }
+        self.peer.turn(now);
+        while let Some(frame) = self.peer.take_sent() {
+            self.there.send(now, frame);
+        }
+        while let Some(frame) = self.there.receive(now) {
+            self.arrive(frame);
+        }
+        for index in 0..self.members.len() {
+            self.transmit(index);
+            // Threads are not in step.
+            if self.is_due(index) && !self.random.chance(200) {
+                self.cycle(index);
+            }
+        }
+        self.wait();
+    }
+
+    /// A frame comes to the NIC, whole or in pieces.
+    fn arrive(&mut self, frame: Vec<u8>) {
+        if wire::is_tcp(&frame) && self.random.chance(self.fragments) {
+            let (first, second) = wire::fragments(&frame);
+            self.steer(first);
+            if let Some(second) = second {
+                self.steer(second);
+            }
+        } else {
+            self.steer(frame);
+        }
+    }
+
+    /// The NIC decides which queue a frame goes to; it is there a little later.
+    pub fn steer(&mut self, frame: Vec<u8>) {
+        let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let has_ports = wire::is_tcp(&frame) && frame[20] & 0x3f == 0 && frame[21] == 0;
+        let hash = match has_ports {
+            true => machine::rss_hash(port(34), port(36)),
+            false => 0,
+        };
+        let queue = match hash {
+            0 => 0,
+            hash => self.fixtures.switch.reta[hash as usize % GROUPS].load(Relaxed),
+        };
+        if hash != 0 && self.hold.is_some_and(|is_it| is_it(&frame)) {
+            self.hold = None;
+            self.has_held = true;
+            let queue = queue.into();
+            self.held = Some(Held { queue, hash, frame });
+            return;
+        }
+        let visible_at = self.now() + self.random.below(self.steering_ns);
+        let queue = &self.members[usize::from(queue)].queue;
+        queue.borrow_mut().put(visible_at, hash, frame);
+    }
+
+    /// The frame that was kept back arrives where the NIC has decided long ago.
+    pub fn release(&mut self) {
+        let Held { queue, hash, frame } = self.held.take().expect("a frame is kept back");
+        let now = self.now();
+        let queue = &self.members[queue].queue;
+        queue.borrow_mut().put(now, hash, frame);
+    }
+
+    fn is_due(&self, index: usize) -> bool {
+        let member = &self.members[index];
+        let due = |at: Option<u64>| at.is_some_and(|at| at <= self.now());
+        let is_awake = self.fixtures.switch.awake[index].load(Relaxed);
+        is_awake || due(member.wake) || due(member.queue.borrow().next())
+    }
+
+    pub fn cycle(&mut self, index: usize) {
+        let now = self.now();
+        self.fixtures.switch.awake[index].store(false, Relaxed);
+        let lag = self.random.below(self.lag_ns + 1);
+        let member = &mut self.members[index];
+        member.clock = member.clock.max(now - lag);
+        let step = member.thread.cycle(Instant(member.clock));
+        member.wake = match step {
+            Step::User => {
+                self.service.round(index, self.fixtures.areas[index]);
+                Some(now + 500)
+            }
+            Step::Idle { deadline } => deadline.map(|at| at.0.max(now + 500)),
+            Step::Parked => None,
+        };
+        if let Some(outcome) = member.thread.take_outcome() {
+            self.command_ended(index, outcome);
+        }
+    }
+
+    /// Sends some of what is in a transmit ring.
+    fn transmit(&mut self, index: usize) {
+        let nic = self.members[index].thread.nic();
+        while self.random.chance(950)
+            && let Some(frame) = nic.wire.sent.pop_front()
+        {
+            nic.left += 1;
+            self.back.send(Instant(self.clock.get()), frame);
+        }
+    }
+
+    /// Tells a thread that does nothing else to do something.
+    fn wait(&mut self) {
+        let now = self.now();
+        let mut nics = self.members.iter_mut().map(|member| member.thread.nic());
+        let sending = nics.any(|nic| !nic.wire.sent.is_empty()).then_some(now);
+        let queues = self.members.iter();
+        let queues = queues.filter_map(|member| member.queue.borrow().next());
+        let wakes = self.members.iter().filter_map(|member| member.wake);
+        let links = [self.there.next_arrival(), self.back.next_arrival()];
+        let links = links.into_iter().flatten().map(|at| at.0);
+        let peer = self.peer.deadline(Instant(now)).map(|at| at.0);
+        let awake = self.fixtures.switch.awake.iter().take(self.members.len());
+        let awake = awake.filter(|awake| awake.load(Relaxed)).map(|_| now);
+        let next = queues
+            .chain(wakes)
+            .chain(links)
+            .chain(peer)
+            .chain(awake)
+            .chain(sending)
+            .min();
+        let next = next.unwrap_or(u64::MAX);
+        self.clock.set(next.clamp(now + 300, now + 1_000_000));
+    }
+}
+
+pub fn peer_role(plan: &Plan) -> Role {
+    match plan.seed % 3 {
+        0 => Role::Closes,
+        1 => Role::Follows,
+        _ => Role::ShutsDown,
+    }
+}
+
+fn member(
+    index: usize,
+    is_parked: bool,
+    owned: u128,
+    neighborhood: Neighborhood,
+    fixtures: &Fixtures,
+    clock: &Rc<Cell<u64>>,
+    buffers: &Rc<Buffers>,
+) -> Member {
+    let sharing = Sharing {
+        thread: index as u32,
+        groups: FlowGroups(&group_of),
+        owned,
+        loans: MBUFS,
+        luggage: 16,
+    };
+    let net = Config {
+        mbufs: MBUFS,
+        mbufs_held: MBUFS / 4 * 3,
+        sharing: Some(sharing),
+        neighborhood,
+        ..base_config(2)
+    };
+    let queue = Rc::new(RefCell::new(Queue::default()));
+    let app = (0..APP_BYTES as u64).map(stream_byte).collect();
+    let nic = QueuePair {
+        thread: index,
+        queue: Rc::clone(&queue),
+        buffers: Rc::clone(buffers),
+        wire: Wire::new(app, Vec::new()),
+        clock: Rc::clone(clock),
+        left: 0,
+    };
+    let parts = ThreadParts {
+        nic,
+        memory: Memory {
+            thread: index,
+            buffers: Rc::clone(buffers),
+        },
+        pool: MbufPool::with_loans(geometry(index), index as u32, MBUFS),
+        area: fixtures.areas[index],
+        sendable: [
+            UserRange {
+                user: HEAP,
+                bus: APP_BUS,
+                bytes: APP_BYTES as u64,
+            },
+            UserRange::default(),
+            UserRange::default(),
+        ],
+        crew: Some(Crew {
+            thread: index as u32,
+            inboxes: fixtures.inboxes,
+            steer: fixtures.switch,
+            is_parked,
+        }),
+        luggage: Luggage::new(&net),
+    };
+    let config = ThreadConfig {
+        net,
+        batch_bound: 32,
+    };
+    Member {
+        thread: ElasticThread::new(config, parts, Instant(START)),
+        queue,
+        wake: Some(START),
+        clock: START,
+        command: None,
+        state: match is_parked {
+            true => ThreadState::Parked,
+            false => ThreadState::Running,
+        },
+    }
+}

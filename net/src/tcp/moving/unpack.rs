@@ -1,0 +1,351 @@
+//! The engine that connections come to.
+
+use crate::address::{Endpoint, IpAddress};
+use crate::context::{Context, Event, Events};
+use crate::engine::{EVENTS_AT_ONCE, Engine};
+use crate::flow::{FlowKey, OWN_IPV4};
+use crate::luggage::{Luggage, Moved};
+use crate::records::{NONE, RxRecord};
+use crate::tcp::connection::{Connection, Flags, State};
+use crate::tcp::moving::LISTS;
+use crate::tcp::time_wait::{Entry, TIME_WAIT};
+use crate::wheel::NEVER;
+use ix_abi::DeadReason;
+use ix_hal::{Instant, LentMbuf, MbufId, Transmit};
+
+/// Where the neighbour is that the last connection goes through: those of one client come together.
+type Acquaintance = Option<(IpAddress, [u8; 6])>;
+
+impl Engine {
+    /// Puts in what came from another engine, as far as there is room for events: each connection
+    /// gets its first event here, `Migrated`. `fetch` copies the beginning of a buffer of another
+    /// thread into an own one. Returns whether all of the luggage is in.
+    pub fn unpack<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        from: u32,
+        luggage: &mut Luggage,
+        fetch: &mut impl FnMut(LentMbuf, MbufId, usize),
+    ) -> bool {
+        self.cookies_until = self.cookies_until.max(luggage.cookies_until);
+        let mut behind = None;
+        while let Some((mut entry, own)) = luggage.time_waits.pop_front() {
+            if let Some(key) = self.own_key(&entry.key, own) {
+                entry.key = key;
+                behind = self.put_time_wait(entry, behind).or(behind);
+            }
+        }
+        let mut acquaintance = None;
+        while let Some(moved) = luggage.front() {
+            if cx.events.room() < EVENTS_AT_ONCE || !self.has_promised(cx, moved) {
+                return false;
+            }
+            self.unpack_connection(cx, from, luggage, fetch, &mut acquaintance);
+            luggage.drop_front();
+        }
+        luggage.clear();
+        true
+    }
+
+    /// Whether there is room for a connection. As it was promised, there is.
+    fn has_promised<T: Transmit, E: Events>(&self, cx: &Context<'_, T, E>, moved: &Moved) -> bool {
+        let is_promised = self.connections.promised != 0
+            && moved.sends <= self.promised_sends
+            && (moved.owed == 0 || moved.owed as usize <= cx.pool.loans_left());
+        debug_assert!(is_promised, "a connection came that was promised no room");
+        is_promised
+    }
+
+    /// The key of another engine's flow here, where `own` may have another number; `None` if it is
+    /// none of our addresses.
+    fn own_key(&self, key: &FlowKey, own: Option<IpAddress>) -> Option<FlowKey> {
+        if key.own() == OWN_IPV4 {
+            return Some(*key);
+        }
+        let number = self.ipv6.own.number(own?)?;
+        Some(FlowKey::new(
+            key.remote,
+            key.remote_port(),
+            number,
+            key.local_port(),
+        ))
+    }
+
+    #[inline(always)]
+    fn unpack_connection<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        from: u32,
+        luggage: &mut Luggage,
+        fetch: &mut impl FnMut(LentMbuf, MbufId, usize),
+        acquaintance: &mut Acquaintance,
+    ) {
+        let Some(moved) = luggage.front() else {
+            return;
+        };
+        let Some(index) = self.connections.settle(&moved.connection, moved.handle) else {
+            return;
+        };
+        let Moved {
+            handle,
+            group,
+            sends,
+            sent,
+            owed,
+            is_neighbor_known,
+            has_episode,
+            own,
+            ref connection,
+        } = *moved;
+        let (flags, rx_held) = (connection.flags, connection.rx_held);
+        let own_key = self.own_key(&connection.key, own);
+        let connection = &mut self.connections[index];
+        connection.flags.remove(LISTS - Flags::LISTED);
+        if let Some(key) = own_key {
+            connection.key = key;
+            self.flows.insert(self.flows.hash(&key), index);
+        } else {
+            connection.flags.insert(Flags::UNLISTED);
+        }
+        if connection.timer_at != NEVER {
+            self.wheel.arm(index, connection.timer_at);
+        }
+        self.groups.join(index, group);
+        if sends != 0 {
+            self.unpack_sends(index, sends, sent, luggage);
+        }
+        if rx_held != 0 {
+            self.unpack_received(cx, index, owed, luggage, fetch);
+        }
+        if has_episode && let Some(episode) = luggage.episodes.pop_front() {
+            let connection = &mut self.connections[index];
+            self.episodes.adopt(index, connection, episode);
+        }
+        if is_neighbor_known {
+            self.introduce(cx.now, index, acquaintance);
+        }
+        if flags.intersects(LISTS | Flags::HALF_OPEN) {
+            self.join_lists(index, flags);
+        }
+        self.counters.tcp_moved_in += 1;
+        let connection = &self.connections[index];
+        cx.events.push(Event::Migrated {
+            cookie: connection.cookie,
+            handle,
+            from,
+            to: self.thread(),
+        });
+        if connection.state == State::Knocking {
+            self.knock_again(cx, index);
+        }
+        if own_key.is_none() {
+            self.refuse_moved(cx, index);
+        }
+    }
+
+    /// Puts a connection on the lists that few are on.
+    #[inline(never)]
+    fn join_lists(&mut self, index: u32, flags: Flags) {
+        self.half_open += u32::from(flags.contains(Flags::HALF_OPEN));
+        if flags.contains(Flags::STARVED) {
+            self.starve(index);
+        }
+        if flags.intersects(Flags::DIRTY | Flags::AWAITING_NEIGHBOR) {
+            self.mark_dirty(index);
+        }
+    }
+
+    #[inline(never)]
+    fn unpack_sends(&mut self, index: u32, count: u32, sent: u32, luggage: &mut Luggage) {
+        let connection = &mut self.connections[index];
+        connection.send_head = NONE;
+        connection.send_tail = NONE;
+        connection.send_cursor = NONE;
+        for (at, record) in (0..count).zip(luggage.sends.drain(..count as usize)) {
+            let record = self.send_records.keep_promise(record);
+            self.promised_sends -= 1;
+            match connection.send_tail {
+                NONE => connection.send_head = record,
+                tail => self.send_records.get_mut(tail).next = record,
+            }
+            connection.send_tail = record;
+            if at == sent {
+                connection.send_cursor = record;
+            }
+        }
+        if let NONE = connection.send_tail {
+            return;
+        }
+        self.send_records.get_mut(connection.send_tail).next = NONE;
+    }
+
+    /// Received buffers, of which the application has seen the first ones.
+    #[inline(never)]
+    fn unpack_received<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        owed: u32,
+        luggage: &mut Luggage,
+        fetch: &mut impl FnMut(LentMbuf, MbufId, usize),
+    ) {
+        let connection = &mut self.connections[index];
+        let out_of_order = u32::from(connection.rx_held) - owed;
+        connection.rx_head = NONE;
+        connection.rx_held = 0;
+        connection.ofo_head = NONE;
+        connection.ofo_tail = NONE;
+        connection.ofo_count = 0;
+        for _ in 0..owed {
+            self.unpack_owed(cx, index, luggage);
+        }
+        for _ in 0..out_of_order {
+            self.unpack_out_of_order(cx, index, luggage, fetch);
+        }
+        self.connections[index].update_out_of_order();
+        self.gap_may_be_filled(index);
+    }
+
+    /// A buffer that the application has seen: it stays where it is.
+    fn unpack_owed<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        luggage: &mut Luggage,
+    ) {
+        let Some((lent, record)) = luggage.received.pop_front() else {
+            return;
+        };
+        let Some(mbuf) = cx.pool.adopt(lent) else {
+            return;
+        };
+        if lent.owner != self.thread() {
+            self.local.mbufs_held += 1;
+        }
+        *self.rx.get_mut(mbuf.0) = RxRecord {
+            next: NONE,
+            ..record
+        };
+        let connection = &mut self.connections[index];
+        match connection.rx_head {
+            NONE => connection.rx_head = mbuf.0,
+            _ => self.rx.get_mut(connection.rx_tail).next = mbuf.0,
+        }
+        connection.rx_tail = mbuf.0;
+        connection.rx_held += 1;
+        self.rx.held += 1;
+    }
+
+    /// A buffer that the application is yet to see: it has to be one of this thread's, because that
+    /// is where events can point to. Without a free one the segment is lost as it would be if it
+    /// came now.
+    fn unpack_out_of_order<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        luggage: &mut Luggage,
+        fetch: &mut impl FnMut(LentMbuf, MbufId, usize),
+    ) {
+        let Some((lent, record)) = luggage.received.pop_front() else {
+            return;
+        };
+        // It is the other thread's own, since this was done there too.
+        luggage.copied.push_back(lent.mbuf);
+        let Some(mbuf) = cx.pool.take() else {
+            self.counters.tcp_ofo_dropped += 1;
+            return;
+        };
+        fetch(lent, mbuf, usize::from(record.offset + record.len));
+        *self.rx.get_mut(mbuf.0) = RxRecord {
+            next: NONE,
+            ..record
+        };
+        let connection = &mut self.connections[index];
+        match connection.ofo_tail {
+            NONE => connection.ofo_head = mbuf.0,
+            tail => self.rx.get_mut(tail).next = mbuf.0,
+        }
+        connection.ofo_tail = mbuf.0;
+        connection.ofo_count += 1;
+        connection.rx_held += 1;
+        self.rx.out_of_order += 1;
+        self.rx.held += 1;
+    }
+
+    /// A connection whose neighbour was known goes on with what is known here, or else with what
+    /// it has brought.
+    #[inline(always)]
+    fn introduce(&mut self, now: Instant, index: u32, acquaintance: &mut Acquaintance) {
+        let Connection { key, template, .. } = &self.connections[index];
+        let Some((mac, _)) = template.split_first_chunk::<6>() else {
+            return;
+        };
+        if *acquaintance != Some((key.remote, *mac)) {
+            *acquaintance = self.look_up_or_learn(now, index, *mac);
+        }
+        let epoch = self.neighbors.epoch;
+        let connection = &mut self.connections[index];
+        if acquaintance.is_some() {
+            connection.neighbor_epoch = epoch;
+        }
+    }
+
+    /// Writes into a connection where its neighbour is; returns that if it is what the connection had
+    /// brought.
+    #[inline(never)]
+    fn look_up_or_learn(&mut self, now: Instant, index: u32, mac: [u8; 6]) -> Acquaintance {
+        let remote = self.connections[index].key.remote;
+        let next_hop = self.next_hop(remote)?;
+        // Nobody gives way for a peer that has proven nothing.
+        let is_proven = self.connections[index].state > State::SynReceived;
+        let may_stay = is_proven || self.neighbors.has_free_entry();
+        if may_stay && self.neighbors.known(next_hop).is_none() {
+            let waiting = self.neighbors.heard(now, next_hop, mac, true);
+            self.wake_waiting(waiting);
+        }
+        let known = self.neighbors.known(next_hop)?;
+        let connection = &mut self.connections[index];
+        connection.template[..6].copy_from_slice(&known);
+        connection.neighbor_epoch = self.neighbors.epoch;
+        (known == mac).then_some((remote, mac))
+    }
+
+    /// Nobody has answered the knock.
+    #[inline(never)]
+    fn knock_again<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
+        let connection = &self.connections[index];
+        cx.events.push(Event::Knock {
+            handle: self.connections.handle(index),
+            peer: Endpoint {
+                address: connection.key.remote,
+                port: connection.key.remote_port(),
+            },
+            local_port: connection.key.local_port(),
+        });
+    }
+
+    /// A connection of an address of ours that this engine has not heard of: it is reset. Its buffers
+    /// stay until the application gives them back.
+    #[cold]
+    fn refuse_moved<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
+        self.counters.tcp_moves_refused += 1;
+        self.reset_and_finish(cx, index, DeadReason::Exhausted);
+    }
+
+    /// Puts a TIME-WAIT entry in its place, which is behind that of `behind` if this is given.
+    fn put_time_wait(&mut self, entry: Entry, behind: Option<u32>) -> Option<u32> {
+        let behind = match self.time_waits.is_full() {
+            true => {
+                self.counters.tcp_time_wait_overflows += 1;
+                let oldest = self.time_waits.first();
+                self.drop_oldest_time_wait();
+                behind.filter(|behind| Some(*behind) != oldest)
+            }
+            false => behind,
+        };
+        let hash = self.flows.hash(&entry.key);
+        let index = self.time_waits.insert(entry, behind)?;
+        self.flows.insert(hash, index | TIME_WAIT);
+        Some(index)
+    }
+}
