@@ -8,6 +8,7 @@ use crate::records::{RxRecord, SendRecord};
 use crate::tcp::connection::Connection;
 use crate::tcp::episode::Episode;
 use crate::tcp::time_wait::Entry;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use ix_abi::Handle;
@@ -73,10 +74,13 @@ impl Capacities {
     }
 }
 
+/// Most bytes that are lost because each container begins where its elements may.
+const ALIGNMENTS: usize = 8 * align_of::<Moved>();
+
 impl Luggage {
     /// Room for the connections of one journey from an engine of that configuration. Allocates
     /// memory that both engines use, one after the other.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config) -> Box<Self> {
         let Capacities {
             connections,
             sends,
@@ -93,7 +97,7 @@ impl Luggage {
             owed: 0,
             own: None,
         };
-        Self {
+        Box::new(Self {
             connections: (0..connections).map(|_| unused()).collect(),
             next: 0,
             end: 0,
@@ -103,7 +107,7 @@ impl Luggage {
             time_waits: VecDeque::with_capacity(connections),
             copied: VecDeque::with_capacity(mbufs),
             cookies_until: 0,
-        }
+        })
     }
 
     /// Bytes that [`Luggage::new`] allocates.
@@ -114,7 +118,9 @@ impl Luggage {
             mbufs,
         } = Capacities::new(config);
         let each = size_of::<Moved>() + size_of::<Episode>();
-        connections * (each + size_of::<(Entry, Option<IpAddress>)>())
+        size_of::<Self>()
+            + ALIGNMENTS
+            + connections * (each + size_of::<(Entry, Option<IpAddress>)>())
             + sends * size_of::<SendRecord>()
             + mbufs * (size_of::<(LentMbuf, RxRecord)>() + size_of::<MbufId>())
     }

@@ -1,5 +1,6 @@
 //! The run-to-completion cycle.
 
+use alloc::boxed::Box;
 use core::sync::atomic::AtomicU64;
 
 use ix_abi::control::ThreadState;
@@ -74,7 +75,7 @@ pub struct ThreadParts<N, M> {
     /// engine's configuration says what it shares.
     pub crew: Option<Crew>,
     /// What its connections move in, made for the same configuration. Other threads use it too.
-    pub luggage: Luggage,
+    pub luggage: Box<Luggage>,
 }
 
 /// What the caller of a half-cycle does next.

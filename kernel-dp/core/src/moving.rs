@@ -19,6 +19,7 @@ mod giving;
 mod mailbox;
 mod taking;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use ix_abi::Error;
@@ -74,7 +75,7 @@ pub(crate) struct Mover {
     /// Those who wait for their turn to give to this thread.
     asking: VecDeque<Begin>,
     /// The own luggage, while it is at home.
-    luggage: Option<Luggage>,
+    luggage: Option<Box<Luggage>>,
     outbox: Outbox,
     /// Frames of groups that are coming, in order.
     kept: VecDeque<RxFrame>,
@@ -88,7 +89,7 @@ pub(crate) struct Mover {
 }
 
 impl Mover {
-    pub fn new(crew: Option<Crew>, luggage: Luggage) -> Self {
+    pub fn new(crew: Option<Crew>, luggage: Box<Luggage>) -> Self {
         let room = match crew {
             Some(_) => FRAMES_KEPT,
             None => 0,

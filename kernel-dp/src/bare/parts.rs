@@ -21,7 +21,7 @@ pub struct Parts<N> {
     /// Its engine's configuration.
     pub net: Config,
     /// What its connections move in.
-    pub luggage: Luggage,
+    pub luggage: Box<Luggage>,
 }
 
 /// The kernel's heap is too small for what connections move in.

@@ -4,6 +4,8 @@
 //! the cycle that redirects also takes in what had come before, the next one packs, and the one after it
 //! hands over, when the application has heard of it. All else is done before, or waits for the NIC.
 
+use alloc::boxed::Box;
+
 use ix_abi::Error;
 use ix_hal::{Duration, Instant, MbufMemory, Nic};
 use ix_net::{Luggage, Needs};
@@ -53,7 +55,7 @@ pub(crate) enum Giving {
     /// Connections are packed, and the application is told.
     Packed {
         parcel: Parcel,
-        luggage: Luggage,
+        luggage: Box<Luggage>,
         is_last: bool,
         since: Instant,
         /// Their last frames are before this one.
@@ -214,7 +216,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     }
 
     /// The other thread has unpacked: the rest follows, or it is done.
-    pub(super) fn luggage_returns(&mut self, now: Instant, mut luggage: Luggage) {
+    pub(super) fn luggage_returns(&mut self, now: Instant, mut luggage: Box<Luggage>) {
         let (engine, mut cx) = self.context(now);
         engine.take_back(&mut cx, &mut luggage);
         self.mover.luggage = Some(luggage);

@@ -2,6 +2,7 @@
 //! others put messages into; nobody looks into it on the way of a packet but for a flag beside it that
 //! says whether there is mail, in a line that nobody writes then.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
@@ -76,12 +77,12 @@ pub(crate) enum Message {
     Refuse(Error),
     /// Connections as they were at that time, with which these groups are complete.
     Luggage {
-        luggage: Luggage,
+        luggage: Box<Luggage>,
         groups: u128,
         at: Instant,
     },
     /// They are served; here is what they came in.
-    Unpacked(Luggage),
+    Unpacked(Box<Luggage>),
     /// A packet that came to a thread which does not serve its flow group.
     Elsewhere { lent: LentMbuf, packet: Elsewhere },
     /// Buffers that come home.

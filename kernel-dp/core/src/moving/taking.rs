@@ -1,5 +1,7 @@
 //! The side that takes flow groups over.
 
+use alloc::boxed::Box;
+
 use ix_abi::Error;
 use ix_hal::{Instant, MbufMemory, Nic};
 use ix_net::{Context, Luggage, Needs};
@@ -18,7 +20,7 @@ pub(crate) struct Begin {
 /// Connections that came.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    luggage: Luggage,
+    luggage: Box<Luggage>,
     /// The groups that are complete with them.
     complete: u128,
     /// As of when they are.
@@ -60,7 +62,7 @@ impl Taking {
     }
 
     /// Luggage came.
-    pub fn arrive(&mut self, luggage: Luggage, complete: u128, at: Instant) {
+    pub fn arrive(&mut self, luggage: Box<Luggage>, complete: u128, at: Instant) {
         if let Self::Keeping { arrival, .. } = self {
             *arrival = Some(Arrival {
                 luggage,
