@@ -2,8 +2,8 @@
 //!
 //! Registers that are stored and read back without further effect fall into two kinds: those that
 //! tune what the model does not have to tune (thresholds, DCA, arbitration, flow control on a wire
-//! that knows no pause frames), and filters of features that the model does not have (flow
-//! director, five-tuple filters, pools), of which none ever matches.
+//! that knows no pause frames), and filters of features that the model does not have (five-tuple
+//! filters, pools), of which none ever matches.
 
 use ixgbe_spec::register::{
     Autoc, Ctrl, Eec, Eemngctl, Eerd, Eicr, Fwsm, Rdrxctl, Rxdctl, SecurityStatus, Status, Swsm,
@@ -18,8 +18,6 @@ use super::register::{Register, RxRegister, TxRegister};
 use super::transmit::TxQueue;
 use crate::wire::Wire;
 
-/// FDIRCTRL.INIT-Done: the (empty) filter table is ready (8.2.3.21.1).
-const FDIRCTRL_INIT_DONE: u32 = 1 << 3;
 /// MSCA.MDICMD: starts an access to a PHY, clears itself; there is no PHY (8.2.3.22.11).
 const MSCA_COMMAND: u32 = 1 << 30;
 /// ESDP.SDP2_DATA: wired to the SFP+ cage, which has a module (8.2.3.1.4).
@@ -115,7 +113,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             Register::Mrqc => state.rss.mrqc,
             Register::Rssrk(n) => state.rss.rssrk(n),
             Register::Reta(n) => state.rss.reta(n),
-            Register::Fdirctrl => state.stored(offset) | FDIRCTRL_INIT_DONE,
+            Register::Flow(register) => state.flow_director.read(register),
             Register::Rdrxctl => state.stored(offset) | Rdrxctl::DMAIDONE.bits(),
             Register::Rxctrl => state.rxctrl,
             Register::Rxmemwrap if state.packet_buffer.is_empty() => RXMEMWRAP_EMPTY,
@@ -230,6 +228,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             Register::Mrqc => state.rss.mrqc = value,
             Register::Rssrk(n) => state.rss.set_rssrk(n, value),
             Register::Reta(n) => state.rss.set_reta(n, value),
+            Register::Flow(register) => state.flow_director.write(register, value),
             Register::Rxctrl => state.rxctrl = value,
             Register::Rx(register, n) => self.write_rx(register, usize::from(n), value),
             Register::Dmatxctl => {
@@ -289,7 +288,6 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Pbacl(_)
             | Register::Rfctl
             | Register::Synqf
-            | Register::Fdirctrl
             | Register::Psrtype(_)
             | Register::Mpsar(_)
             | Register::Ftqf(_)

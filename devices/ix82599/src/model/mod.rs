@@ -6,7 +6,7 @@
 //! | `access` | what reading and writing each of them does |
 //! | `state` | everything that a reset resets, and its reset values |
 //! | `ring` | head, tail and base of a descriptor ring |
-//! | `receive`, `filters`, `rss`, `parse`, `packet_buffer` | the way in |
+//! | `receive`, `filters`, `flow_director`, `rss`, `parse`, `packet_buffer` | the way in |
 //! | `transmit`, `offload` | the way out |
 //! | `doorbells` | queue registers in pages that the guest has mapped |
 //! | `interrupts`, `statistics`, `eeprom`, `sfp`, `config_space` | as their names say |
@@ -21,6 +21,7 @@ mod counters;
 mod doorbells;
 mod eeprom;
 mod filters;
+mod flow_director;
 mod interrupts;
 mod offload;
 mod packet_buffer;

@@ -26,6 +26,7 @@ const MAX_EXTENSIONS: usize = 8;
 pub(super) enum Transport {
     Tcp,
     Udp,
+    Sctp,
 }
 
 /// What was found in a frame.
@@ -37,7 +38,7 @@ pub(super) struct Parsed {
     pub(super) vlan: Option<u16>,
     /// Offset and version of the IP header.
     pub(super) ip: Option<Ip>,
-    /// Protocol and offset of a TCP or UDP header that is complete and not in a fragment.
+    /// Protocol and offset of a TCP, UDP or SCTP header that is complete and not in a fragment.
     pub(super) transport: Option<(Transport, usize)>,
 }
 
@@ -153,7 +154,10 @@ impl Parsed {
                 self.packet_type |= PacketType::UDP;
                 self.transport = Some((Transport::Udp, offset));
             }
-            PROTOCOL_SCTP if room >= 12 => self.packet_type |= PacketType::SCTP,
+            PROTOCOL_SCTP if room >= 12 => {
+                self.packet_type |= PacketType::SCTP;
+                self.transport = Some((Transport::Sctp, offset));
+            }
             _ => {}
         }
     }
@@ -177,6 +181,7 @@ impl Parsed {
         let protocol = match transport {
             Transport::Tcp => PROTOCOL_TCP,
             Transport::Udp => PROTOCOL_UDP,
+            Transport::Sctp => return (status, error),
         };
         if transport == Transport::Udp {
             // UDP over IPv4 without a checksum: nothing to check (7.1.11).

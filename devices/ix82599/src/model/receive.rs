@@ -5,6 +5,7 @@ use ixgbe_spec::{PacketType, RssType, RxError, RxRead, RxStatus, RxWriteBack};
 
 use super::checksum;
 use super::counters::Counters;
+use super::flow_director::FlowMatch;
 use super::interrupts::InterruptSink;
 use super::parse::Parsed;
 use super::ring::Ring;
@@ -221,7 +222,21 @@ impl Inbound<'_> {
     /// written.
     fn deliver(&mut self, frame: &mut [u8; MAX_FRAME_BYTES], length: usize) -> Delivery {
         let parsed = Parsed::new(&frame[..length]);
-        let steering = self.state.rss.steer(&parsed, &frame[..length]);
+        let steering = self.state.steer(&parsed, &frame[..length]);
+        let delivery = self.deliver_to(steering, &parsed, frame, length);
+        if matches!(delivery, Delivery::Done) {
+            self.state.flow_director.count(steering.flow);
+        }
+        delivery
+    }
+
+    fn deliver_to(
+        &mut self,
+        steering: Steering,
+        parsed: &Parsed,
+        frame: &mut [u8; MAX_FRAME_BYTES],
+        length: usize,
+    ) -> Delivery {
         let queue = self.state.rx[steering.queue];
         if !queue.ring.enabled() {
             self.counters.rx_queue_disabled += 1;
@@ -244,7 +259,8 @@ impl Inbound<'_> {
         if queue.ring.available() < descriptors {
             return self.no_descriptor(steering.queue, queue.srrctl, descriptors);
         }
-        let (status, error) = parsed.check(&frame[..length]);
+        let (mut status, error) = parsed.check(&frame[..length]);
+        status.set(RxStatus::FLM, steering.flow == FlowMatch::Hit);
         if error.intersects(RxError::TCPE | RxError::IPE) {
             self.state.statistics.count(Counter::Xec);
         }
@@ -364,6 +380,7 @@ impl WriteBack {
             queue: 0,
             hash: 0,
             rss_type: RssType::None,
+            flow: FlowMatch::Off,
         },
         packet_type: PacketType::empty(),
         vlan: None,

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use ixgbe_spec::register as reg;
 
+use super::flow_director::FlowRegister;
 use super::statistics::{Counter, WideCounter};
 
 /// A register; the number tells which of several alike.
@@ -60,7 +61,7 @@ pub(super) enum Register {
     Rfctl,
     Mrqc,
     Synqf,
-    Fdirctrl,
+    Flow(FlowRegister),
     Psrtype(u8),
     Mta(u8),
     Ral(u8),
@@ -186,6 +187,7 @@ static MAP: LazyLock<Vec<Option<Register>>> = LazyLock::new(|| {
     map.general();
     map.interrupts();
     map.receive();
+    map.flow_director();
     map.transmit();
     map.mac();
     map.statistics();
@@ -260,7 +262,6 @@ impl Map {
         self.one(reg::MRQC, Register::Mrqc);
         self.one(reg::MRQC_ALIAS, Register::Mrqc);
         self.one(reg::SYNQF, Register::Synqf);
-        self.one(reg::FDIRCTRL, Register::Fdirctrl);
         self.many(reg::psrtype, 64, Register::Psrtype);
         self.many(reg::mta, 128, Register::Mta);
         self.many(reg::ral, 128, Register::Ral);
@@ -298,6 +299,36 @@ impl Map {
         self.many(reg::rdt, queues, queue(RxRegister::Rdt));
         self.many(reg::rxdctl, queues, queue(RxRegister::Rxdctl));
         self.many(reg::rscctl, queues, queue(RxRegister::Rscctl));
+    }
+
+    fn flow_director(&mut self) {
+        let registers = [
+            (reg::FDIRCTRL, FlowRegister::Control),
+            (reg::FDIRIPSA, FlowRegister::Source),
+            (reg::FDIRIPDA, FlowRegister::Destination),
+            (reg::FDIRPORT, FlowRegister::Ports),
+            (reg::FDIRVLAN, FlowRegister::Vlan),
+            (reg::FDIRHASH, FlowRegister::Hash),
+            (reg::FDIRCMD, FlowRegister::Command),
+            (reg::FDIRFREE, FlowRegister::Free),
+            (reg::FDIRDIP4M, FlowRegister::DestinationMask),
+            (reg::FDIRSIP4M, FlowRegister::SourceMask),
+            (reg::FDIRTCPM, FlowRegister::TcpMask),
+            (reg::FDIRUDPM, FlowRegister::UdpMask),
+            (reg::FDIRLEN, FlowRegister::Length),
+            (reg::FDIRUSTAT, FlowRegister::Updates),
+            (reg::FDIRFSTAT, FlowRegister::Failures),
+            (reg::FDIRMATCH, FlowRegister::Matches),
+            (reg::FDIRMISS, FlowRegister::Misses),
+            (reg::FDIRHKEY, FlowRegister::HashKey),
+            (reg::FDIRSKEY, FlowRegister::SignatureKey),
+            (reg::FDIRM, FlowRegister::Mask),
+        ];
+        for (offset, register) in registers {
+            self.one(offset, Register::Flow(register));
+        }
+        let source = |n| Register::Flow(FlowRegister::SourceIpv6(n));
+        self.many(reg::fdirsipv6, 3, source);
     }
 
     fn transmit(&mut self) {

@@ -3,6 +3,7 @@
 use ixgbe_spec::register::Mrqc;
 use ixgbe_spec::{IPV6_INPUT_BYTES, RETA_ENTRIES, RSS_KEY_BYTES, RssType, ToeplitzTable};
 
+use super::flow_director::FlowMatch;
 use super::parse::{Parsed, Transport, Version};
 
 /// RSS registers, and the hash table made from the key.
@@ -21,6 +22,8 @@ pub(super) struct Steering {
     pub(super) queue: usize,
     pub(super) hash: u32,
     pub(super) rss_type: RssType,
+    /// What the flow director has to do with it.
+    pub(super) flow: FlowMatch,
 }
 
 impl Rss {
@@ -66,12 +69,14 @@ impl Rss {
                 queue: 0,
                 hash: 0,
                 rss_type: RssType::None,
+                flow: FlowMatch::Off,
             };
         };
         Steering {
             queue: usize::from(self.reta[hash as usize % RETA_ENTRIES]),
             hash,
             rss_type,
+            flow: FlowMatch::Off,
         }
     }
 

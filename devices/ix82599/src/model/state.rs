@@ -10,6 +10,7 @@ use ixgbe_spec::register::{
 
 use super::ModelConfig;
 use super::filters::Filters;
+use super::flow_director::FlowDirector;
 use super::interrupts::Interrupts;
 use super::packet_buffer::PacketBuffer;
 use super::receive::{Blocked, RxQueue};
@@ -37,6 +38,7 @@ pub(super) struct State {
     pub(super) dtxtcpflgl: u32,
     pub(super) dtxtcpflgh: u32,
     pub(super) filters: Filters,
+    pub(super) flow_director: FlowDirector,
     pub(super) rss: Rss,
     pub(super) interrupts: Interrupts,
     pub(super) statistics: Statistics,
@@ -89,6 +91,7 @@ impl State {
             dtxtcpflgl: 0x0ff6_0ff6,
             dtxtcpflgh: 0x0000_0f7f,
             filters: Filters::new(config.mac),
+            flow_director: FlowDirector::new(),
             rss: Rss::new(),
             interrupts: Interrupts::new(),
             statistics: Statistics::new(),

@@ -134,10 +134,12 @@ pub enum RssType {
     UdpIpv4 = 7,
     /// IPv6 addresses and UDP ports.
     UdpIpv6 = 8,
+    /// No hash, but the identity of the flow director's filter that matched.
+    FlowDirector = 15,
 }
 
 impl RssType {
-    /// The type of that number, if there is one; 15 (flow director) is none.
+    /// The type of that number, if there is one.
     pub const fn from_raw(raw: u64) -> Option<Self> {
         Some(match raw {
             0 => Self::None,
@@ -147,6 +149,7 @@ impl RssType {
             5 => Self::Ipv6,
             7 => Self::UdpIpv4,
             8 => Self::UdpIpv6,
+            15 => Self::FlowDirector,
             _ => return None,
         })
     }
@@ -193,7 +196,8 @@ impl RxWriteBack {
         RssType::from_raw(self.0[0] & 0xf)
     }
 
-    /// RSS hash; meaningful if the type is neither reserved nor [`RssType::None`].
+    /// RSS hash; meaningful if the type is that of one, neither reserved nor [`RssType::None`] nor
+    /// [`RssType::FlowDirector`].
     #[inline]
     pub const fn rss_hash(self) -> u32 {
         (self.0[0] >> 32) as u32

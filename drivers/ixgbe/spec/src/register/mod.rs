@@ -5,6 +5,7 @@
 //! and a `with_` that replaces it. Bits without a name here are kept by `from_bits_retain`, so that
 //! a driver may write back what it read.
 
+mod flow_director;
 mod general;
 mod interrupt;
 mod mac;
@@ -12,6 +13,7 @@ mod receive;
 mod statistics;
 mod transmit;
 
+pub use flow_director::*;
 pub use general::*;
 pub use interrupt::*;
 pub use mac::*;

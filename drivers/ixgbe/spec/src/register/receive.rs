@@ -20,8 +20,6 @@ pub const MRQC: u32 = 0x0ec80;
 pub const MRQC_ALIAS: u32 = 0x05818;
 /// SYN packet queue filter (8.2.3.7.20).
 pub const SYNQF: u32 = 0x0ec30;
-/// Flow director control (8.2.3.21.1).
-pub const FDIRCTRL: u32 = 0x0ee00;
 
 /// Packet split receive type of a pool, `n` 0 to 63 (8.2.3.7.4).
 pub const fn psrtype(n: u32) -> u32 {
