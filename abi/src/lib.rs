@@ -341,6 +341,8 @@ pub mod boot {
     pub const LOCAL_IPV6_LOW: usize = 10;
     /// Processors for background threads: 0 or 1, see [`syscall`](super::syscall).
     pub const BACKGROUND: usize = 11;
+    /// Seconds from 1970 to time 0 of [`NOW_NS`](super::area::NOW_NS), 0 if unknown.
+    pub const UNIX_SECONDS: usize = 12;
     /// First word of the argument text: UTF-8, arguments parted by a zero byte, little-endian words.
     pub const ARGUMENTS: usize = 16;
     /// Most bytes of argument text.

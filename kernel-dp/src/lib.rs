@@ -17,6 +17,7 @@ pub mod acpi;
 pub mod application;
 pub mod background;
 pub mod boot_info;
+pub mod calendar;
 pub mod clock;
 pub mod command_line;
 pub mod elf;

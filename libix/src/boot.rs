@@ -54,6 +54,12 @@ impl BootBlock {
         Some(self.area.load(BOOT + boot::TSC_HZ)).filter(|&hz| hz != 0)
     }
 
+    /// Seconds from 1970 to time zero of [`Context::now`](crate::Context::now), if the machine has a
+    /// clock that knows.
+    pub fn unix_seconds(&self) -> Option<u64> {
+        Some(self.area.load(BOOT + boot::UNIX_SECONDS)).filter(|&seconds| seconds != 0)
+    }
+
     /// Index of this elastic thread.
     pub fn thread(&self) -> u64 {
         self.area.load(BOOT + boot::THREAD)

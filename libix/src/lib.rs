@@ -122,7 +122,7 @@ pub use context::{Connection, Context};
 pub use ix_abi::{DeadReason, Error};
 pub use ledger::Crew;
 pub use log::log_line;
-pub use payload::{Payload, Unsent};
+pub use payload::{Lease, Payload, Unsent};
 pub use received::Received;
 pub use runtime::Runtime;
 pub use service::{CloseReason, ConnectionId, Datagram, Knock, Service};

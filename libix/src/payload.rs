@@ -12,7 +12,8 @@ use crate::hold::{Anchor, Hold};
 use crate::received::Received;
 
 /// Bytes to send, in memory that the kernel reads in place: a `&'static [u8]` or `&'static str`, a
-/// `Vec<u8>`, `Box<[u8]>` or `String`, an `Arc<[u8]>`, or [`Received`] bytes on their way back.
+/// `Vec<u8>`, `Box<[u8]>` or `String`, an `Arc<[u8]>`, [`Received`] bytes on their way back, or memory
+/// that the application counts itself ([`Lease`]).
 pub struct Payload {
     start: *const u8,
     bytes: usize,
@@ -20,7 +21,7 @@ pub struct Payload {
 }
 
 // SAFETY: the memory is the owner's, which goes along and may change its thread, as each kind of it
-// is `Send`; nobody writes to it.
+// is `Send`, a `Lease` by its own bound; nobody writes to it.
 unsafe impl Send for Payload {}
 
 /// Keeps the memory alive; what it holds is never looked at, only dropped.
@@ -30,9 +31,59 @@ enum Owner {
     Vec(Vec<u8>),
     Shared(Arc<[u8]>),
     Received(Hold),
+    Leased(Leased),
+}
+
+/// One count on memory that an application keeps and counts by itself, such as an item of a store.
+/// It fits into a [`Payload`] without an allocation.
+///
+/// # Safety
+/// The bytes stay where they are, readable and unchanged, from [`Lease::bytes`] until
+/// [`Lease::release`] is called with what [`Lease::into_raw`] gave, on whatever thread that is.
+pub unsafe trait Lease: Send + Sized + 'static {
+    /// The bytes.
+    fn bytes(&self) -> &[u8];
+
+    /// Gives the count away, without ending it.
+    fn into_raw(self) -> *const ();
+
+    /// Ends the count.
+    ///
+    /// # Safety
+    /// `raw` is from [`Lease::into_raw`] of this type, and is released once.
+    unsafe fn release(raw: *const ());
+}
+
+/// A [`Lease`] whose type is forgotten.
+struct Leased {
+    raw: *const (),
+    release: unsafe fn(*const ()),
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        // SAFETY: `Payload::leased` took both from one lease, and this is its only end.
+        unsafe { (self.release)(self.raw) };
+    }
 }
 
 impl Payload {
+    /// Memory that the application counts itself. The count ends when the payload does.
+    #[inline]
+    pub fn leased<L: Lease>(lease: L) -> Self {
+        let bytes = lease.bytes();
+        let (start, bytes) = (bytes.as_ptr(), bytes.len());
+        let leased = Leased {
+            raw: lease.into_raw(),
+            release: L::release,
+        };
+        Self {
+            start,
+            bytes,
+            owner: ManuallyDrop::new(Owner::Leased(leased)),
+        }
+    }
+
     /// Address of the first byte.
     #[inline]
     pub(crate) fn address(&self) -> u64 {
@@ -68,7 +119,7 @@ impl Payload {
 
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: every constructor below takes `start` and `bytes` from a slice that `owner`
+        // SAFETY: every constructor takes `start` and `bytes` from a slice that `owner`
         // keeps alive, unmoved and unchanged; `advance` and `truncate` only make it smaller.
         unsafe { core::slice::from_raw_parts(self.start, self.bytes) }
     }

@@ -327,6 +327,10 @@ fn write_common(
         ),
         (area::BOOT + boot::HEAP_BYTES, plan.heap),
         (area::BOOT + boot::TSC_HZ, clock.hz),
+        (
+            area::BOOT + boot::UNIX_SECONDS,
+            clock.unix_seconds.unwrap_or(0),
+        ),
         (area::BOOT + boot::THREAD, index as u64),
         (area::BOOT + boot::THREADS, processors.threads as u64),
         (area::BOOT + boot::BACKGROUND, processors.background as u64),

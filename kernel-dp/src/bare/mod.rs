@@ -3,7 +3,7 @@
 //! ([`smp`]) wait until they get their thread.
 //!
 //! Unsafe code is here and nowhere else in this package, at the bottom: `cpu`, `boot`, `stacks`,
-//! `percpu`, `descriptors`, `traps`, `user`, `memory`, `privacy`, `heap`, `apic`, `smp`, `time`, and the
+//! `percpu`, `descriptors`, `traps`, `user`, `memory`, `privacy`, `heap`, `apic`, `smp`, `time`, `rtc`, and the
 //! register accesses of `nic` and `pci`. `load`, `channel`, `run` and `background` stand on top of them.
 
 mod apic;
@@ -25,6 +25,7 @@ mod parts;
 mod pci;
 mod percpu;
 mod privacy;
+mod rtc;
 mod run;
 mod smp;
 mod stacks;

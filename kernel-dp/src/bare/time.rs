@@ -9,6 +9,7 @@ use kernel_dp::clock::{self, TickScale};
 
 use super::boot::KERNEL_BASE;
 use super::cpu::{Features, inb, inl, msr, outb, rdtsc, wrmsr};
+use super::rtc;
 
 const PM_TIMER_HZ: u64 = 3_579_545;
 const PIT_HZ: u64 = 1_193_182;
@@ -28,6 +29,8 @@ pub struct Clock {
     pub hz: u64,
     /// What the frequency came from.
     pub source: &'static str,
+    /// Seconds from 1970 to boot, if the machine has a clock that knows.
+    pub unix_seconds: Option<u64>,
 }
 
 impl Clock {
@@ -44,6 +47,7 @@ impl Clock {
             scale,
             hz,
             source,
+            unix_seconds: rtc::unix_seconds(),
         })
     }
 

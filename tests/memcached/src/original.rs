@@ -1,0 +1,107 @@
+//! Debian's memcached, serving on a Unix socket in a folder of its own.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::debian::Debian;
+
+/// How long it may take to start, and to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// See the module. It ends with this.
+pub struct Original {
+    child: Child,
+    socket: PathBuf,
+    _folder: TempDir,
+}
+
+impl Original {
+    /// Starts it.
+    pub fn start(debian: &Debian) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("memcached");
+        let mut command = debian.command("memcached");
+        command
+            .arg("-s")
+            .arg(&socket)
+            .args(["-t", "1", "-u", "root"]);
+        command.stdin(Stdio::null());
+        let child = command
+            .spawn()
+            .context("Debian's memcached does not start")?;
+        let original = Self {
+            child,
+            socket,
+            _folder: folder,
+        };
+        drop(original.connect()?);
+        Ok(original)
+    }
+
+    /// A connection.
+    pub fn connect(&self) -> Result<UnixStream> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_write_timeout(Some(PATIENCE))?;
+                    return Ok(stream);
+                }
+                Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
+                Err(error) => return Err(error).context("Debian's memcached does not listen"),
+            }
+        }
+    }
+}
+
+impl Drop for Original {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says something, and reads an answer of the length that is expected.
+pub fn exchange(stream: &mut UnixStream, said: &[u8], expected: usize) -> Result<Vec<u8>> {
+    let mut writer = stream.try_clone()?;
+    thread::scope(|scope| {
+        let writing = scope.spawn(move || match writer.write_all(said) {
+            // It may end the connection before it has read everything.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        });
+        let mut answer = vec![0; expected];
+        let mut length = 0;
+        while length < expected {
+            match stream.read(&mut answer[length..]) {
+                Ok(0) => break,
+                Ok(bytes) => length += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => bail!("cannot read the answer: {error}"),
+            }
+        }
+        answer.truncate(length);
+        let written = writing.join();
+        ensure!(written.is_ok_and(|written| written.is_ok()), "cannot write");
+        Ok(answer)
+    })
+}
+
+/// Whether the other side ends the connection, after nothing more.
+pub fn ends(stream: &mut UnixStream) -> bool {
+    match stream.read(&mut [0]) {
+        Ok(0) => true,
+        // Linux says so where something was left unread.
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        Ok(_) => false,
+    }
+}
