@@ -135,6 +135,14 @@ impl Process {
         self.exit_status
     }
 
+    /// Kills it unless it has ended; returns when the process is gone.
+    pub fn kill(&mut self) {
+        if self.wait_timeout(Duration::ZERO).is_none() {
+            log::warn!("killing {} (pid {})", self.name, self.pid());
+            self.exit_status = kill_and_reap(&mut self.child);
+        }
+    }
+
     /// Last lines that it wrote to stderr.
     pub fn last_messages(&mut self) -> Vec<String> {
         if self.exit_status.is_some()

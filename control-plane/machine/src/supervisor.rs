@@ -38,6 +38,9 @@ const TERM_GRACE: Duration = Duration::from_secs(2);
 /// When one of the two processes dies, the other one is given this time to end by itself, since their
 /// order tells little: a socket closes before its process has ended.
 const PARTNER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same when it failed: the other one will not do any good any more, and may hang in the middle of
+/// an exchange. It is killed then, so that both are gone within a second.
+const FAILED_PARTNER_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// What the owner of a started machine needs to know.
 #[derive(Debug)]
@@ -129,10 +132,13 @@ impl Supervised {
                 Cause::Stopped
             }
         };
-        if let Some(nic) = &mut self.nic
-            && nic.wait_timeout(PARTNER_TIMEOUT).is_none()
-        {
-            nic.terminate(TERM_GRACE);
+        let failed = matches!(cause, Cause::Qemu(_) | Cause::NicModel(_));
+        if let Some(nic) = &mut self.nic {
+            if failed {
+                nic.kill();
+            } else if nic.wait_timeout(PARTNER_TIMEOUT).is_none() {
+                nic.terminate(TERM_GRACE);
+            }
         }
         ExitReport {
             cause,
@@ -151,15 +157,13 @@ impl Supervised {
             return Cause::Reset;
         };
         let cause = Cause::from_qemu(status);
-        let nic_status = self
+        let nic = self
             .nic
             .as_mut()
-            .and_then(|nic| nic.wait_timeout(PARTNER_TIMEOUT));
-        match (cause, nic_status) {
-            (Cause::Qemu(_), Some(nic_status)) if !nic_status.success() => {
-                Cause::NicModel(nic_status)
-            }
-            (cause, _) => cause,
+            .filter(|_| matches!(cause, Cause::Qemu(_)));
+        match nic.and_then(|nic| nic.wait_timeout(FAILED_PARTNER_TIMEOUT)) {
+            Some(nic_status) if !nic_status.success() => Cause::NicModel(nic_status),
+            _ => cause,
         }
     }
 
@@ -169,14 +173,17 @@ impl Supervised {
             .nic
             .as_mut()
             .and_then(|nic| nic.wait_timeout(PARTNER_TIMEOUT));
-        let qemu_cause = self
-            .qemu
-            .wait_timeout(PARTNER_TIMEOUT)
-            .map(Cause::from_qemu);
+        let failed = nic_status.is_some_and(|status| !status.success());
+        let patience = if failed {
+            FAILED_PARTNER_TIMEOUT
+        } else {
+            PARTNER_TIMEOUT
+        };
+        let qemu_cause = self.qemu.wait_timeout(patience).map(Cause::from_qemu);
         match (qemu_cause, nic_status) {
             (Some(cause @ (Cause::Guest(_) | Cause::Reset)), _) => cause,
             (_, Some(nic_status)) => {
-                self.qemu.terminate(TERM_GRACE);
+                self.qemu.kill();
                 Cause::NicModel(nic_status)
             }
             (Some(cause), None) => cause,

@@ -46,8 +46,12 @@ fn is_alive(pid: u32) -> bool {
 }
 
 fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 fn run_folder(name: &str) -> PathBuf {
@@ -182,6 +186,31 @@ fn a_killed_nic_model_ends_the_machine_and_is_named() {
         "{report}"
     );
     assert!(!is_alive(qemu) && !run_folder(&name).exists() && !namespace(&name).exists());
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_partner_that_hangs_does_not_survive_the_death_of_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    for nic_dies in [true, false] {
+        let machine = Machine::start(&wired_machine(folder.path())).unwrap();
+        let (qemu, nic) = machine.pids();
+        let nic = nic.unwrap();
+        let (dies, hangs) = if nic_dies { (nic, qemu) } else { (qemu, nic) };
+        signal(hangs, Signal::STOP);
+        let killed = Instant::now();
+        kill(dies);
+        let report = machine.wait(TIMEOUT).expect("the machine ends");
+        println!("both gone and reported after {:?}", killed.elapsed());
+        let blamed = match report.cause {
+            Cause::NicModel(status) => (true, status.success()),
+            Cause::Qemu(status) => (false, status.success()),
+            _ => panic!("{report}"),
+        };
+        assert_eq!(blamed, (nic_dies, false), "{report}");
+        assert!(!is_alive(qemu) && !is_alive(nic));
+        assert!(!run_folder(machine.name()).exists() && !namespace(machine.name()).exists());
+    }
 }
 
 #[test]

@@ -4,12 +4,14 @@
 
 use std::io::{Read, Write};
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ix_linux_guest::LinuxGuest;
 use ix_linux_guest::guest::wait_for;
 use ix_linux_guest::image::{Contents, Kernel};
 use ix_linux_guest::raw::RawSender;
+use ix_machine::exit::Cause;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The host's end of the wire, in its namespace.
 const TAP: &str = "ix0";
@@ -374,6 +376,23 @@ fn set_tap(guest: &LinuxGuest, state: &str) {
     let mut command = guest.host_program("ip");
     let status = command.args(["link", "set", TAP, state]).status().unwrap();
     assert!(status.success(), "{state}: {status}");
+}
+
+#[test]
+#[ignore = "boots a virtual machine: run by `cargo xtask test`"]
+fn a_model_that_dies_under_traffic_takes_the_guest_with_it() {
+    let mut guest = LinuxGuest::with_link(|_| {});
+    let host = guest.host();
+    guest.run(&format!("ping -f -q {host} >/dev/null 2>&1 &"));
+    guest.ping(1, 56);
+    let model = guest.machine().pids().1.expect("there is a model");
+    let killed = Instant::now();
+    let model = Pid::from_raw(i32::try_from(model).unwrap()).unwrap();
+    kill_process(model, Signal::KILL).unwrap();
+    let report = guest.machine().wait(Duration::from_secs(60));
+    let report = report.expect("the machine ends");
+    println!("both gone and reported after {:?}", killed.elapsed());
+    assert!(matches!(report.cause, Cause::NicModel(_)), "{report}");
 }
 
 #[test]
