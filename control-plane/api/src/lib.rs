@@ -8,6 +8,7 @@
 //! | [`cores`] | the machine's hardware threads and who holds them |
 //! | [`event`] | what has changed, and why a policy decided so |
 //! | [`history`] | what a dataplane did over the last minutes |
+//! | [`wire`] | what its wire does to frames |
 //! | [`refusal`] | why something was not done, and what to do about it |
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod definition;
 pub mod event;
 pub mod history;
 pub mod refusal;
+pub mod wire;
 
 pub use cores::{CoreMap, HardwareThread, Holder, Use};
 pub use dataplane::{
@@ -28,6 +30,7 @@ pub use definition::{Accel, Definition, LogLevel, Mode, Nic, Policy};
 pub use event::{Action, Decision, Event, EventKind, Lagged};
 pub use history::{History, Sample};
 pub use refusal::{Kind, Refusal};
+pub use wire::{Affected, Impairment, Wire, WireCounts};
 
 /// Version of the interface; the first part of every path but those of metrics and description.
 pub const VERSION: &str = "v1";

@@ -209,15 +209,15 @@ impl Managed {
             .collect()
     }
 
-    /// Where its wire can be listened to.
-    pub fn capture_socket(&self) -> Result<PathBuf, Refusal> {
+    /// Where its wire can be listened to and changed.
+    pub fn wire_socket(&self) -> Result<PathBuf, Refusal> {
         self.must_run()?;
         let status = self.status.as_ref();
-        let socket = status.and_then(|status| status.capture_socket.clone());
+        let socket = status.and_then(|status| status.wire_socket.clone());
         socket.ok_or_else(|| {
             Refusal::new(
                 Kind::Conflict,
-                format!("{} has no wire that can be captured", self.name()),
+                format!("{} has no wire", self.name()),
                 "run it with a card, `nic = \"82599\"`",
             )
         })

@@ -78,7 +78,7 @@ pub fn qemu_args(
 }
 
 /// Arguments of `ixnicd` for `config`, with the sockets for QEMU and for captures.
-pub fn nic_args(config: &MachineConfig, nic_socket: &Path, capture_socket: &Path) -> Vec<OsString> {
+pub fn nic_args(config: &MachineConfig, nic_socket: &Path, wire_socket: &Path) -> Vec<OsString> {
     let model = &config.nic_model;
     let mut args: Vec<OsString> = Vec::new();
     let mut pair = |flag: &str, value: OsString| {
@@ -86,7 +86,7 @@ pub fn nic_args(config: &MachineConfig, nic_socket: &Path, capture_socket: &Path
         args.push(value);
     };
     pair("--socket", nic_socket.into());
-    pair("--capture-socket", capture_socket.into());
+    pair("--control-socket", wire_socket.into());
     pair("--tap", TAP.into());
     pair("--mac", config.network.mac.to_string().into());
     pair("--log", config.log_level.to_string().into());
@@ -303,7 +303,7 @@ mod tests {
         let mut config = config();
         assert_eq!(
             joined(&nic_args(&config, Path::new("/run/n"), Path::new("/run/c"))),
-            "--socket /run/n --capture-socket /run/c --tap ix0 --mac 52:54:00:12:34:56 --log info"
+            "--socket /run/n --control-socket /run/c --tap ix0 --mac 52:54:00:12:34:56 --log info"
         );
         config.nic_model.loss = Some(0.01);
         config.nic_model.seed = Some(7);

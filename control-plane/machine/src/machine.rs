@@ -128,8 +128,8 @@ impl Machine {
     }
 
     /// Where its wire can be listened to, if it has one.
-    pub fn capture_socket(&self) -> Option<&Path> {
-        self.started.capture_socket.as_deref()
+    pub fn wire_socket(&self) -> Option<&Path> {
+        self.started.wire_socket.as_deref()
     }
 
     /// The serial console.

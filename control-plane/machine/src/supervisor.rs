@@ -52,7 +52,7 @@ pub(crate) struct Started {
     pub(crate) qmp_socket: PathBuf,
     pub(crate) qemu_pid: u32,
     pub(crate) nic_pid: Option<u32>,
-    pub(crate) capture_socket: Option<PathBuf>,
+    pub(crate) wire_socket: Option<PathBuf>,
 }
 
 /// The processes and what they stand on; dropped in this order.
@@ -75,13 +75,13 @@ impl Supervised {
         let accel = config.accel.resolve(&qemu_program);
         let run_dir = RunDir::create()?;
         let nic_socket = run_dir.join("nic.sock");
-        let capture_socket = run_dir.join("capture.sock");
+        let wire_socket = run_dir.join("wire.sock");
         let qmp_socket = run_dir.join("qmp.sock");
         let (netns, nic) = match config.nic {
             NicKind::None => (None, None),
             NicKind::Intel82599 => {
                 let netns = OwnedNetns::create(run_dir.name(), command::TAP, &config.network)?;
-                let nic = start_nic(config, netns.netns(), &nic_socket, &capture_socket)?;
+                let nic = start_nic(config, netns.netns(), &nic_socket, &wire_socket)?;
                 (Some(netns), Some(nic))
             }
         };
@@ -105,7 +105,7 @@ impl Supervised {
             qmp_socket: qmp_socket.clone(),
             qemu_pid: qemu.pid(),
             nic_pid: nic.as_ref().map(Process::pid),
-            capture_socket: nic.is_some().then_some(capture_socket),
+            wire_socket: nic.is_some().then_some(wire_socket),
         };
         let mut supervised = Supervised {
             qemu,
@@ -256,9 +256,9 @@ fn start_nic(
     config: &MachineConfig,
     netns: &Netns,
     socket: &Path,
-    capture_socket: &Path,
+    wire_socket: &Path,
 ) -> Result<Process> {
-    let args = command::nic_args(config, socket, capture_socket);
+    let args = command::nic_args(config, socket, wire_socket);
     let mut nic = Process::spawn(
         "ixnicd",
         Some(netns),

@@ -61,10 +61,13 @@ fn prepare(options: &Options) -> anyhow::Result<Prepared> {
         Some(path) => Some(capture(path)?),
         None => None,
     };
-    let captured = Captured::new(Impaired::new(port, options.impairment()), writer);
-    let door = options.capture_socket.as_deref().map(SocketFile::bind);
+    let impairment = options.impairment.impairment();
+    let impairment = impairment.map_err(anyhow::Error::msg)?;
+    let captured = Captured::new(Impaired::new(port, impairment), writer);
+    let door = options.control_socket.as_deref().map(SocketFile::bind);
     let (door, door_file) = door.transpose()?.unzip();
-    let wire = Observed::new(captured, door).context("cannot let captures in")?;
+    let wire = Observed::new(captured, &options.mac.to_string(), door)
+        .context("cannot let requests in")?;
     let config = ModelConfig {
         mac: options.mac.0,
         queues: options.queues,

@@ -1,12 +1,16 @@
 //! The command line of `ixnicd`, and its log.
 
+mod impairment;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
-use ix82599::wire::Impairment;
 use log::LevelFilter;
+
+pub(crate) use impairment::ImpairmentOptions;
 
 /// Serves an emulated Intel 82599 to one virtual machine over vfio-user.
 ///
@@ -49,10 +53,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) pcap: Option<PathBuf>,
 
-    /// Unix socket for captures while it runs: a client sends a line, a filter like `tcp and port 7`, gets
-    /// a line, `ok` or why not, and then pcapng for as long as it stays. Created, and removed in the end.
+    /// Unix socket for requests while it runs: a client sends a line and gets a line, `ok` with an answer
+    /// or `refused` and why. `capture tcp and port 7` is followed by pcapng for as long as the client
+    /// stays, `impair {"loss": 0.01}` changes the wire. Created, and removed in the end.
     #[arg(long, value_name = "PATH")]
-    pub(crate) capture_socket: Option<PathBuf>,
+    pub(crate) control_socket: Option<PathBuf>,
 
     /// Whether the guest rings doorbells by messages, or by stores into shared memory, which cannot
     /// wake a sleeping device: for guests that poll, on hosts with cores to spare.
@@ -64,21 +69,9 @@ pub(crate) struct Options {
           value_parser = clap::value_parser!(u32).range(1..=128))]
     pub(crate) queues: u32,
 
-    /// Probability that the wire loses a frame, in each direction.
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
-    pub(crate) loss: f64,
-
-    /// Probability that the wire swaps a frame with the next.
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
-    pub(crate) reorder: f64,
-
-    /// Probability that the wire delivers a frame twice.
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
-    pub(crate) duplicate: f64,
-
-    /// Seed of what the wire does at random.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// What the wire does to frames.
+    #[command(flatten)]
+    pub(crate) impairment: ImpairmentOptions,
 
     /// What to log on standard error: off, error, warn, info (with statistics in the end), debug,
     /// trace.
@@ -109,16 +102,6 @@ impl Options {
             }
         })
     }
-
-    /// What the wire does to frames.
-    pub(crate) fn impairment(&self) -> Impairment {
-        Impairment {
-            loss: self.loss,
-            reorder: self.reorder,
-            duplicate: self.duplicate,
-            seed: self.seed,
-        }
-    }
 }
 
 /// The message of a usage error, without the usage, and with what to do.
@@ -138,6 +121,13 @@ fn one_line(error: &clap::Error) -> String {
 /// A MAC address of one station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mac(pub(crate) [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
 
 impl FromStr for Mac {
     type Err = String;
@@ -160,13 +150,6 @@ impl FromStr for Mac {
             return Err("it is not the address of one station: use an even first byte".to_owned());
         }
         Ok(Self(mac))
-    }
-}
-
-fn probability(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("use a number from 0 to 1, as in 0.01".to_owned()),
     }
 }
 
@@ -240,7 +223,7 @@ mod tests {
         .unwrap();
         assert_eq!(options.mac.0, [0x52, 0x54, 0, 0x0a, 0x0b, 0x0c]);
         assert_eq!(options.doorbells, Doorbells::Mapped);
-        assert_eq!(options.impairment().loss, 0.01);
+        assert_eq!(options.impairment.impairment().unwrap().loss, 0.01);
         assert_eq!((options.mtu, options.access_vlan), (1500, Some(100)));
     }
 
@@ -259,7 +242,7 @@ mod tests {
             ),
             (
                 &["--socket", "s", "--loopback", "--loss", "2"],
-                "from 0 to 1",
+                "0.01 or 1%",
             ),
             (
                 &["--socket", "s", "--loopback", "--mac", "1:2"],

@@ -1,4 +1,4 @@
-//! Frames of a dataplane that serves, captured without restarting anything.
+//! The wire of a dataplane that serves: its frames captured, and harmed, without restarting anything.
 
 use std::fs;
 use std::process::Stdio;
@@ -60,6 +60,22 @@ fn the_frames_wanted_are_in_the_file_and_no_others() {
         assert_eq!((frame[12..14].to_vec(), frame[23]), (vec![8, 0], 6));
         assert_eq!(frame[34..36], 7u16.to_be_bytes());
     }
+
+    // Every frame twice, which TCP does not mind.
+    plane.done(&["impair", "e", "--duplicate", "100%", "--delay-us", "50"]);
+    let load = plane.load(netns.as_str().unwrap(), &load).status();
+    assert!(load.unwrap().success());
+    let healed = plane.done(&["impair", "e", "--off", "--json"]);
+    let healed: serde_json::Value = serde_json::from_str(&healed).unwrap();
+    assert!(
+        healed["counts"]["duplicated"].as_u64() > Some(10),
+        "{healed}"
+    );
+    assert_eq!(healed["impairment"]["duplicate"], 0.0, "{healed}");
+    let shown = plane.done(&["impair", "e"]);
+    assert!(shown.starts_with("frames pass unharmed"), "{shown}");
+    let said = plane.refused(&["impair", "e", "--rate-mbit", "-1"]);
+    assert!(said.contains("rate_mbit"), "{said}");
     plane.done(&["stop", "e"]);
 }
 

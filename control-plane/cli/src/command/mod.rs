@@ -2,6 +2,7 @@
 
 mod capture;
 mod change;
+mod impair;
 mod show;
 
 use std::path::PathBuf;
@@ -141,6 +142,16 @@ pub enum Command {
         #[arg(value_name = "FILTER")]
         filter: Vec<String>,
     },
+    /// Show what the wire of a dataplane does to frames, or have it harm them.
+    ///
+    /// For tests: lose, reorder, duplicate, damage, delay and throttle frames, the same way for the same
+    /// seed: `ixctl impair kv --loss 1% --delay-us 200`, and `ixctl impair kv --off`.
+    Impair {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        changes: impair::Changes,
+    },
     /// Show what has happened.
     Events {
         /// Go on as more happens.
@@ -254,6 +265,7 @@ pub async fn run(command: &Command, client: &Client, json: bool) -> Result<ExitC
             let limits = capture::Limits::new(*count, *seconds)?;
             capture::run(client, name, pcap, limits, &filter.join(" "), json).await?;
         }
+        Command::Impair { name, changes } => impair::run(client, name, changes, json).await?,
         Command::Events { follow } => show::events(client, *follow, json).await?,
         // They need no daemon.
         Command::Doctor | Command::Completions { .. } => {}

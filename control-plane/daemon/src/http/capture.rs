@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 
 use super::{Refused, Shared};
 
-/// Longest answer of the NIC model to a filter.
+/// Longest answer of the NIC model to a request.
 const ANSWER_BYTES: usize = 1024;
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -46,11 +46,11 @@ pub async fn capture(
     Query(query): Query<CaptureQuery>,
 ) -> Result<Response, Refused> {
     let looked_up = name.clone();
-    let socket = shared.with(move |controller| controller.get(&looked_up)?.capture_socket());
+    let socket = shared.with(move |controller| controller.get(&looked_up)?.wire_socket());
     let mut stream = UnixStream::connect(socket.await?)
         .await
         .map_err(|error| broken(&name, &error))?;
-    let answer = ask(&mut stream, &query.filter).await;
+    let answer = ask(&mut stream, &format!("capture {}", query.filter)).await;
     let answer = answer.map_err(|error| broken(&name, &error))?;
     if let Some(reason) = answer.strip_prefix("refused ") {
         let remedy = "use arp, ip, ip6, icmp, icmp6, tcp, udp, proto N, [src|dst] host A, \
@@ -64,10 +64,10 @@ pub async fn capture(
     Ok((kind, body).into_response())
 }
 
-/// Says which frames are wanted, and returns the answer. What follows it is left in the stream.
-async fn ask(stream: &mut UnixStream, filter: &str) -> io::Result<String> {
+/// Says what is wanted of the wire, and returns the answer. What follows it is left in the stream.
+pub(super) async fn ask(stream: &mut UnixStream, request: &str) -> io::Result<String> {
     // A line is the whole request.
-    let line = filter.replace(['\n', '\r'], " ") + "\n";
+    let line = request.replace(['\n', '\r'], " ") + "\n";
     stream.write_all(line.as_bytes()).await?;
     let mut answer = Vec::new();
     while answer.len() < ANSWER_BYTES {
@@ -95,10 +95,10 @@ async fn forward(mut stream: UnixStream, pieces: mpsc::Sender<Bytes>) {
     }
 }
 
-fn broken(name: &str, error: &io::Error) -> Refused {
+pub(super) fn broken(name: &str, error: &io::Error) -> Refused {
     Refusal::new(
         Kind::Failed,
-        format!("{name}: its card cannot be listened to: {error}"),
+        format!("{name}: its card does not answer: {error}"),
         format!("`ixctl ps` shows whether {name} still runs"),
     )
     .into()

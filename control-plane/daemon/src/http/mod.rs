@@ -10,6 +10,7 @@ mod dashboard;
 mod metrics;
 mod routes;
 mod streams;
+mod wire;
 
 use std::io;
 use std::path::Path;

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::{IntoParams, OpenApi};
 
-use super::{Answer, Refused, Shared, capture, metrics, streams};
+use super::{Answer, Refused, Shared, capture, metrics, streams, wire};
 
 /// How long a machine may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +37,10 @@ pub fn router(shared: Shared) -> Router {
         .route("/v1/dataplanes/{name}/decisions", get(decisions))
         .route("/v1/dataplanes/{name}/logs", get(streams::logs))
         .route("/v1/dataplanes/{name}/capture", get(capture::capture))
+        .route(
+            "/v1/dataplanes/{name}/wire",
+            get(wire::wire).put(wire::impair),
+        )
         .route("/v1/cores", get(cores))
         .route("/v1/events", get(streams::events))
         .route("/metrics", get(metrics::metrics))
@@ -65,6 +69,8 @@ pub fn router(shared: Shared) -> Router {
         decisions,
         cores,
         capture::capture,
+        wire::wire,
+        wire::impair,
         streams::logs,
         streams::events,
         metrics::metrics
@@ -74,7 +80,7 @@ pub fn router(shared: Shared) -> Router {
 pub struct Description;
 
 /// A body of JSON; one that cannot be read is refused in the interface's own words.
-struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refused;

@@ -166,9 +166,7 @@ impl Kept {
                 .map(|netns| netns.name().to_owned()),
             vm_pid: pids.map(|(vm, _)| vm),
             nic_pid: pids.and_then(|(_, nic)| nic),
-            capture_socket: machine
-                .and_then(Machine::capture_socket)
-                .map(Path::to_owned),
+            wire_socket: machine.and_then(Machine::wire_socket).map(Path::to_owned),
         }
     }
 }

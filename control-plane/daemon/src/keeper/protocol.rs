@@ -111,7 +111,7 @@ pub struct Status {
     pub nic_pid: Option<u32>,
     /// Where the wire can be listened to. Keepers did not always say so.
     #[serde(default)]
-    pub capture_socket: Option<PathBuf>,
+    pub wire_socket: Option<PathBuf>,
 }
 
 /// What a machine does.

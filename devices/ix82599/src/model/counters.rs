@@ -12,6 +12,15 @@ macro_rules! counters {
             $($(#[$doc])* pub $field: u64),+
         }
 
+        impl Counters {
+            /// What the first counter is called that has moved since `before`, of those that tell why
+            /// a frame was dropped on its way in.
+            pub(super) fn drop_since(&self, before: &Counters) -> Option<&'static str> {
+                let all = [$(($text, self.$field != before.$field)),+];
+                all.into_iter().find(|(text, moved)| *moved && text.starts_with("in: ")).map(|(text, _)| text)
+            }
+        }
+
         impl fmt::Display for Counters {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let mut separator = "";

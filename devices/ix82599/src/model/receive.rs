@@ -14,7 +14,7 @@ use super::state::State;
 use super::statistics::{Counter, Destination};
 use super::{FCS_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, Model};
 use crate::memory::{DmaError, GuestMemory};
-use crate::wire::{Wire, WireError};
+use crate::wire::{Direction, Wire, WireError};
 
 /// Frames taken from the wire, and from the packet buffer, in one step.
 const BATCH: usize = 64;
@@ -99,7 +99,20 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         self.config.pause_wire && !self.state.packet_buffer_has_room(MAX_FRAME_BYTES)
     }
 
+    /// A frame came from the wire, where somebody may want to know what becomes of it.
     fn arrive(&mut self, length: usize) {
+        if !self.wire.is_observed() {
+            return self.take_in(length);
+        }
+        let before = self.counters;
+        self.take_in(length);
+        if let Some(reason) = self.counters.drop_since(&before) {
+            self.wire
+                .dropped(Direction::Inbound, &self.frame[..length], reason);
+        }
+    }
+
+    fn take_in(&mut self, length: usize) {
         if !(self.state.receive_enabled() && self.pci.may_master()) {
             self.counters.rx_disabled += 1;
             return;

@@ -16,7 +16,7 @@ use super::ring::Ring;
 use super::statistics::{Destination, Statistics};
 use super::{FCS_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, Model};
 use crate::memory::GuestMemory;
-use crate::wire::Wire;
+use crate::wire::{Direction, Wire};
 
 /// Descriptors taken from one queue in one step.
 const BATCH: usize = 1024;
@@ -58,6 +58,18 @@ enum Drop {
     Length,
     Unreadable,
     Offload(Fault),
+}
+
+impl Drop {
+    /// For people.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Length => "out: dropped for length",
+            Self::Unreadable => "out: dropped for unreadable data",
+            Self::Offload(Fault::BadContext) => "out: dropped for context",
+            Self::Offload(Fault::Unsupported) => "out: dropped for unsupported offload",
+        }
+    }
 }
 
 impl From<Fault> for Drop {
@@ -182,6 +194,10 @@ impl TxQueue {
             };
             if let Err(fault) = result {
                 port.count(fault);
+                if port.wire.is_observed() {
+                    let reason = fault.reason();
+                    port.wire.dropped(Direction::Outbound, &self.frame, reason);
+                }
             }
             self.frame.clear();
         }

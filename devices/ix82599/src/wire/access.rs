@@ -5,7 +5,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{MAX_FRAME_BYTES, Wire, WireError};
+use super::{Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
 
 /// Destination and source address, which come before the tag.
 const ADDRESSES: usize = 12;
@@ -23,6 +23,8 @@ pub struct AccessPort<W> {
     vlan: Option<u16>,
     scratch: Vec<u8>,
     foreign: u64,
+    is_watched: bool,
+    dropped: Option<Dropped>,
 }
 
 impl<W: Wire> AccessPort<W> {
@@ -33,6 +35,8 @@ impl<W: Wire> AccessPort<W> {
             vlan,
             scratch: vec![0; MAX_FRAME_BYTES],
             foreign: 0,
+            is_watched: false,
+            dropped: None,
         }
     }
 
@@ -65,6 +69,11 @@ impl<W: Wire> Wire for AccessPort<W> {
         };
         if !is_ours {
             self.foreign += 1;
+            self.dropped = self.is_watched.then(|| Dropped {
+                direction: Direction::Outbound,
+                reason: "dropped by the access port: not of its VLAN",
+                frame: frame.to_vec(),
+            });
             return Ok(());
         }
         self.scratch.clear();
@@ -106,6 +115,19 @@ impl<W: Wire> Wire for AccessPort<W> {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.inner.readiness()
+    }
+
+    fn request(&mut self, what: &str, argument: &str) -> Option<Result<String, String>> {
+        self.inner.request(what, argument)
+    }
+
+    fn watch(&mut self, watched: bool) {
+        self.is_watched = watched;
+        self.inner.watch(watched);
+    }
+
+    fn next_dropped(&mut self) -> Option<Dropped> {
+        self.dropped.take().or_else(|| self.inner.next_dropped())
     }
 }
 

@@ -1,113 +1,289 @@
-//! A wire that loses, reorders and duplicates frames, the same way for the same seed.
+//! A wire that loses, reorders, duplicates, damages, delays and throttles frames, the same way for the
+//! same seed, from the start or as told while it runs.
+
+mod lane;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::BorrowedFd;
 
-use super::{MAX_FRAME_BYTES, Wire, WireError};
+use serde::{Deserialize, Serialize};
 
-/// How long a reordered frame waits for another to overtake it before it goes on alone.
-const HOLD_NS: u64 = 1_000_000;
+use super::{Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
+use lane::{Dice, Lane};
 
-/// How bad a wire is; each probability is between 0 and 1 and applies to each frame in each
-/// direction.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
+/// Longest delay and jitter.
+const DELAY_MAX_US: u64 = 10_000_000;
+/// Dropped frames that are kept for whoever watches; it looks after each frame.
+const KEPT_DROPS: usize = 64;
+
+/// Which frames an [`Impairment`] meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affected {
+    /// All.
+    #[default]
+    Both,
+    /// Those that the device is to receive.
+    In,
+    /// Those that the device has sent.
+    Out,
+}
+
+/// How bad a wire is; each probability is between 0 and 1 and applies to each frame.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Impairment {
+    /// Which frames.
+    pub direction: Affected,
     /// Probability that a frame is lost.
     pub loss: f64,
+    /// Probability that a burst of losses begins with a frame (Gilbert and Elliott's model).
+    pub burst_enter: f64,
+    /// Probability that it ends with a frame.
+    pub burst_leave: f64,
+    /// Probability that a frame within a burst is lost.
+    pub burst_loss: f64,
     /// Probability that a frame is held back until the next one has passed.
     pub reorder: f64,
     /// Probability that a frame arrives twice.
     pub duplicate: f64,
+    /// Probability that a bit of a frame is wrong.
+    pub corrupt: f64,
+    /// How long a frame takes, in microseconds.
+    pub delay_us: u64,
+    /// How much longer it takes at most, in microseconds. Frames keep their order.
+    pub jitter_us: u64,
+    /// Megabits a second, with what a frame has around it on a wire; 0: no bound.
+    pub rate_mbit: f64,
     /// Seed of the dice.
     pub seed: u64,
 }
 
-impl Impairment {
-    /// Whether frames pass unharmed.
-    pub fn is_none(&self) -> bool {
-        self.loss <= 0.0 && self.reorder <= 0.0 && self.duplicate <= 0.0
+impl Default for Impairment {
+    fn default() -> Self {
+        Self {
+            direction: Affected::Both,
+            loss: 0.0,
+            burst_enter: 0.0,
+            burst_leave: 0.0,
+            burst_loss: 1.0,
+            reorder: 0.0,
+            duplicate: 0.0,
+            corrupt: 0.0,
+            delay_us: 0,
+            jitter_us: 0,
+            rate_mbit: 0.0,
+            seed: 1,
+        }
     }
+}
+
+impl Impairment {
+    /// Whether frames pass unharmed and at once.
+    pub fn is_none(&self) -> bool {
+        let harm = [
+            self.loss,
+            self.burst_enter,
+            self.reorder,
+            self.duplicate,
+            self.corrupt,
+            self.rate_mbit,
+        ];
+        harm.iter().all(|it| *it <= 0.0) && self.delay_us == 0 && self.jitter_us == 0
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, probability) in [
+            ("loss", self.loss),
+            ("burst_enter", self.burst_enter),
+            ("burst_leave", self.burst_leave),
+            ("burst_loss", self.burst_loss),
+            ("reorder", self.reorder),
+            ("duplicate", self.duplicate),
+            ("corrupt", self.corrupt),
+        ] {
+            if !(0.0..=1.0).contains(&probability) {
+                return Err(format!(
+                    "{name} is {probability}: use a probability from 0 to 1"
+                ));
+            }
+        }
+        if self.burst_enter > 0.0 && self.burst_leave <= 0.0 {
+            return Err("a burst would never end: set burst_leave, too".to_owned());
+        }
+        if self.delay_us.max(self.jitter_us) > DELAY_MAX_US {
+            return Err(format!(
+                "a delay of more than {DELAY_MAX_US} us: use a shorter one"
+            ));
+        }
+        if !(self.rate_mbit >= 0.0 && self.rate_mbit.is_finite()) {
+            return Err(format!(
+                "rate_mbit is {}: use 0 for no bound",
+                self.rate_mbit
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What an impaired wire did, in both directions, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Frames that it looked at.
+    pub frames: u64,
+    /// Frames lost for themselves.
+    pub lost: u64,
+    /// Frames lost in bursts.
+    pub lost_in_bursts: u64,
+    /// Frames held back.
+    pub reordered: u64,
+    /// Frames delivered twice.
+    pub duplicated: u64,
+    /// Frames with a wrong bit.
+    pub corrupted: u64,
+    /// Frames dropped since too many were under way.
+    pub overflowed: u64,
+}
+
+/// The answer to a request: what the wire does, and has done.
+#[derive(Serialize)]
+struct State {
+    impairment: Impairment,
+    counts: Counts,
 }
 
 /// A wire with an [`Impairment`].
 #[derive(Debug)]
 pub struct Impaired<W> {
     inner: W,
-    /// `None`: frames pass straight through.
-    dice: Option<Dice>,
+    impairment: Impairment,
+    dice: Dice,
     outgoing: Lane,
     incoming: Lane,
+    counts: Counts,
     scratch: Vec<u8>,
+    is_watched: bool,
+    dropped: Vec<Dropped>,
     now_ns: u64,
-}
-
-/// The state of one direction: the frame held back, and frames that are due.
-#[derive(Debug, Default)]
-struct Lane {
-    held: Option<(u64, Vec<u8>)>,
-    due: Vec<Vec<u8>>,
-}
-
-#[derive(Debug)]
-struct Dice {
-    impairment: Impairment,
-    state: u64,
 }
 
 impl<W: Wire> Impaired<W> {
     /// Impairs `inner`.
     pub fn new(inner: W, impairment: Impairment) -> Self {
-        let dice = (!impairment.is_none()).then_some(Dice {
-            impairment,
-            state: impairment.seed,
-        });
         Self {
             inner,
-            scratch: dice
-                .as_ref()
-                .map_or(Vec::new(), |_| vec![0; MAX_FRAME_BYTES]),
-            dice,
+            impairment,
+            dice: Dice::new(impairment.seed),
             outgoing: Lane::default(),
             incoming: Lane::default(),
+            counts: Counts::default(),
+            scratch: Vec::new(),
+            is_watched: false,
+            dropped: Vec::new(),
             now_ns: 0,
         }
     }
 
-    fn send_due(&mut self) -> Result<(), WireError> {
+    /// From now on; the dice begin anew.
+    pub fn set(&mut self, impairment: Impairment) {
+        self.impairment = impairment;
+        self.dice = Dice::new(impairment.seed);
+    }
+
+    /// What it did so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Whether frames go straight through. Not while earlier ones are under way.
+    fn is_straight(&self, direction: Direction) -> bool {
+        let (lane, other) = match direction {
+            Direction::Outbound => (&self.outgoing, Affected::In),
+            Direction::Inbound => (&self.incoming, Affected::Out),
+        };
+        lane.is_empty() && (self.impairment.is_none() || self.impairment.direction == other)
+    }
+
+    fn pass(&mut self, direction: Direction, frame: &[u8]) {
+        self.counts.frames += 1;
+        let lane = match direction {
+            Direction::Outbound => &mut self.outgoing,
+            Direction::Inbound => &mut self.incoming,
+        };
+        let (how, dice) = (&self.impairment, &mut self.dice);
+        let dropped = lane.pass(frame, how, dice, &mut self.counts, self.now_ns);
+        if let Some(reason) = dropped
+            && self.is_watched
+            && self.dropped.len() < KEPT_DROPS
+        {
+            self.dropped.push(Dropped {
+                direction,
+                reason,
+                frame: frame.to_vec(),
+            });
+        }
+    }
+
+    fn send_arrived(&mut self) -> Result<(), WireError> {
         let mut result = Ok(());
-        for frame in self.outgoing.due.drain(..) {
+        while let Some(frame) = self.outgoing.arrived(self.now_ns) {
             result = result.and(self.inner.send(&frame));
         }
         result
+    }
+
+    fn answer(&mut self, change: &str) -> Result<String, String> {
+        if !change.is_empty() {
+            let impairment: Impairment =
+                serde_json::from_str(change).map_err(|error| error.to_string())?;
+            impairment.check()?;
+            log::info!("the wire is changed: {change}");
+            self.set(impairment);
+        }
+        let state = State {
+            impairment: self.impairment,
+            counts: self.counts,
+        };
+        serde_json::to_string(&state).map_err(|error| error.to_string())
     }
 }
 
 impl<W: Wire> Wire for Impaired<W> {
     fn send(&mut self, frame: &[u8]) -> Result<(), WireError> {
-        let Some(dice) = &mut self.dice else {
+        if self.is_straight(Direction::Outbound) {
             return self.inner.send(frame);
-        };
-        self.outgoing.pass(frame, dice, self.now_ns);
-        self.send_due()
+        }
+        self.pass(Direction::Outbound, frame);
+        self.send_arrived()
     }
 
     fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, WireError> {
-        let Some(dice) = &mut self.dice else {
+        if self.is_straight(Direction::Inbound) {
             return self.inner.receive(frame);
-        };
+        }
         loop {
-            if !self.incoming.due.is_empty() {
-                let due = self.incoming.due.remove(0);
-                if let Some(room) = frame.get_mut(..due.len()) {
-                    room.copy_from_slice(&due);
-                    return Ok(Some(due.len()));
+            if let Some(arrived) = self.incoming.arrived(self.now_ns) {
+                if let Some(room) = frame.get_mut(..arrived.len()) {
+                    room.copy_from_slice(&arrived);
+                    return Ok(Some(arrived.len()));
                 }
                 continue;
             }
-            let Some(length) = self.inner.receive(&mut self.scratch)? else {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            scratch.resize(MAX_FRAME_BYTES, 0);
+            let received = self.inner.receive(&mut scratch);
+            if let Ok(Some(length)) = received {
+                self.pass(Direction::Inbound, &scratch[..length]);
+            }
+            self.scratch = scratch;
+            if received?.is_none() {
                 return Ok(None);
-            };
-            self.incoming
-                .pass(&self.scratch[..length], dice, self.now_ns);
+            }
         }
     }
 
@@ -119,144 +295,37 @@ impl<W: Wire> Wire for Impaired<W> {
         self.now_ns = now_ns;
         self.inner.advance(now_ns);
         for lane in [&mut self.outgoing, &mut self.incoming] {
-            if let Some((_, frame)) = lane.held.take_if(|(until, _)| *until <= now_ns) {
-                lane.due.push(frame);
-            }
+            let (how, dice) = (&self.impairment, &mut self.dice);
+            lane.release_held(how, dice, &mut self.counts, now_ns);
         }
-        if let Err(error) = self.send_due() {
+        if let Err(error) = self.send_arrived() {
             log::debug!("a delayed frame was lost: {error}");
         }
     }
 
     fn deadline_ns(&self) -> Option<u64> {
-        let held = [&self.outgoing, &self.incoming]
-            .into_iter()
-            .filter_map(|lane| lane.held.as_ref().map(|(until, _)| *until));
-        // Frames that are due wait for the next `receive` only.
-        let due = (!self.incoming.due.is_empty()).then_some(self.now_ns);
-        held.chain(due).chain(self.inner.deadline_ns()).min()
+        let lanes = [&self.outgoing, &self.incoming];
+        let next = lanes.into_iter().filter_map(Lane::deadline_ns);
+        next.chain(self.inner.deadline_ns()).min()
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.inner.readiness()
     }
-}
 
-impl Lane {
-    /// Rolls the dice for a frame; what is to arrive now is appended to `due`.
-    fn pass(&mut self, frame: &[u8], dice: &mut Dice, now_ns: u64) {
-        let Impairment {
-            loss,
-            reorder,
-            duplicate,
-            ..
-        } = dice.impairment;
-        let (lost, late, twice) = (dice.roll(loss), dice.roll(reorder), dice.roll(duplicate));
-        if lost {
-            return;
-        }
-        if late && self.held.is_none() {
-            self.held = Some((now_ns.saturating_add(HOLD_NS), frame.to_vec()));
-            return;
-        }
-        self.due.push(frame.to_vec());
-        if twice {
-            self.due.push(frame.to_vec());
-        }
-        if let Some((_, frame)) = self.held.take() {
-            self.due.push(frame);
+    fn request(&mut self, what: &str, argument: &str) -> Option<Result<String, String>> {
+        match what {
+            "impair" => Some(self.answer(argument)),
+            _ => self.inner.request(what, argument),
         }
     }
-}
 
-impl Dice {
-    /// True with probability `probability` (SplitMix64, 53 bits).
-    fn roll(&mut self, probability: f64) -> bool {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        ((z >> 11) as f64) < probability * (1u64 << 53) as f64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Cable;
-    use super::*;
-
-    fn run(impairment: Impairment, frames: u8) -> Vec<u8> {
-        let (far, near) = Cable::pair(1024);
-        let mut far = far;
-        let mut wire = Impaired::new(near, impairment);
-        for number in 0..frames {
-            wire.send(&[number; 60]).unwrap();
-        }
-        wire.advance(HOLD_NS);
-        let mut arrived = Vec::new();
-        while let Some(frame) = far.take() {
-            arrived.push(frame[0]);
-        }
-        arrived
+    fn watch(&mut self, watched: bool) {
+        self.is_watched = watched;
+        self.inner.watch(watched);
     }
 
-    #[test]
-    fn a_good_wire_changes_nothing() {
-        let good = Impairment::default();
-        assert_eq!(run(good, 100), (0..100).collect::<Vec<u8>>());
-    }
-
-    #[test]
-    fn the_same_seed_does_the_same_harm() {
-        let bad = Impairment {
-            loss: 0.1,
-            reorder: 0.1,
-            duplicate: 0.1,
-            seed: 7,
-        };
-        let arrived = run(bad, 250);
-        assert_eq!(arrived, run(bad, 250));
-        assert_ne!(arrived, run(Impairment { seed: 8, ..bad }, 250));
-    }
-
-    #[test]
-    fn loss_is_near_its_probability() {
-        let bad = Impairment {
-            loss: 0.2,
-            seed: 1,
-            ..Impairment::default()
-        };
-        let arrived = run(bad, 250).len();
-        assert!((170..=230).contains(&arrived), "{arrived} of 250 arrived");
-    }
-
-    #[test]
-    fn reordering_loses_nothing_and_the_last_frame_is_not_held_for_ever() {
-        let bad = Impairment {
-            reorder: 0.5,
-            seed: 3,
-            ..Impairment::default()
-        };
-        let mut arrived = run(bad, 200);
-        assert!(!arrived.is_sorted());
-        arrived.sort_unstable();
-        assert_eq!(arrived, (0..200).collect::<Vec<u8>>());
-    }
-
-    #[test]
-    fn duplicates_arrive_twice_on_the_way_in_too() {
-        let (mut far, near) = Cable::pair(8);
-        let twice = Impairment {
-            duplicate: 1.0,
-            ..Impairment::default()
-        };
-        let mut wire = Impaired::new(near, twice);
-        far.send(&[9; 70]).unwrap();
-        let mut frame = [0; 128];
-        assert_eq!(wire.receive(&mut frame).unwrap(), Some(70));
-        assert!(wire.deadline_ns().is_some());
-        assert_eq!(wire.receive(&mut frame).unwrap(), Some(70));
-        assert_eq!(wire.receive(&mut frame).unwrap(), None);
+    fn next_dropped(&mut self) -> Option<Dropped> {
+        self.dropped.pop().or_else(|| self.inner.next_dropped())
     }
 }

@@ -3,8 +3,11 @@
 //! A [`Wire`] carries whole Ethernet frames without their FCS, one at a time, without blocking.
 //! Ends: [`Tap`] (a Linux TAP device), [`PacketSocket`] (any interface), [`Cable`] (another end in this process), [`Loopback`] (the
 //! port's own frames come back). Middleware, itself a wire around another: [`Captured`] (writes a
-//! pcap file), [`Observed`] (lets others listen while it runs), [`Impaired`] (loses, reorders and
-//! duplicates frames), [`AccessPort`] (takes VLAN tags off and puts them on).
+//! pcap file), [`Observed`] (lets others listen and ask while it runs), [`Impaired`] (loses, delays and
+//! damages frames), [`AccessPort`] (takes VLAN tags off and puts them on).
+//!
+//! A frame that is dropped is told to whoever observes, with the reason: from within by
+//! [`Wire::next_dropped`], by the device through [`Wire::dropped`].
 
 mod access;
 mod cable;
@@ -20,7 +23,7 @@ pub use access::AccessPort;
 pub use cable::{Cable, Loopback};
 pub use capture::{Captured, PcapWriter};
 pub use filter::{Filter, FilterError};
-pub use impair::{Impaired, Impairment};
+pub use impair::{Affected, Counts as ImpairmentCounts, Impaired, Impairment};
 pub use observe::Observed;
 pub use packet::{PacketError, PacketSocket};
 pub use pcapng::Direction;
@@ -43,6 +46,17 @@ pub enum WireError {
     /// The operating system refused.
     #[error("the wire failed: {0}")]
     Io(#[from] rustix::io::Errno),
+}
+
+/// A frame that a wire dropped on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Which way it went.
+    pub direction: Direction,
+    /// Why, for people.
+    pub reason: &'static str,
+    /// The frame.
+    pub frame: Vec<u8>,
 }
 
 /// The far side of the device's port.
@@ -85,4 +99,26 @@ pub trait Wire {
 
     /// Sees to whoever made [`Wire::door`] readable.
     fn answer_door(&mut self) {}
+
+    /// Does something about the wire itself that is asked for by a word and an argument. Returns the
+    /// answer, or why not; `None` if nobody here knows the word.
+    fn request(&mut self, _what: &str, _argument: &str) -> Option<Result<String, String>> {
+        None
+    }
+
+    /// Whether somebody wants to know of frames that are dropped.
+    fn watch(&mut self, _watched: bool) {}
+
+    /// A frame that this wire dropped, if it is watched, until there is none.
+    fn next_dropped(&mut self) -> Option<Dropped> {
+        None
+    }
+
+    /// Whether [`Wire::dropped`] is listened to.
+    fn is_observed(&self) -> bool {
+        false
+    }
+
+    /// The device dropped a frame: the one that it received last, or one that it was to send.
+    fn dropped(&mut self, _direction: Direction, _frame: &[u8], _reason: &'static str) {}
 }

@@ -1,9 +1,14 @@
-//! A wire that may be listened to: whoever connects to a socket and says which frames it wants gets
-//! them as a pcapng stream, for as long as it stays.
+//! A wire that can be spoken to while it carries frames: whoever connects to its control socket says a
+//! line, and gets a line, `ok` and an answer, or `refused` and why.
 //!
-//! An observer first sends a line, its [`Filter`], and gets a line: `ok`, or `refused` and why. Then the
-//! stream begins, and ends when the observer hangs up. Nothing waits for an observer: what it has not
-//! read is kept up to a bound, and frames beyond that are left out and counted, in the stream too.
+//! - `capture FILTER`: after the answer come the frames that the [`Filter`] wants as a pcapng stream, for as
+//!   long as the observer stays. A frame that is dropped is there too, and its comment says why.
+//! - Anything else is a request to the wires within ([`Wire::request`]); then the connection ends.
+//!
+//! Nothing waits for an observer: what it has not read is kept up to a bound, and frames beyond that are
+//! left out and counted, in the stream too.
+
+mod recording;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,24 +17,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::event::epoll;
 
-use super::pcapng::{self, Direction};
-use super::{Filter, Wire, WireError};
+use super::{Direction, Dropped, Filter, Wire, WireError};
+use recording::{Recording, SEND_BYTES};
 
-/// Observers at the same time.
+/// Connections at the same time.
 const MAX_OBSERVERS: usize = 4;
 /// Longest request.
 const REQUEST_BYTES: usize = 1024;
-/// What an observer may be behind.
-const BACKLOG_BYTES: usize = 1 << 20;
-/// Frames are sent when there are so many bytes of them ...
-const SEND_BYTES: usize = 32 << 10;
-/// ... or when they are so old. It is also the time after which a full socket is tried again.
-const SEND_INTERVAL_NS: u64 = 20_000_000;
 
 /// A wire with observers.
 #[derive(Debug)]
 pub struct Observed<W> {
     inner: W,
+    /// What captures call the wire.
+    name: String,
     door: Option<Door>,
     observers: Vec<Observer>,
     /// Wall-clock time of `now_ns` = 0.
@@ -54,29 +55,25 @@ struct Observer {
     recording: Option<Recording>,
 }
 
-#[derive(Debug)]
-struct Recording {
-    filter: Filter,
-    backlog: Vec<u8>,
-    /// Bytes at the start of the backlog that are sent.
-    sent: usize,
-    /// When the rest of it is sent at the latest; tried again, if the socket is full.
-    due_ns: Option<u64>,
-    /// Whether the socket took no more the last time.
-    is_full: bool,
-    dropped: u64,
-    /// As much of `dropped` as the stream says.
-    dropped_told: u64,
+/// What came of hearing an observer.
+enum Heard {
+    /// It stays.
+    Nothing,
+    /// It has said what it wants.
+    Request(String),
+    /// It has left, or should.
+    End,
 }
 
 impl<W: Wire> Observed<W> {
-    /// Lets observers of `inner` in at `listener`, if there is one.
+    /// Lets observers of `inner` in at `listener`, if there is one. In captures it has this name.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn new(inner: W, listener: Option<UnixListener>) -> io::Result<Self> {
+    pub fn new(inner: W, name: &str, listener: Option<UnixListener>) -> io::Result<Self> {
         Ok(Self {
             inner,
+            name: name.to_owned(),
             door: listener.map(Door::new).transpose()?,
             observers: Vec::new(),
             epoch: SystemTime::now()
@@ -86,16 +83,78 @@ impl<W: Wire> Observed<W> {
         })
     }
 
-    fn record(&mut self, direction: Direction, frame: &[u8]) {
+    fn record(&mut self, direction: Direction, frame: &[u8], comment: Option<&str>) {
         let (now_ns, time) = (self.now_ns, self.time());
-        self.observers.retain_mut(|observer| {
-            let Some(recording) = &mut observer.recording else {
-                return true;
-            };
-            recording.add(now_ns, time, direction, frame);
-            let waits = recording.is_full || recording.unsent() < SEND_BYTES;
-            waits || recording.send(now_ns, time, &observer.stream)
+        self.each_recording(|recording, stream| {
+            // Before the frame is added, since the device may yet say what became of it.
+            let waits = recording.is_full() || recording.unsent() < SEND_BYTES;
+            let stays = waits || recording.send(now_ns, time, stream);
+            if stays {
+                recording.add(now_ns, time, direction, frame, comment);
+            }
+            stays
         });
+    }
+
+    /// Does something with each recording; those for which it is false end.
+    fn each_recording(&mut self, mut work: impl FnMut(&mut Recording, &UnixStream) -> bool) {
+        let before = self.observers.len();
+        self.observers.retain_mut(|observer| {
+            let recording = observer.recording.as_mut();
+            recording.is_none_or(|recording| work(recording, &observer.stream))
+        });
+        if self.observers.len() != before {
+            self.tell_whether_watched();
+        }
+    }
+
+    fn tell_whether_watched(&mut self) {
+        let watched = self.is_observed();
+        self.inner.watch(watched);
+    }
+
+    /// Records what the wires within have dropped, but for `sent`, of which it returns the reason.
+    fn record_drops(&mut self, sent: Option<&[u8]>) -> Option<&'static str> {
+        let mut reason = None;
+        while let Some(dropped) = self.inner.next_dropped() {
+            if dropped.direction == Direction::Outbound && sent == Some(&dropped.frame) {
+                reason = Some(dropped.reason);
+            } else {
+                let Dropped {
+                    direction,
+                    reason,
+                    frame,
+                } = dropped;
+                self.record(direction, &frame, Some(reason));
+            }
+        }
+        reason
+    }
+
+    /// Does what an observer asks for. Whether it stays.
+    fn carry_out(&mut self, observer: &mut Observer, request: &str) -> bool {
+        let (word, argument) = request.split_once(' ').unwrap_or((request, ""));
+        let mut stream = &observer.stream;
+        if word == "capture" {
+            return match Filter::parse(argument) {
+                Ok(filter) => {
+                    observer.recording = Some(Recording::new(&self.name, filter, self.now_ns));
+                    stream.write_all(b"ok\n").is_ok()
+                }
+                Err(error) => {
+                    // It leaves in either case.
+                    let _ = writeln!(stream, "refused {error}");
+                    false
+                }
+            };
+        }
+        // Whoever has asked may be gone, which changes nothing.
+        let _ = match self.inner.request(word, argument.trim()) {
+            Some(Ok(answer)) => writeln!(stream, "ok {answer}"),
+            Some(Err(reason)) => writeln!(stream, "refused {reason}"),
+            None => writeln!(stream, "refused `{word}`: use capture or impair"),
+        };
+        false
     }
 
     fn time(&self) -> Duration {
@@ -141,118 +200,48 @@ impl Door {
 }
 
 impl Observer {
-    /// Hears what it says. `false` when it has left, or should.
-    fn hear(&mut self, now_ns: u64) -> bool {
+    fn hear(&mut self) -> Heard {
         let mut bytes = [0; REQUEST_BYTES];
         match (&self.stream).read(&mut bytes) {
-            Err(error) => return error.kind() == ErrorKind::WouldBlock,
-            Ok(0) => return false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::Nothing,
+            Err(_) | Ok(0) => return Heard::End,
             // It has nothing to say any more.
-            Ok(_) if self.recording.is_some() => return true,
+            Ok(_) if self.recording.is_some() => return Heard::Nothing,
             Ok(count) => self.request.extend_from_slice(&bytes[..count]),
         }
-        let Some(end) = self.request.iter().position(|byte| *byte == b'\n') else {
-            return self.request.len() < REQUEST_BYTES;
-        };
-        let text = String::from_utf8_lossy(&self.request[..end]);
-        match Filter::parse(&text) {
-            Ok(filter) => {
-                self.recording = Some(Recording::new(filter, now_ns));
-                (&self.stream).write_all(b"ok\n").is_ok()
-            }
-            Err(error) => {
-                // It leaves in either case.
-                let _ = writeln!(&self.stream, "refused {error}");
-                false
-            }
+        match self.request.iter().position(|byte| *byte == b'\n') {
+            Some(end) => Heard::Request(String::from_utf8_lossy(&self.request[..end]).into_owned()),
+            None if self.request.len() < REQUEST_BYTES => Heard::Nothing,
+            None => Heard::End,
         }
-    }
-}
-
-impl Recording {
-    fn new(filter: Filter, now_ns: u64) -> Recording {
-        let mut backlog = Vec::new();
-        pcapng::begin(&mut backlog);
-        Recording {
-            filter,
-            backlog,
-            sent: 0,
-            due_ns: Some(now_ns),
-            is_full: false,
-            dropped: 0,
-            dropped_told: 0,
-        }
-    }
-
-    fn add(&mut self, now_ns: u64, time: Duration, direction: Direction, frame: &[u8]) {
-        if !self.filter.wants(frame) {
-            return;
-        }
-        // Twice, for the statistics.
-        let needed = frame.len() + 2 * pcapng::PACKET_OVERHEAD;
-        if self.unsent() + needed > BACKLOG_BYTES {
-            self.dropped += 1;
-            return;
-        }
-        self.tell_drops(time);
-        pcapng::packet(&mut self.backlog, time, direction, frame);
-        self.due_ns.get_or_insert(now_ns + SEND_INTERVAL_NS);
-    }
-
-    fn tell_drops(&mut self, time: Duration) {
-        if self.dropped != self.dropped_told {
-            pcapng::statistics(&mut self.backlog, time, self.dropped);
-            self.dropped_told = self.dropped;
-        }
-    }
-
-    fn unsent(&self) -> usize {
-        self.backlog.len() - self.sent
-    }
-
-    /// Sends what the observer takes. `false` when it has left.
-    fn send(&mut self, now_ns: u64, time: Duration, mut stream: &UnixStream) -> bool {
-        self.is_full = false;
-        self.due_ns = None;
-        loop {
-            if self.unsent() == 0 {
-                self.forget_sent();
-                self.tell_drops(time);
-            }
-            if self.unsent() == 0 {
-                return true;
-            }
-            match stream.write(&self.backlog[self.sent..]) {
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.forget_sent();
-                    self.is_full = true;
-                    self.due_ns = Some(now_ns + SEND_INTERVAL_NS);
-                    return error.kind() == ErrorKind::WouldBlock;
-                }
-            }
-        }
-    }
-
-    fn forget_sent(&mut self) {
-        self.backlog.drain(..self.sent);
-        self.sent = 0;
     }
 }
 
 impl<W: Wire> Wire for Observed<W> {
     fn send(&mut self, frame: &[u8]) -> Result<(), WireError> {
-        self.record(Direction::Outbound, frame);
-        self.inner.send(frame)
+        let result = self.inner.send(frame);
+        if self.is_observed() {
+            let refused = match &result {
+                Ok(()) => None,
+                Err(WireError::Full) => Some("not sent: the wire takes no more frames now"),
+                Err(WireError::Down) => Some("not sent: the wire is unplugged or down"),
+                Err(WireError::Io(_)) => Some("not sent: the wire failed"),
+            };
+            let dropped = self.record_drops(Some(frame));
+            self.record(Direction::Outbound, frame, refused.or(dropped));
+        }
+        result
     }
 
     fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, WireError> {
-        let length = self.inner.receive(frame)?;
-        if let Some(length) = length {
-            self.record(Direction::Inbound, &frame[..length]);
+        let result = self.inner.receive(frame);
+        if self.is_observed() {
+            self.record_drops(None);
+            if let Ok(Some(length)) = result {
+                self.record(Direction::Inbound, &frame[..length], None);
+            }
         }
-        Ok(length)
+        result
     }
 
     fn link_up(&self) -> bool {
@@ -262,17 +251,20 @@ impl<W: Wire> Wire for Observed<W> {
     fn advance(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         self.inner.advance(now_ns);
+        if !self.is_observed() {
+            return;
+        }
+        self.record_drops(None);
         let time = self.time();
-        self.observers.retain_mut(|observer| {
-            let due = observer.recording.as_mut();
-            let due = due.filter(|it| it.due_ns.is_some_and(|due_ns| due_ns <= now_ns));
-            due.is_none_or(|recording| recording.send(now_ns, time, &observer.stream))
+        self.each_recording(|recording, stream| {
+            let is_due = recording.due_ns().is_some_and(|due_ns| due_ns <= now_ns);
+            !is_due || recording.send(now_ns, time, stream)
         });
     }
 
     fn deadline_ns(&self) -> Option<u64> {
         let recordings = self.observers.iter().filter_map(|it| it.recording.as_ref());
-        let due = recordings.filter_map(|recording| recording.due_ns);
+        let due = recordings.filter_map(Recording::due_ns);
         due.chain(self.inner.deadline_ns()).min()
     }
 
@@ -285,136 +277,40 @@ impl<W: Wire> Wire for Observed<W> {
     }
 
     fn answer_door(&mut self) {
-        let now_ns = self.now_ns;
-        self.observers.retain_mut(|observer| observer.hear(now_ns));
+        for mut observer in std::mem::take(&mut self.observers) {
+            let stays = match observer.hear() {
+                Heard::Nothing => true,
+                Heard::Request(request) => self.carry_out(&mut observer, &request),
+                Heard::End => false,
+            };
+            if stays {
+                self.observers.push(observer);
+            }
+        }
+        self.tell_whether_watched();
         let Some(door) = &self.door else { return };
         match door.next(self.observers.len()) {
             Ok(observer) => self.observers.extend(observer),
             Err(error) => log::warn!("an observer could not be let in: {error}"),
         }
     }
+
+    fn request(&mut self, what: &str, argument: &str) -> Option<Result<String, String>> {
+        self.inner.request(what, argument)
+    }
+
+    fn is_observed(&self) -> bool {
+        self.observers.iter().any(|it| it.recording.is_some())
+    }
+
+    fn dropped(&mut self, direction: Direction, frame: &[u8], reason: &'static str) {
+        let (now_ns, time) = (self.now_ns, self.time());
+        self.each_recording(|recording, _| {
+            recording.add_dropped(now_ns, time, direction, frame, reason);
+            true
+        });
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Loopback;
-    use super::*;
-    use std::io::{BufRead, BufReader};
-
-    struct Place {
-        _folder: tempfile::TempDir,
-        path: std::path::PathBuf,
-        wire: Observed<Loopback>,
-    }
-
-    fn place() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("capture.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        Place {
-            _folder: folder,
-            path,
-            wire: Observed::new(Loopback::new(4), Some(listener)).unwrap(),
-        }
-    }
-
-    impl Place {
-        /// Connects, asks, and returns the answer.
-        fn observe(&mut self, filter: &str) -> (String, BufReader<UnixStream>) {
-            let mut stream = UnixStream::connect(&self.path).unwrap();
-            writeln!(stream, "{filter}").unwrap();
-            // Lets it in, then hears it.
-            self.wire.answer_door();
-            self.wire.answer_door();
-            let mut stream = BufReader::new(stream);
-            let mut answer = String::new();
-            stream.read_line(&mut answer).unwrap();
-            (answer.trim().to_owned(), stream)
-        }
-
-        fn exchange(&mut self, ethertype: u16) {
-            let mut frame = [0; 60];
-            frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
-            self.wire.send(&frame).unwrap();
-            self.wire.receive(&mut [0; 64]).unwrap().unwrap();
-        }
-    }
-
-    /// Kinds of the blocks in a stream.
-    fn kinds(bytes: &[u8]) -> Vec<u32> {
-        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-        let mut kinds = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            kinds.push(word(at));
-            at += word(at + 4) as usize;
-        }
-        kinds
-    }
-
-    fn read_all(place: Place, mut stream: BufReader<UnixStream>) -> Vec<u8> {
-        drop(place);
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        bytes
-    }
-
-    #[test]
-    fn an_observer_gets_what_it_wants_and_nothing_else() {
-        let mut place = place();
-        place.exchange(0x0806);
-        let (answer, stream) = place.observe("arp");
-        assert_eq!(answer, "ok");
-        place.exchange(0x0806);
-        place.exchange(0x0800);
-        assert!(place.wire.deadline_ns().is_some());
-        place.wire.advance(SEND_INTERVAL_NS);
-        assert_eq!(place.wire.deadline_ns(), None);
-        let kinds = kinds(&read_all(place, stream));
-        assert_eq!(kinds[2..], [6, 6]);
-    }
-
-    #[test]
-    fn who_asks_nonsense_or_comes_too_late_is_told_so() {
-        let mut place = place();
-        let (answer, _) = place.observe("frogs");
-        assert!(answer.starts_with("refused `frogs`"), "{answer}");
-        let observers: Vec<_> = (0..MAX_OBSERVERS).map(|_| place.observe("")).collect();
-        assert!(observers.iter().all(|(answer, _)| answer == "ok"));
-        let (answer, _) = place.observe("");
-        assert!(answer.starts_with("refused 4 captures"), "{answer}");
-        drop(observers);
-        place.wire.answer_door();
-        assert!(place.wire.observers.is_empty());
-        assert_eq!(place.observe("").0, "ok");
-    }
-
-    #[test]
-    fn a_slow_observer_loses_frames_and_hears_how_many() {
-        let mut place = place();
-        let (_, mut stream) = place.observe("");
-        // More than its backlog and the socket hold.
-        let rounds = 4 * BACKLOG_BYTES / 120;
-        for _ in 0..rounds {
-            place.exchange(0x0800);
-        }
-        let dropped = place.wire.observers[0].recording.as_ref().unwrap().dropped;
-        assert!(dropped > 0 && (dropped as usize) < 2 * rounds);
-        let mut bytes = vec![0; 128 << 10];
-        let mut now_ns = 0;
-        let mut all = Vec::new();
-        while place.wire.deadline_ns().is_some() {
-            let count = stream.read(&mut bytes).unwrap();
-            all.extend_from_slice(&bytes[..count]);
-            now_ns += SEND_INTERVAL_NS;
-            place.wire.advance(now_ns);
-        }
-        all.extend(read_all(place, stream));
-        let kinds = kinds(&all);
-        let packets = kinds.iter().filter(|kind| **kind == 6).count();
-        assert_eq!(packets as u64 + dropped, 2 * rounds as u64);
-        assert_eq!(kinds.last(), Some(&5));
-        let last = all.len() - 20;
-        assert_eq!(all[last + 4..last + 12], dropped.to_le_bytes());
-    }
-}
+mod tests;

@@ -10,6 +10,10 @@ const ENHANCED_PACKET: u32 = 6;
 
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const LINKTYPE_ETHERNET: u16 = 1;
+/// Option `opt_comment`, of any block.
+const COMMENT: u16 = 1;
+/// Option `if_name`.
+const IF_NAME: u16 = 2;
 /// Option `if_tsresol`: the exponent of ten of a unit of time.
 const IF_TSRESOL: u16 = 9;
 const NANOSECONDS: u8 = 9;
@@ -18,8 +22,10 @@ const EPB_FLAGS: u16 = 2;
 /// Option `isb_ifdrop`.
 const ISB_IFDROP: u16 = 5;
 
+/// Longest comment.
+pub(super) const COMMENT_BYTES: usize = 128;
 /// Bytes of a packet's block beside its frame, at most.
-pub(super) const PACKET_OVERHEAD: usize = 32 + 12 + 3;
+pub(super) const PACKET_OVERHEAD: usize = 32 + 12 + 3 + 4 + COMMENT_BYTES;
 
 /// Which way a frame went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,7 @@ pub enum Direction {
 }
 
 /// Begins a file: a section, and its one interface.
-pub(super) fn begin(out: &mut Vec<u8>) {
+pub(super) fn begin(out: &mut Vec<u8>, name: &str) {
     block(out, SECTION_HEADER, |out| {
         out.extend(BYTE_ORDER_MAGIC.to_le_bytes());
         // Version 1.0, and a section whose length is not known yet.
@@ -44,13 +50,20 @@ pub(super) fn begin(out: &mut Vec<u8>) {
         out.extend([0; 2]);
         // No limit of a frame's length.
         out.extend(0u32.to_le_bytes());
+        option(out, IF_NAME, name.as_bytes());
         option(out, IF_TSRESOL, &[NANOSECONDS]);
         end_of_options(out);
     });
 }
 
-/// A frame that was seen at `time` since 1970.
-pub(super) fn packet(out: &mut Vec<u8>, time: Duration, direction: Direction, frame: &[u8]) {
+/// A frame that was seen at `time` since 1970; if it was dropped, the comment says why.
+pub(super) fn packet(
+    out: &mut Vec<u8>,
+    time: Duration,
+    direction: Direction,
+    frame: &[u8],
+    comment: Option<&str>,
+) {
     block(out, ENHANCED_PACKET, |out| {
         interface_and_time(out, time);
         // Nothing is cut off: captured and original length.
@@ -58,6 +71,10 @@ pub(super) fn packet(out: &mut Vec<u8>, time: Duration, direction: Direction, fr
         out.extend((frame.len() as u32).to_le_bytes());
         padded(out, frame);
         option(out, EPB_FLAGS, &(direction as u32).to_le_bytes());
+        if let Some(comment) = comment {
+            let length = comment.floor_char_boundary(COMMENT_BYTES);
+            option(out, COMMENT, &comment.as_bytes()[..length]);
+        }
         end_of_options(out);
     });
 }
@@ -116,12 +133,13 @@ mod tests {
     #[test]
     fn blocks_have_their_length_at_both_ends() {
         let mut out = Vec::new();
-        begin(&mut out);
+        begin(&mut out, "nic0");
         packet(
             &mut out,
             Duration::from_nanos(5 << 32 | 7),
             Direction::Outbound,
             &[1; 61],
+            Some("for the test"),
         );
         statistics(&mut out, Duration::ZERO, 3);
         let mut kinds = Vec::new();
@@ -137,6 +155,8 @@ mod tests {
                 // The flags follow 61 bytes and three of padding.
                 assert_eq!(word(&out, at + 28 + 64), 4 << 16 | u32::from(EPB_FLAGS));
                 assert_eq!(word(&out, at + 28 + 68), 2);
+                assert_eq!(word(&out, at + 28 + 72), 12 << 16 | u32::from(COMMENT));
+                assert_eq!(&out[at + 28 + 76..][..12], b"for the test");
             }
             kinds.push(word(&out, at));
             at += length;
