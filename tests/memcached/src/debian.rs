@@ -6,10 +6,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use ix_small_linux::libraries::{PrivateLibraries, command};
-use ix_small_linux::packages;
+use ix_small_linux::apt::Suites;
+use ix_small_linux::packages::{self, Source};
 
 /// Folder in the project's cache.
 const FOLDER: &str = "memcached-tools-1";
+/// Debian 12: its memcached is the one that apps/memcached answers like.
+const RELEASE: Suites<'static> = Suites {
+    all: "bookworm bookworm-updates",
+    preferred: "bookworm",
+};
 /// What is fetched; what it depends on comes along.
 const PACKAGES: [&str; 3] = ["memcached", "libmemcached-tools", "python3-pymemcache"];
 /// Dependencies that do not matter: what sets a system up.
@@ -63,7 +69,8 @@ fn download(folder: &Path) -> Result<()> {
     fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     let work = tempfile::tempdir_in(parent)?;
     let tree = work.path().join("tree");
-    packages::unpack(&PACKAGES, |name| !LEFT_OUT.contains(&name), &tree)?;
+    let source = Source::Release(RELEASE);
+    packages::unpack(source, &PACKAGES, |name| !LEFT_OUT.contains(&name), &tree)?;
     match fs::rename(&tree, folder) {
         // Another test has fetched it meanwhile.
         Err(_) if folder.exists() => Ok(()),
