@@ -4,6 +4,7 @@
 //! with another configuration than the one asked for is worse than one that does not start.
 
 mod limit;
+mod nic;
 mod tcp;
 
 use core::fmt;
@@ -11,11 +12,12 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use ix_abi::boot::ARGUMENTS_MAX;
 use ix_net::Ipv6Config;
-use ixgbe::VlanTag;
+use ix_nic::VlanTag;
 use log::LevelFilter;
 use thiserror::Error;
 
 pub use limit::{Overstay, UserLimit};
+pub use nic::NicChoice;
 pub use tcp::TcpOptions;
 
 /// What the command line may set. The addresses are mandatory with a NIC.
@@ -47,7 +49,7 @@ pub struct Options<'a> {
     pub granted: Option<u32>,
     /// `background=1`: how many of the processors run background threads, the last 0 or 1.
     pub background: usize,
-    /// `nic=82599`: which network device to drive.
+    /// `nic=auto`: which network device to drive.
     pub nic: NicChoice,
     /// How TCP behaves.
     pub tcp: TcpOptions,
@@ -69,15 +71,6 @@ pub enum Poll {
     Adaptive,
     /// Poll without end.
     Always,
-}
-
-/// Which network device the kernel drives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NicChoice {
-    /// The first Intel 82599 on the PCI bus.
-    Intel82599,
-    /// None: no frame ever arrives.
-    None,
 }
 
 /// Why a command line was refused.
@@ -135,7 +128,7 @@ impl Default for Options<'_> {
             spin_us: 50,
             granted: None,
             background: 0,
-            nic: NicChoice::Intel82599,
+            nic: NicChoice::Any,
             tcp: TcpOptions::default(),
             connections: None,
             limit: UserLimit::default(),
@@ -286,7 +279,7 @@ impl<'a> Options<'a> {
                 let range = expected("0 or 1 processors");
                 self.background = number(value, 0, 1).ok_or_else(range)? as usize;
             }
-            "nic" => self.nic = nic(value).ok_or_else(expected("82599 or none"))?,
+            "nic" => self.nic = NicChoice::parse(value).ok_or_else(expected(NicChoice::NAMES))?,
             "connections" => {
                 let range = expected("1024 to 4194304 connections");
                 self.connections = Some(number(value, 1024, 1 << 22).ok_or_else(range)?);
@@ -330,14 +323,6 @@ fn switch(value: &str) -> Option<bool> {
 fn vlan(value: &str) -> Option<VlanTag> {
     let (id, priority) = value.split_once(':').unwrap_or((value, "0"));
     VlanTag::new(number(id, 1, 4094)? as u16, number(priority, 0, 7)? as u8)
-}
-
-fn nic(value: &str) -> Option<NicChoice> {
-    match value {
-        "82599" => Some(NicChoice::Intel82599),
-        "none" => Some(NicChoice::None),
-        _ => None,
-    }
 }
 
 fn number(value: &str, least: u32, most: u32) -> Option<u32> {
@@ -449,7 +434,7 @@ mod tests {
             ("batch=0", "1 to 64"),
             ("batch=+1", "1 to 64"),
             ("poll=yes", "on or off"),
-            ("nic=igb", "82599 or none"),
+            ("nic=e1000", "auto, 82599, igb"),
             ("log=loud", "off, error"),
             ("spin_us=1000001", "spin_us"),
             ("granted=0", "1 to 64 threads"),

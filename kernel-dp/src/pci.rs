@@ -10,6 +10,10 @@ use thiserror::Error;
 
 use crate::list::List;
 
+mod virtio;
+
+pub use virtio::{Structure, VirtioStructures};
+
 /// Vendor and device in one word, as configuration space has them.
 const ID: u16 = 0x00;
 const COMMAND: u16 = 0x04;
@@ -99,6 +103,9 @@ pub enum PciError {
     /// No MSI-X capability.
     #[error("{0}: no MSI-X capability")]
     NoMsix(Address),
+    /// A VIRTIO device without one of the structures of the modern interface, or with a crooked one.
+    #[error("{0}: no {1} structure of VIRTIO; in QEMU, leave out disable-modern")]
+    NoStructure(Address, &'static str),
 }
 
 /// A function and the way to it.
@@ -235,7 +242,8 @@ pub fn memory_bar(
 /// The MSI-X capability.
 pub fn msix(config: &impl ConfigSpace, address: Address) -> Result<Msix, PciError> {
     let missing = PciError::NoMsix(address);
-    let offset = find_capability(config, address, CAPABILITY_MSIX).ok_or(missing)?;
+    let msix = capabilities(config, address).find(|it| it.0 == CAPABILITY_MSIX);
+    let (_, offset) = msix.ok_or(missing)?;
     let table = config.read(address, offset + 4);
     Ok(Msix {
         offset,
@@ -280,24 +288,19 @@ fn secondary_bus(config: &impl ConfigSpace, address: Address, id: u32) -> Option
     is_bridge.then(|| (config.read(address, BUS_NUMBERS) >> 8) as u8)
 }
 
-/// Walks the capability list, whose entries begin with number and next pointer. At most 48 fit
-/// into the 192 bytes behind the header, so a list that is longer runs in a circle.
-fn find_capability(config: &impl ConfigSpace, address: Address, wanted: u8) -> Option<u16> {
-    if config.read(address, COMMAND) & STATUS_CAPABILITIES == 0 {
-        return None;
-    }
-    let mut offset = config.read(address, CAPABILITIES) as u16 & 0xfc;
-    for _ in 0..48 {
-        if offset < 0x40 {
-            return None;
-        }
-        let word = config.read(address, offset);
-        if word as u8 == wanted {
-            return Some(offset);
-        }
-        offset = (word >> 8) as u16 & 0xfc;
-    }
-    None
+/// The capability list: what each is, and where. At most 48 fit into the 192 bytes behind the header,
+/// so a list that is longer runs in a circle.
+fn capabilities(
+    config: &impl ConfigSpace,
+    address: Address,
+) -> impl Iterator<Item = (u8, u16)> + '_ {
+    let has_list = config.read(address, COMMAND) & STATUS_CAPABILITIES != 0;
+    let first = has_list.then(|| config.read(address, CAPABILITIES) as u16 & 0xfc);
+    let is_there = |offset: &u16| *offset >= 0x40;
+    let next = move |offset: &u16| Some((config.read(address, *offset) >> 8) as u16 & 0xfc);
+    core::iter::successors(first.filter(is_there), move |at| next(at).filter(is_there))
+        .take(48)
+        .map(move |offset| (config.read(address, offset) as u8, offset))
 }
 
 #[cfg(test)]

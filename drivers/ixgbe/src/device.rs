@@ -1,11 +1,13 @@
 //! The device as a whole.
 
-use crate::registers::set;
 use crate::{
-    Config, Error, PortStatistics, QueueConfig, QueueMemory, QueuePair, Rss, init, queue_pair,
+    Config, Error, LIMITS, PortStatistics, QueueConfig, QueueMemory, QueuePair, Rss, init,
+    interrupt, queue,
 };
 use ix_hal::{MbufPool, Mmio};
-use ixgbe_spec::register::{CTRL_EXT, CtrlExt};
+use ix_nic::registers::set;
+use ix_nic::{Parts, Redirect};
+use ixgbe_spec::register::{CTRL_EXT, CtrlExt, rdt, tdt};
 
 /// An initialised 82599: what is common to its queues.
 ///
@@ -24,7 +26,7 @@ impl<R: Mmio + Clone> Ixgbe<R> {
     /// Resets the device and initialises all but its queues (4.6.3). `delay` waits that many
     /// microseconds, at least.
     pub fn new(registers: R, config: Config, delay: &mut dyn FnMut(u32)) -> Result<Self, Error> {
-        config.check()?;
+        config.check(&LIMITS)?;
         let mac = init::initialise(&registers, &config, delay)?;
         set(&registers, CTRL_EXT, CtrlExt::DRV_LOAD.bits());
         Ok(Self {
@@ -53,19 +55,22 @@ impl<R: Mmio + Clone> Ixgbe<R> {
         if self.opened & 1 << queue != 0 {
             return Err(Error::QueueInUse(queue));
         }
-        queue_config.check()?;
+        queue_config.check(&LIMITS)?;
         memory.check()?;
         self.config.check_buffers(&queue_config.pool)?;
-        let parts = queue_pair::Parts {
+        let parts = Parts {
             registers: self.registers.clone(),
             queue,
             mac: self.mac,
             max_frame: self.config.mtu + 14,
             vlan: self.config.vlan,
-            config: queue_config,
+            pool: queue_config.pool,
             memory,
+            rdt: rdt(queue),
+            tdt: tdt(queue),
+            vector: interrupt::mask_of(queue_config.vector),
         };
-        let pair = QueuePair::new(parts, delay)?;
+        let pair = queue::open(parts, &queue_config, delay)?;
         self.opened |= 1 << queue;
         Ok(pair)
     }
@@ -85,7 +90,7 @@ impl<R: Mmio + Clone> Ixgbe<R> {
         delay: &mut dyn FnMut(u32),
     ) -> Result<QueueMemory, Error> {
         let queue = pair.queue();
-        let memory = pair.close(pool, delay)?;
+        let memory = queue::close(&self.registers, pair, pool, delay)?;
         self.opened &= !(1 << queue);
         Ok(memory)
     }
@@ -114,11 +119,6 @@ impl<R: Mmio + Clone> Ixgbe<R> {
         self.config.queues
     }
 
-    /// How received flows are spread.
-    pub fn rss(&self) -> &Rss {
-        &self.config.rss
-    }
-
     /// Moves flow groups to other queues: each of the 128 gets the queue in its place.
     pub fn set_redirection(&mut self, reta: [u8; ixgbe_spec::RETA_ENTRIES]) -> Result<(), Error> {
         let rss = Rss {
@@ -131,22 +131,6 @@ impl<R: Mmio + Clone> Ixgbe<R> {
         Ok(())
     }
 
-    /// Moves some flow groups, a bit each, to one queue. The table is read back, so that frames which
-    /// arrive from now on are steered by it.
-    pub fn redirect(&mut self, groups: u128, queue: u32) -> Result<(), Error> {
-        let mut reta = self.config.rss.reta;
-        for (group, entry) in reta.iter_mut().enumerate() {
-            if groups >> group & 1 != 0 {
-                // More than 255 are no queue either.
-                *entry = queue.min(255) as u8;
-            }
-        }
-        self.set_redirection(reta)?;
-        // 7.1.2.8: the hardware's copy is what is read.
-        self.registers.read32(ixgbe_spec::register::reta(0));
-        Ok(())
-    }
-
     pub(crate) fn registers(&self) -> &R {
         &self.registers
     }
@@ -156,11 +140,29 @@ impl<R: Mmio + Clone> Ixgbe<R> {
     }
 }
 
+impl<R: Mmio + Clone> Redirect for Ixgbe<R> {
+    type Error = Error;
+
+    fn rss(&self) -> &Rss {
+        &self.config.rss
+    }
+
+    /// The table is read back, so that frames which arrive from now on are steered by it.
+    fn redirect(&mut self, groups: u128, queue: u32) -> Result<(), Error> {
+        let rss = self.config.rss.redirected(groups, queue);
+        self.set_redirection(rss.reta)?;
+        // 7.1.2.8: the hardware's copy is what is read.
+        self.registers.read32(ixgbe_spec::register::reta(0));
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{FakeRegisters, HEADERS_BUS, headers, pool, ring};
+    use crate::testing::registers;
     use alloc::string::ToString;
+    use ix_nic::testing::{FakeRegisters, HEADERS_BUS, headers, pool, ring};
     use ixgbe_spec::register::*;
 
     type Outcome = Result<Ixgbe<FakeRegisters>, Error>;
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn bring_up_follows_the_order_of_the_datasheet() {
-        let (registers, outcome, _) = bring_up(FakeRegisters::new());
+        let (registers, outcome, _) = bring_up(registers());
         assert_eq!(outcome.unwrap().mac(), [0x52, 0x54, 0, 0x12, 0x34, 0x56]);
         let masked = registers.written(0, EIMC, 0x7fff_ffff);
         let reset = registers.written(masked, CTRL, Ctrl::RST.bits());
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn queues_are_enabled_in_the_order_of_the_datasheet() {
-        let (registers, outcome, _) = bring_up(FakeRegisters::new());
+        let (registers, outcome, _) = bring_up(registers());
         let mut device = outcome.unwrap();
         let start = registers.log.borrow().len();
         device
@@ -243,15 +245,15 @@ mod tests {
 
     #[test]
     fn a_device_that_is_gone_is_named_so() {
-        let gone = FakeRegisters::new().force(STATUS, !0, !0);
+        let gone = registers().force(STATUS, !0, !0);
         assert_eq!(failure(gone), Error::Gone);
     }
 
     #[test]
     fn registers_that_never_change_are_waited_for_with_a_bound() {
-        let in_reset = FakeRegisters::new().force(CTRL, !0, Ctrl::RST.bits());
-        let no_eeprom_read = FakeRegisters::new().force(EEC, 0, Eec::EE_PRES.bits());
-        let no_dma = FakeRegisters::new().force(RDRXCTL, 0, 0);
+        let in_reset = registers().force(CTRL, !0, Ctrl::RST.bits());
+        let no_eeprom_read = registers().force(EEC, 0, Eec::EE_PRES.bits());
+        let no_dma = registers().force(RDRXCTL, 0, 0);
         for (registers, name) in [
             (in_reset, "CTRL"),
             (no_eeprom_read, "EEC"),
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn requests_that_never_complete_take_a_second_reset() {
-        let busy = FakeRegisters::new().force(STATUS, !0, Status::PCIE_MASTER_ENABLE.bits());
+        let busy = registers().force(STATUS, !0, Status::PCIE_MASTER_ENABLE.bits());
         let (registers, outcome, _) = bring_up(busy);
         assert!(outcome.is_ok());
         let looped = registers.written(0, HLREG0, Hlreg0::LPBK.bits());
@@ -280,17 +282,17 @@ mod tests {
 
     #[test]
     fn a_missing_eeprom_and_a_bad_address_are_refused() {
-        let missing = FakeRegisters::new().force(EEC, 0, Eec::AUTO_RD.bits());
+        let missing = registers().force(EEC, 0, Eec::AUTO_RD.bits());
         assert!(matches!(failure(missing), Error::NoEeprom { .. }));
-        let zero = FakeRegisters::new().force(ral(0), 0, 0).force(rah(0), 0, 0);
+        let zero = registers().force(ral(0), 0, 0).force(rah(0), 0, 0);
         assert_eq!(failure(zero), Error::StationAddress([0; 6]));
-        let group = FakeRegisters::new().force(ral(0), !0, 1);
+        let group = registers().force(ral(0), !0, 1);
         assert!(matches!(failure(group), Error::StationAddress(_)));
     }
 
     #[test]
     fn queues_that_cannot_be_are_refused() {
-        let (_, outcome, _) = bring_up(FakeRegisters::new());
+        let (_, outcome, _) = bring_up(registers());
         let mut device = outcome.unwrap();
         let mut open = |queue, config: QueueConfig, memory| {
             device.open(queue, config, memory, &mut |_| {}).map(drop)
@@ -305,7 +307,13 @@ mod tests {
         );
         let mut vector = queue_config();
         vector.vector = 64;
-        assert_eq!(open(0, vector, good()), Err(Error::Vector(64)));
+        assert_eq!(
+            open(0, vector, good()),
+            Err(Error::Vector {
+                vector: 64,
+                max: 64
+            })
+        );
         let mut small = queue_config();
         small.pool.size_shift = 10;
         assert!(matches!(
@@ -332,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_does_not_start_or_stop_is_named() {
-        let dead = FakeRegisters::new().force(rxdctl(0), !Rxdctl::ENABLE.bits(), 0);
+        let dead = registers().force(rxdctl(0), !Rxdctl::ENABLE.bits(), 0);
         let (_, outcome, _) = bring_up(dead);
         let opened = outcome
             .unwrap()
@@ -344,7 +352,7 @@ mod tests {
                 ..
             })
         ));
-        let stuck = FakeRegisters::new().force(txdctl(0), !0, Txdctl::ENABLE.bits());
+        let stuck = registers().force(txdctl(0), !0, Txdctl::ENABLE.bits());
         let (_, outcome, _) = bring_up(stuck);
         let mut device = outcome.unwrap();
         let pair = device

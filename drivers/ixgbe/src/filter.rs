@@ -1,8 +1,8 @@
 //! Which frames come in: station address, multicast, promiscuous mode (7.1.1.1), VLAN (7.4.4).
 
-use crate::registers::{clear, set};
 use crate::{Config, Error, Ixgbe, VlanTag};
 use ix_hal::Mmio;
+use ix_nic::registers::{clear, set};
 use ixgbe_spec::register::*;
 
 /// Which end of a multicast address indexes the table; any will do, the first is the default.

@@ -1,9 +1,9 @@
 //! Reset and global initialisation, in the order of section 4.6.3, a step a function. What belongs
 //! to one queue is in `queue_pair.rs`.
 
-use crate::registers::{Delay, Expected, clear, set, wait};
 use crate::{Config, Error};
 use ix_hal::Mmio;
+use ix_nic::registers::{Delay, Expected, clear, set, wait};
 use ixgbe_spec::QUEUES;
 use ixgbe_spec::register::{self as reg, *};
 

@@ -3,6 +3,7 @@
 
 use crate::QueueConfig;
 use ix_hal::Mmio;
+use ix_nic::VectorMask;
 use ixgbe_spec::register::*;
 
 /// Masks every cause and forgets what was pending (4.6.3.1).
@@ -47,29 +48,12 @@ pub(crate) fn set_up_queue<R: Mmio>(registers: &R, queue: u32, config: &QueueCon
     registers.write32(eitr(u32::from(config.vector)), moderation.bits());
 }
 
-/// The mask bit of a vector: which register of the extended set, and which bit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct VectorMask {
-    enable: u32,
-    disable: u32,
-    bit: u32,
-}
-
-impl VectorMask {
-    pub(crate) fn new(vector: u8) -> Self {
-        let n = u32::from(vector) / 32;
-        Self {
-            enable: eims_ex(n),
-            disable: eimc_ex(n),
-            bit: 1 << (vector % 32),
-        }
-    }
-
-    pub(crate) fn arm<R: Mmio>(&self, registers: &R) {
-        registers.write32(self.enable, self.bit);
-    }
-
-    pub(crate) fn disarm<R: Mmio>(&self, registers: &R) {
-        registers.write32(self.disable, self.bit);
+/// The mask bit of a vector, in the extended set (8.2.3.5.11).
+pub(crate) fn mask_of(vector: u8) -> VectorMask {
+    let n = u32::from(vector) / 32;
+    VectorMask {
+        enable: eims_ex(n),
+        disable: eimc_ex(n),
+        bit: 1 << (vector % 32),
     }
 }

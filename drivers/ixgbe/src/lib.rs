@@ -2,9 +2,8 @@
 //!
 //! [`Ixgbe`] is the device: it resets and initialises it, holds what is common to all queues (link,
 //! filters, receive side scaling, port statistics), and hands out [`QueuePair`]s, which implement
-//! [`ix_hal::Nic`] and share nothing with each other but the registers. The rings
-//! ([`RxRing`], [`TxRing`]) know descriptors and nothing of registers, so that they can be tried
-//! against any device side.
+//! [`ix_hal::Nic`] and share nothing with each other but the registers. Rings and queue pairs are
+//! those of `ix_nic`, which the driver of the 82576 uses as well.
 //!
 //! The driver has no unsafe code: registers come as [`ix_hal::Mmio`], rings as
 //! [`ix_hal::DmaSlice`], header rooms as a slice ([`QueueMemory`]), and time as a function that
@@ -24,29 +23,38 @@
 
 extern crate alloc;
 
-mod config;
 mod device;
-mod error;
 mod filter;
 mod init;
 mod interrupt;
 mod link;
-mod queue_pair;
-mod registers;
-mod rx_ring;
+mod queue;
 mod statistics;
 #[cfg(test)]
 mod testing;
-mod tx_context;
-mod tx_ring;
 
-pub use config::{
-    Config, DEFAULT_RSS_KEY, MAX_QUEUES, QueueConfig, QueueMemory, Rss, Steering, VlanTag,
-};
 pub use device::Ixgbe;
-pub use error::Error;
+pub use ix_nic::{
+    Config, DEFAULT_RSS_KEY, Error, LARGEST_PAYLOAD, QueueConfig, QueueMemory, REFILL_BATCH,
+    REPORT_INTERVAL, Rss, RxRing, Steering, TxRing, VlanTag,
+};
 pub use link::Link;
-pub use queue_pair::QueuePair;
-pub use rx_ring::{REFILL_BATCH, RxRing};
 pub use statistics::PortStatistics;
-pub use tx_ring::{LARGEST_PAYLOAD, REPORT_INTERVAL, TxRing};
+
+use ix_nic::Limits;
+
+/// Most queue pairs: as many as RSS can spread over.
+pub const MAX_QUEUES: u32 = ixgbe_spec::RSS_QUEUES;
+
+const LIMITS: Limits = Limits {
+    queues: MAX_QUEUES,
+    vectors: ixgbe_spec::MSIX_VECTORS,
+    max_frame: ixgbe_spec::MAX_FRAME_BYTES,
+};
+
+/// The 82599 and those that differ from it in the MAC's link only.
+#[derive(Debug)]
+pub enum I82599 {}
+
+/// A queue pair of an [`Ixgbe`].
+pub type QueuePair<R> = ix_nic::QueuePair<R, I82599>;

@@ -1,8 +1,8 @@
 //! The link: set-up by what the EEPROM says, and its state.
 
-use crate::registers::{Delay, Expected, set, wait};
 use crate::{Error, Ixgbe};
 use ix_hal::Mmio;
+use ix_nic::registers::{Delay, Expected, set, wait};
 use ixgbe_spec::register::*;
 
 /// State of the link.

@@ -9,6 +9,7 @@ mod vlan;
 use ix_conformance::MAC;
 use ix_conformance::frames::{self, TCP, UDP};
 use ix_hal::{Nic, Release, Transmit, TxChecksum, TxFrame};
+use ix_nic::Redirect;
 use ixgbe::{Config, Error, Link, Rss};
 use ixgbe_spec::{ipv4_input, toeplitz};
 use support::{Machine, Port, Sizes};

@@ -6,22 +6,21 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use ix_abi::control::GROUPS_MAX;
 use ix_hal::Steer;
-use ixgbe::Ixgbe;
+use ix_nic::Redirect;
 use spin::Mutex;
 
-use super::nic::Registers;
 use super::smp;
 
 /// The NIC's redirection table.
-pub struct Crossbar {
-    nic: Mutex<Ixgbe<Registers>>,
+pub struct Crossbar<D> {
+    nic: Mutex<D>,
     /// What it says, for those who only want to know.
     owners: [AtomicU8; GROUPS_MAX],
 }
 
-impl Crossbar {
+impl<D: Redirect> Crossbar<D> {
     /// Takes the device, whose queue pairs have gone to their threads.
-    pub fn new(nic: Ixgbe<Registers>) -> Self {
+    pub fn new(nic: D) -> Self {
         Self {
             owners: nic.rss().reta.map(AtomicU8::new),
             nic: Mutex::new(nic),
@@ -29,7 +28,7 @@ impl Crossbar {
     }
 }
 
-impl Steer for Crossbar {
+impl<D: Redirect + Send> Steer for Crossbar<D> {
     fn assign(&self, groups: u128, thread: u32) {
         if let Err(error) = self.nic.lock().redirect(groups, thread) {
             // The cycle checks the thread: there is a queue for each.

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 
 use ix_core::Crew;
 use ix_net::{Endpoint, FlowGroups, Neighborhood, Sharing};
-use ixgbe::{Rss, Steering};
+use ix_nic::{Rss, Steering};
 use kernel_dp::application::{MemoryPlan, Processors};
 
 use super::load;

@@ -41,16 +41,19 @@ use core::sync::atomic::AtomicU64;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use igb::Igb;
 use ix_abi::syscall::BACKGROUND_MAX;
 use ix_core::{Control, ElasticThread, Inbox, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic, Steer};
 use ix_net::Mailbox;
-use ixgbe::Rss;
+use ix_nic::Rss;
+use ixgbe::Ixgbe;
 use kernel_dp::LARGE_PAGE;
 use kernel_dp::acpi;
 use kernel_dp::application::{self, MemoryPlan, Processors, ThreadPlaces};
 use kernel_dp::boot_info::BootInfo;
 use kernel_dp::command_line::{NicChoice, Options, Poll};
+use virtio_net::VirtioNet;
 
 use apic::Timer;
 use background::BackgroundStart;
@@ -60,7 +63,7 @@ use crossbar::Crossbar;
 use engine::plan_memory;
 use heap::Arena;
 use memory::{BootMemory, Memory};
-use nic::NullNic;
+use nic::{Delay, Driver, Mapped, NullNic, Registers};
 use panic::{ExitCode, refuse};
 use parts::{Launch, Parts};
 use pci::Configuration;
@@ -100,7 +103,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
 
     let most = match options.nic {
         NicChoice::None => ix_abi::THREADS_MAX,
-        NicChoice::Intel82599 => ixgbe::MAX_QUEUES as usize + options.background,
+        nic => nic.queues() + options.background,
     };
     smp::register_boot_cpu();
     let apics = &firmware.cpus;
@@ -159,25 +162,41 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             let nics = threads.iter().map(|_| NullNic::new()).collect();
             machine.serve(&mut memory, threads, nics, arenas, None, page)
         }
-        NicChoice::Intel82599 => {
+        choice => {
+            let found = nic::find(&mut config, choice);
+            let (kind, found) = found.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
             let pools: Vec<_> = threads.iter().map(|thread| thread.mbufs).collect();
-            let (config, arenas_lent) = (&mut config, &mut arenas[..]);
-            let nic = nic::open(
-                &mut memory,
-                config,
-                &clock,
-                &options,
-                &pools,
-                arenas_lent,
-                &apics,
-            );
-            let (pairs, nic) = nic.unwrap_or_else(|error| refuse(ExitCode::NoNic, error));
-            let rss = nic.rss().clone();
-            let steer: &dyn Steer = Box::leak(Box::new(Crossbar::new(nic)));
-            let steering = Some((&rss, steer));
-            machine.serve(&mut memory, threads, pairs, arenas, steering, page)
+            let site = nic::Site {
+                memory: &mut memory,
+                config: &mut config,
+                clock: &clock,
+                options: &options,
+                pools: &pools,
+                arenas: &mut arenas,
+                apics: &apics,
+                found,
+            };
+            match kind {
+                NicChoice::Intel82576 => {
+                    let nic = open_nic::<Igb<Registers>>(site);
+                    machine.serve_on(&mut memory, threads, nic, arenas, page)
+                }
+                NicChoice::Virtio => {
+                    let nic = open_nic::<VirtioNet<Mapped, Delay>>(site);
+                    machine.serve_on(&mut memory, threads, nic, arenas, page)
+                }
+                _ => {
+                    let nic = open_nic::<Ixgbe<Registers>>(site);
+                    machine.serve_on(&mut memory, threads, nic, arenas, page)
+                }
+            }
         }
     }
+}
+
+/// Brings the NIC up, or ends the machine.
+fn open_nic<D: Driver>(site: nic::Site<'_, '_>) -> (Vec<D::Pair>, D) {
+    D::open(site).unwrap_or_else(|error| refuse(ExitCode::NoNic, error))
 }
 
 const KERNEL_HEAP: &str = "the kernel's heap";
@@ -197,6 +216,20 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
+    /// Serves with the queue pairs of that device.
+    fn serve_on<D: Driver>(
+        self,
+        memory: &mut Memory,
+        threads: Vec<load::Thread>,
+        (pairs, nic): (Vec<D::Pair>, D),
+        heaps: Vec<Arena>,
+        page: Option<&'static [AtomicU64]>,
+    ) -> ! {
+        let rss = nic.rss().clone();
+        let steer: &dyn Steer = Box::leak(Box::new(Crossbar::new(nic)));
+        self.serve(memory, threads, pairs, heaps, Some((&rss, steer)), page)
+    }
+
     /// Builds all elastic threads, each with its tables in an arena of the heap of its own, and
     /// runs them, each in an address space of its own: the first one on this CPU.
     fn serve<N: Nic + Send + 'static>(

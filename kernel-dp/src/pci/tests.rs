@@ -205,3 +205,58 @@ proptest! {
         }
     }
 }
+
+/// A VIRTIO device with its capabilities in a row from 0x40 on: kind, BAR, offset and length each.
+fn virtio(capabilities: &[(u32, u32, u32, u32)]) -> (Bus, Address) {
+    let (mut bus, address) = (Bus::default(), at(0, 4, 0));
+    bus.set(address, ID, 0x1041_1af4);
+    bus.set(address, COMMAND, STATUS_CAPABILITIES);
+    bus.set(address, CAPABILITIES, 0x40);
+    for (n, &(kind, bar, offset, bytes)) in (0..).zip(capabilities) {
+        let place = 0x40 + 0x14 * n;
+        let last = usize::from(n) + 1 == capabilities.len();
+        let next = if last { 0 } else { u32::from(place) + 0x14 };
+        bus.set(address, place, kind << 24 | 0x14 << 16 | next << 8 | 9);
+        bus.set(address, place + 4, bar);
+        bus.set(address, place + 8, offset);
+        bus.set(address, place + 12, bytes);
+        bus.set(address, place + 16, 4);
+    }
+    (bus, address)
+}
+
+#[test]
+fn virtio_structures_are_the_first_of_their_kinds() {
+    let (bus, address) = virtio(&[
+        (5, 0, 0, 0),
+        (2, 4, 0x3000, 0x1000),
+        (4, 4, 0x2000, 0x1000),
+        (1, 4, 0, 0x38),
+        (1, 2, 0x500, 0x38),
+    ]);
+    let found = VirtioStructures::find(&bus, address).unwrap();
+    let structure = |offset, bytes| Structure {
+        bar: 4,
+        offset,
+        bytes,
+    };
+    assert_eq!(found.common, structure(0, 0x38));
+    assert_eq!(found.device, structure(0x2000, 0x1000));
+    assert_eq!(found.notify, structure(0x3000, 0x1000));
+    assert_eq!(found.notify_off_multiplier, 4);
+}
+
+#[test]
+fn virtio_structures_that_are_missing_or_crooked_are_named() {
+    for (capabilities, name) in [
+        (&[(2, 4, 0, 8), (4, 4, 0, 8)][..], "common"),
+        (&[(1, 4, 0, 8), (4, 4, 0, 8)], "notification"),
+        (&[(1, 4, 0, 8), (2, 4, 0, 8)], "device"),
+        (&[(1, 4, u32::MAX, 8), (2, 4, 0, 8), (4, 4, 0, 8)], "common"),
+        (&[(1, 4, 0, 8), (2, 4, 0, 0), (4, 4, 0, 8)], "notification"),
+    ] {
+        let (bus, address) = virtio(capabilities);
+        let missing = PciError::NoStructure(address, name);
+        assert_eq!(VirtioStructures::find(&bus, address), Err(missing));
+    }
+}

@@ -1,4 +1,5 @@
-//! What can go wrong while the device is set up or shut down. Nothing on the packet path can.
+//! What can go wrong while a device is set up or shut down. Nothing on the packet path can. Messages
+//! do not say which device: whoever has several knows.
 
 use ixgbe_spec::{RING_GRANULE_BYTES, RING_MAX_DESCRIPTORS};
 
@@ -7,12 +8,12 @@ use ixgbe_spec::{RING_GRANULE_BYTES, RING_MAX_DESCRIPTORS};
 pub enum Error {
     /// Registers read as all ones.
     #[error(
-        "82599: STATUS reads 0xffffffff; check that the device has power and its BAR 0 is mapped and enabled"
+        "STATUS reads 0xffffffff; check that the device has power and its BAR 0 is mapped and enabled"
     )]
     Gone,
     /// A register did not change in time.
     #[error(
-        "82599: {register} is {value:#010x} after {waited_us} us, {expected}; reset the device or replace it"
+        "{register} is {value:#010x} after {waited_us} us, {expected}; reset the device or replace it"
     )]
     Timeout {
         /// Name of the register.
@@ -25,21 +26,24 @@ pub enum Error {
         waited_us: u32,
     },
     /// No EEPROM, or one without a good signature.
-    #[error(
-        "82599: no valid EEPROM (EEC = {eec:#010x}); the device needs one to come out of reset"
-    )]
+    #[error("no valid EEPROM (EEC = {eec:#010x}); the device needs one to come out of reset")]
     NoEeprom {
         /// EEC as it reads.
         eec: u32,
     },
     /// Neither the EEPROM nor the configuration has a usable station address.
-    #[error("82599: station address {0:02x?} is no unicast address; configure one")]
+    #[error("station address {0:02x?} is no unicast address; configure one")]
     StationAddress([u8; 6]),
     /// A number of queues that cannot be had.
-    #[error("82599: {0} queues asked for; RSS takes 1 to {max}", max = crate::MAX_QUEUES)]
-    QueueCount(u32),
+    #[error("{queues} queues asked for; RSS takes 1 to {max}")]
+    QueueCount {
+        /// What was asked for.
+        queues: u32,
+        /// How many it spreads over.
+        max: u32,
+    },
     /// An MTU that the device or the buffers cannot carry.
-    #[error("82599: MTU {mtu} is outside {min} to {max}")]
+    #[error("MTU {mtu} is outside {min} to {max}")]
     Mtu {
         /// What was asked for.
         mtu: u32,
@@ -49,7 +53,7 @@ pub enum Error {
         max: u32,
     },
     /// An entry of the redirection table names a queue that does not exist.
-    #[error("82599: redirection table entry {entry} names queue {queue} of {queues}")]
+    #[error("redirection table entry {entry} names queue {queue} of {queues}")]
     Redirection {
         /// Which entry.
         entry: usize,
@@ -59,7 +63,7 @@ pub enum Error {
         queues: u32,
     },
     /// A queue number beyond the configured ones.
-    #[error("82599: queue {queue} opened, but only {queues} are configured")]
+    #[error("queue {queue} opened, but only {queues} are configured")]
     NoSuchQueue {
         /// Which.
         queue: u32,
@@ -67,14 +71,19 @@ pub enum Error {
         queues: u32,
     },
     /// A queue that is open already.
-    #[error("82599: queue {0} is open already; close it first")]
+    #[error("queue {0} is open already; close it first")]
     QueueInUse(u32),
     /// A vector beyond those the device has.
-    #[error("82599: interrupt vector {0} asked for; there are {max}", max = ixgbe_spec::MSIX_VECTORS)]
-    Vector(u8),
+    #[error("interrupt vector {vector} asked for; there are {max}")]
+    Vector {
+        /// Which.
+        vector: u8,
+        /// How many there are.
+        max: u32,
+    },
     /// A ring of impossible length.
     #[error(
-        "82599: {ring} ring of {words} words; it takes two words for each of 64 to {max} \
+        "{ring} ring of {words} words; it takes two words for each of 64 to {max} \
          descriptors, a power of two",
         max = RING_MAX_DESCRIPTORS
     )]
@@ -85,7 +94,7 @@ pub enum Error {
         words: usize,
     },
     /// A ring or header arena at an impossible address.
-    #[error("82599: {what} at bus address {bus:#x} is not aligned to {granule} bytes", granule = RING_GRANULE_BYTES)]
+    #[error("{what} at bus address {bus:#x} is not aligned to {granule} bytes", granule = RING_GRANULE_BYTES)]
     Alignment {
         /// What lies there.
         what: &'static str,
@@ -93,9 +102,7 @@ pub enum Error {
         bus: u64,
     },
     /// Too few header rooms.
-    #[error(
-        "82599: {rooms} header rooms for {descriptors} transmit descriptors; one each is needed"
-    )]
+    #[error("{rooms} header rooms for {descriptors} transmit descriptors; one each is needed")]
     HeaderRooms {
         /// How many there are.
         rooms: usize,
@@ -104,7 +111,7 @@ pub enum Error {
     },
     /// Buffers too small for the MTU, or larger than the device can be told.
     #[error(
-        "82599: frame buffers of {bytes} bytes; MTU {mtu} needs {min}, and the device takes at most 16384"
+        "frame buffers of {bytes} bytes; MTU {mtu} needs {min}, and the device takes at most 16384"
     )]
     BufferSize {
         /// Their size.
@@ -115,6 +122,6 @@ pub enum Error {
         min: u32,
     },
     /// An address for the multicast table that is none.
-    #[error("82599: {0:02x?} is no multicast address")]
+    #[error("{0:02x?} is no multicast address")]
     NotMulticast([u8; 6]),
 }

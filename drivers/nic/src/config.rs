@@ -1,14 +1,13 @@
 //! What the caller decides: queues, MTU, spreading, interrupts, and the memory of a queue.
 
+use core::fmt;
+
 use crate::Error;
 use ix_hal::{DmaSlice, HEADER_ROOM, MbufGeometry};
 use ixgbe_spec::{
-    IPV6_INPUT_BYTES, MAX_FRAME_BYTES, MSIX_VECTORS, RETA_ENTRIES, RING_GRANULE_BYTES,
-    RING_MAX_DESCRIPTORS, RSS_KEY_BYTES, RSS_QUEUES, ToeplitzTable, ipv4_input, ipv6_input,
+    IPV6_INPUT_BYTES, RETA_ENTRIES, RING_GRANULE_BYTES, RING_MAX_DESCRIPTORS, RSS_KEY_BYTES,
+    ToeplitzTable, ipv4_input, ipv6_input,
 };
-
-/// Most queue pairs: as many as RSS can spread over.
-pub const MAX_QUEUES: u32 = RSS_QUEUES;
 
 /// The key of the RSS verification suite (7.1.2.8.3). It is public: whoever fears that flows are
 /// made to collide takes a random one.
@@ -19,11 +18,22 @@ pub const DEFAULT_RSS_KEY: [u8; RSS_KEY_BYTES] = [
 ];
 
 /// Ethernet header and FCS: what a frame has beyond the MTU.
-pub(crate) const FRAME_OVERHEAD: u32 = 14 + 4;
-/// A VLAN tag, which MAXFRS does not count (8.2.3.22.13).
+pub const FRAME_OVERHEAD: u32 = 14 + 4;
+/// A VLAN tag, which no limit of a frame's length counts.
 const VLAN_TAG: u32 = 4;
 /// Least MTU that IPv4 allows (RFC 791).
 const MIN_MTU: u32 = 68;
+
+/// What a controller has.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Queue pairs that RSS can spread over.
+    pub queues: u32,
+    /// Interrupt vectors.
+    pub vectors: u32,
+    /// Longest frame in bytes, FCS and tag included.
+    pub max_frame: u32,
+}
 
 /// How received flows are spread over queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +68,20 @@ impl Rss {
         self.reta[hash as usize % RETA_ENTRIES]
     }
 
-    pub(crate) fn check(&self, queues: u32) -> Result<(), Error> {
+    /// The same with some flow groups, a bit each, at another queue.
+    pub fn redirected(&self, groups: u128, queue: u32) -> Self {
+        let mut rss = self.clone();
+        for (group, entry) in rss.reta.iter_mut().enumerate() {
+            if groups >> group & 1 != 0 {
+                // More than 255 are no queue either.
+                *entry = queue.min(255) as u8;
+            }
+        }
+        rss
+    }
+
+    /// Checks that each entry names one of `queues` queues.
+    pub fn check(&self, queues: u32) -> Result<(), Error> {
         match (0..)
             .zip(self.reta)
             .find(|&(_, queue)| u32::from(queue) >= queues)
@@ -71,6 +94,18 @@ impl Rss {
             None => Ok(()),
         }
     }
+}
+
+/// A device whose flow groups can move while frames arrive.
+pub trait Redirect {
+    /// Why a move failed.
+    type Error: fmt::Display;
+
+    /// How it spreads flows now.
+    fn rss(&self) -> &Rss;
+
+    /// Moves flow groups, a bit each, to one queue. Frames that arrive after it are steered so.
+    fn redirect(&mut self, groups: u128, queue: u32) -> Result<(), Self::Error>;
 }
 
 /// Foretells the queue that a segment will arrive at, for connections that are to stay on a queue.
@@ -138,7 +173,7 @@ impl VlanTag {
 /// Configuration of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Queue pairs, 1 to [`MAX_QUEUES`].
+    /// Queue pairs, 1 to [`Limits::queues`].
     pub queues: u32,
     /// Longest IP packet in bytes.
     pub mtu: u32,
@@ -163,15 +198,19 @@ impl Config {
     }
 
     /// Longest frame in bytes, FCS included and a VLAN tag not.
-    pub(crate) fn max_frame(&self) -> u32 {
+    pub fn max_frame(&self) -> u32 {
         self.mtu + FRAME_OVERHEAD
     }
 
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if !(1..=MAX_QUEUES).contains(&self.queues) {
-            return Err(Error::QueueCount(self.queues));
+    /// Checks that a controller of such limits can do it.
+    pub fn check(&self, limits: &Limits) -> Result<(), Error> {
+        if !(1..=limits.queues).contains(&self.queues) {
+            return Err(Error::QueueCount {
+                queues: self.queues,
+                max: limits.queues,
+            });
         }
-        let max = MAX_FRAME_BYTES - FRAME_OVERHEAD - VLAN_TAG;
+        let max = limits.max_frame - FRAME_OVERHEAD - VLAN_TAG;
         if !(MIN_MTU..=max).contains(&self.mtu) {
             return Err(Error::Mtu {
                 mtu: self.mtu,
@@ -184,7 +223,7 @@ impl Config {
 
     /// Checks that a buffer holds the longest frame, tag included, so that a frame never takes two
     /// descriptors.
-    pub(crate) fn check_buffers(&self, pool: &MbufGeometry) -> Result<(), Error> {
+    pub fn check_buffers(&self, pool: &MbufGeometry) -> Result<(), Error> {
         let min = self.max_frame() + VLAN_TAG;
         let bytes = pool.size();
         if bytes < min as usize || !bytes.is_multiple_of(1024) || bytes > 16 << 10 {
@@ -204,23 +243,27 @@ pub struct QueueConfig {
     /// MSI-X vector of its receive interrupt.
     pub vector: u8,
     /// Least time between two interrupts in microseconds, 0 for none. The device counts in steps of
-    /// about 2 us, up to about 1 ms.
+    /// a few microseconds, up to about 1 ms at least.
     pub interrupt_interval_us: u32,
     /// The pool that its receive buffers come from.
     pub pool: MbufGeometry,
 }
 
 impl QueueConfig {
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        if u32::from(self.vector) >= MSIX_VECTORS {
-            return Err(Error::Vector(self.vector));
+    /// Checks that a controller of such limits has the vector.
+    pub fn check(&self, limits: &Limits) -> Result<(), Error> {
+        if u32::from(self.vector) >= limits.vectors {
+            return Err(Error::Vector {
+                vector: self.vector,
+                max: limits.vectors,
+            });
         }
         Ok(())
     }
 }
 
 /// Memory of a queue pair, which the caller keeps for nothing else as long as the device may reach
-/// it: until [`Ixgbe::close`](crate::Ixgbe::close) gives it back.
+/// it: until the queue pair is closed.
 #[derive(Debug)]
 pub struct QueueMemory {
     /// Receive descriptors: two words each, a power of two of 64 to 8192, 128-byte aligned.
@@ -235,7 +278,8 @@ pub struct QueueMemory {
 }
 
 impl QueueMemory {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Checks lengths and alignment.
+    pub fn check(&self) -> Result<(), Error> {
         check_ring("receive", &self.rx_ring)?;
         check_ring("transmit", &self.tx_ring)?;
         check_alignment("header arena", self.headers_bus)?;
@@ -270,6 +314,12 @@ fn check_alignment(what: &'static str, bus: u64) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    const LIMITS: Limits = Limits {
+        queues: 16,
+        vectors: 64,
+        max_frame: 15_872,
+    };
+
     #[test]
     fn flow_groups_are_dealt_out_in_turn() {
         let rss = Rss::even(3);
@@ -298,19 +348,28 @@ mod tests {
 
     #[test]
     fn impossible_configurations_are_named() {
-        assert_eq!(Config::new(0).check(), Err(Error::QueueCount(0)));
-        assert_eq!(Config::new(17).check(), Err(Error::QueueCount(17)));
+        assert_eq!(
+            Config::new(0).check(&LIMITS),
+            Err(Error::QueueCount { queues: 0, max: 16 })
+        );
+        assert_eq!(
+            Config::new(17).check(&LIMITS),
+            Err(Error::QueueCount {
+                queues: 17,
+                max: 16
+            })
+        );
         let mut config = Config::new(2);
         config.mtu = 15_851;
         assert!(matches!(
-            config.check(),
+            config.check(&LIMITS),
             Err(Error::Mtu { max: 15_850, .. })
         ));
         config.mtu = 9000;
-        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.check(&LIMITS), Ok(()));
         config.rss.reta[5] = 2;
         assert_eq!(
-            config.check(),
+            config.check(&LIMITS),
             Err(Error::Redirection {
                 entry: 5,
                 queue: 2,

@@ -4,24 +4,26 @@ use crate::Error;
 use ix_hal::Mmio;
 
 /// Waits that many microseconds, at least.
-pub(crate) type Delay<'a> = &'a mut dyn FnMut(u32);
+pub type Delay<'a> = &'a mut dyn FnMut(u32);
 
 /// How often a register is looked at while waiting for it.
 const POLL_INTERVAL_US: u32 = 10;
 
 /// Sets bits of a register and keeps the others.
-pub(crate) fn set<R: Mmio>(registers: &R, offset: u32, bits: u32) {
+pub fn set<R: Mmio>(registers: &R, offset: u32, bits: u32) {
     registers.write32(offset, registers.read32(offset) | bits);
 }
 
 /// Clears bits of a register and keeps the others.
-pub(crate) fn clear<R: Mmio>(registers: &R, offset: u32, bits: u32) {
+pub fn clear<R: Mmio>(registers: &R, offset: u32, bits: u32) {
     registers.write32(offset, registers.read32(offset) & !bits);
 }
 
 /// What a register is to become, for [`wait`].
-pub(crate) struct Expected {
+pub struct Expected {
+    /// Its name.
     pub register: &'static str,
+    /// Where it is.
     pub offset: u32,
     /// The bits looked at.
     pub mask: u32,
@@ -34,11 +36,7 @@ pub(crate) struct Expected {
 }
 
 /// Waits for a register, and fails with what it held at last.
-pub(crate) fn wait<R: Mmio>(
-    registers: &R,
-    expected: &Expected,
-    delay: Delay<'_>,
-) -> Result<(), Error> {
+pub fn wait<R: Mmio>(registers: &R, expected: &Expected, delay: Delay<'_>) -> Result<(), Error> {
     let mut waited_us = 0;
     loop {
         let value = registers.read32(expected.offset);
