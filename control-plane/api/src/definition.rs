@@ -80,6 +80,12 @@ pub enum Nic {
     #[default]
     #[serde(rename = "82599")]
     Intel82599,
+    /// The model of Intel's 82576 in QEMU.
+    #[serde(rename = "igb")]
+    Igb,
+    /// QEMU's VIRTIO card.
+    #[serde(rename = "virtio")]
+    Virtio,
     /// No card.
     #[serde(rename = "none")]
     None,

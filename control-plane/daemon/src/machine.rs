@@ -32,6 +32,8 @@ pub fn config(
     };
     config.nic = match definition.nic {
         Nic::Intel82599 => NicKind::Intel82599,
+        Nic::Igb => NicKind::Igb,
+        Nic::Virtio => NicKind::Virtio,
         Nic::None => NicKind::None,
     };
     config.network = NetworkConfig::for_guest(&definition.ip).map_err(invalid)?;

@@ -12,6 +12,9 @@ use crate::net::{Ipv6Network, NicKind};
 /// The TAP's name; it is alone in its namespace.
 pub const TAP: &str = "ix0";
 
+/// Descriptors of a receive queue of VIRTIO: as many as QEMU allows, since a frame takes two.
+const VIRTIO_RX_QUEUE: u16 = 1024;
+
 /// The port of isa-debug-exit: a byte `code` written there ends QEMU with `code << 1 | 1`.
 const DEBUG_EXIT_PORT: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
 
@@ -46,14 +49,8 @@ pub fn qemu_args(
     pair("-kernel", config.kernel.clone().into());
     pair("-initrd", config.app.clone().into());
     pair("-append", kernel_command_line(config).into());
-    if config.nic == NicKind::Intel82599 {
-        pair("-device", "pcie-root-port,id=rp0,chassis=1".into());
-        let device = serde_json::json!({
-            "driver": "vfio-user-pci",
-            "bus": "rp0",
-            "socket": { "type": "unix", "path": nic_socket },
-        });
-        pair("-device", device.to_string().into());
+    for (flag, value) in nic_words(config, nic_socket) {
+        pair(flag, value.into());
     }
     if let Some(channel) = &config.control {
         let mut server = OsString::from("socket,id=control,path=");
@@ -75,6 +72,44 @@ pub fn qemu_args(
     args.extend(["-no-reboot".into(), "-nodefaults".into()]);
     args.extend(config.qemu_args.iter().map(OsString::from));
     args
+}
+
+/// The card and its backend. A card of QEMU's own is at the TAP itself, so that QEMU has to run where
+/// the TAP is.
+fn nic_words(config: &MachineConfig, nic_socket: &Path) -> Vec<(&'static str, String)> {
+    let mac = config.network.mac;
+    let port = ("-device", "pcie-root-port,id=rp0,chassis=1".to_owned());
+    let tap = format!("tap,id=wire,ifname={TAP},script=no,downscript=no");
+    match config.nic {
+        NicKind::None => Vec::new(),
+        NicKind::Intel82599 => {
+            let device = serde_json::json!({
+                "driver": "vfio-user-pci",
+                "bus": "rp0",
+                "socket": { "type": "unix", "path": nic_socket },
+            });
+            vec![port, ("-device", device.to_string())]
+        }
+        NicKind::Igb => {
+            let device = format!("igb,bus=rp0,netdev=wire,mac={mac}");
+            vec![("-netdev", tap), port, ("-device", device)]
+        }
+        NicKind::Virtio => {
+            let mut device = format!(
+                "virtio-net-pci,bus=rp0,netdev=wire,mac={mac},disable-legacy=on,\
+                 rx_queue_size={VIRTIO_RX_QUEUE},host_mtu={}",
+                config.network.mtu
+            );
+            let mut tap = tap;
+            if config.cpus > 1 {
+                // Without the hash of each frame QEMU would spread them by a program of the host's
+                // kernel, which it may not be allowed to load.
+                tap += &format!(",queues={}", config.cpus);
+                device += ",mq=on,rss=on,hash=on";
+            }
+            vec![("-netdev", tap), port, ("-device", device)]
+        }
+    }
 }
 
 /// Arguments of `ixnicd` for `config`, with the sockets for QEMU and for captures.
@@ -266,6 +301,46 @@ mod tests {
         );
         assert!(line.contains("-cpu host"), "{line}");
         assert_eq!(kernel_command_line(&config), "nic=none log=info");
+    }
+
+    #[test]
+    fn a_card_of_qemu_is_at_the_tap_itself() {
+        let config = MachineConfig {
+            nic: NicKind::Igb,
+            ..config()
+        };
+        let line = joined(&qemu_args(
+            &config,
+            Accel::Tcg,
+            Path::new("/q"),
+            Path::new("/n"),
+        ));
+        let card = "-netdev tap,id=wire,ifname=ix0,script=no,downscript=no \
+                    -device pcie-root-port,id=rp0,chassis=1 \
+                    -device igb,bus=rp0,netdev=wire,mac=52:54:00:12:34:56 ";
+        assert!(line.contains(card) && !line.contains("vfio-user"), "{line}");
+        assert!(kernel_command_line(&config).starts_with("nic=igb "));
+    }
+
+    #[test]
+    fn a_virtio_card_has_a_queue_pair_for_each_cpu() {
+        let mut config = MachineConfig {
+            nic: NicKind::Virtio,
+            ..config()
+        };
+        let line = |config: &MachineConfig| {
+            let (qmp, nic) = (Path::new("/q"), Path::new("/n"));
+            joined(&qemu_args(config, Accel::Tcg, qmp, nic))
+        };
+        config.cpus = 1;
+        assert!(!line(&config).contains("rss="));
+        config.cpus = 3;
+        let line = line(&config);
+        assert!(line.contains("downscript=no,queues=3 "), "{line}");
+        assert!(
+            line.contains(",host_mtu=1500,mq=on,rss=on,hash=on "),
+            "{line}"
+        );
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl MachineConfig {
             });
         }
         self.check_mtu()?;
+        self.check_model()?;
         for (key, value) in &self.kernel_options {
             check_word("kernel option", key)?;
             check_word("kernel option", value)?;
@@ -110,6 +111,23 @@ impl MachineConfig {
             check_elf("NIC model", &self.nic_program)?;
         }
         Ok(())
+    }
+
+    /// What only `ixnicd` can do is refused with another card.
+    fn check_model(&self) -> Result<()> {
+        let model = &self.nic_model;
+        let own = *model != NicModelConfig::default() || self.network.vlan.is_some();
+        if matches!(self.nic, NicKind::Intel82599 | NicKind::None) || !own {
+            return Ok(());
+        }
+        Err(Error::BadValue {
+            what: "nic",
+            value: self.nic.to_string(),
+            why:
+                "captures, doorbells, impairments and VLANs are of the model `ixnicd`: use 82599, \
+                  or leave them out"
+                    .to_owned(),
+        })
     }
 
     fn check_mtu(&self) -> Result<()> {
@@ -400,6 +418,22 @@ mod tests {
                 matches!(config.check(), Err(Error::BadValue { .. })),
                 "{word:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_only_the_model_can_do_is_refused_with_another_card() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config_in(folder.path());
+        config.nic = NicKind::Igb;
+        config.check().unwrap();
+        let mut lossy = config.clone();
+        lossy.nic_model.loss = Some(0.1);
+        let mut tagged = config;
+        tagged.network.vlan = "100".parse().ok();
+        for config in [lossy, tagged] {
+            let error = config.check().unwrap_err();
+            assert!(matches!(error, Error::BadValue { what: "nic", .. }));
         }
     }
 

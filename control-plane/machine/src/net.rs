@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 pub enum NicKind {
     /// Intel 82599, by `ixnicd` over vfio-user.
     Intel82599,
+    /// Intel 82576, by QEMU's own `igb`.
+    Igb,
+    /// VIRTIO network device, by QEMU.
+    Virtio,
     /// No card: the machine boots and runs its application without a wire.
     None,
 }
@@ -20,6 +24,8 @@ impl fmt::Display for NicKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             NicKind::Intel82599 => "82599",
+            NicKind::Igb => "igb",
+            NicKind::Virtio => "virtio",
             NicKind::None => "none",
         })
     }
@@ -31,8 +37,10 @@ impl FromStr for NicKind {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "82599" => Ok(NicKind::Intel82599),
+            "igb" => Ok(NicKind::Igb),
+            "virtio" => Ok(NicKind::Virtio),
             "none" => Ok(NicKind::None),
-            _ => Err(bad("nic", text, "use 82599 or none")),
+            _ => Err(bad("nic", text, "use 82599, igb, virtio or none")),
         }
     }
 }

@@ -72,6 +72,16 @@ pub struct OwnedNetns(Netns);
 impl OwnedNetns {
     /// Makes namespace `name` with interface `tap` in it, up and with the address of the host's end.
     pub fn create(name: &str, tap: &str, network: &NetworkConfig) -> Result<OwnedNetns> {
+        Self::create_with_queues(name, tap, 1, network)
+    }
+
+    /// The same with a TAP that several queues can be at.
+    pub fn create_with_queues(
+        name: &str,
+        tap: &str,
+        queues: u32,
+        network: &NetworkConfig,
+    ) -> Result<OwnedNetns> {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::NotPermitted {
                 what: "a network namespace with a TAP",
@@ -88,9 +98,10 @@ impl OwnedNetns {
         let owned = OwnedNetns(Netns {
             name: name.to_owned(),
         });
+        let queues = if queues > 1 { " multi_queue" } else { "" };
         let mut batch = format!(
             "link set lo up\n\
-             tuntap add dev {tap} mode tap\n\
+             tuntap add dev {tap} mode tap{queues}\n\
              addr add {}/{} dev {tap}\n\
              link set {tap} mtu {} up\n",
             network.host, network.prefix_len, network.mtu

@@ -1,4 +1,5 @@
-//! Finding a QEMU that can carry a machine: 10.1 or newer, with the vfio-user client.
+//! Finding a QEMU that can carry a machine: 10.1 or newer, with the vfio-user client, unless the
+//! machine has a card of QEMU's own.
 //!
 //! In this order: the one that `IX_QEMU` names, the host's own, and the private one that
 //! `cargo xtask setup` keeps in the cache folder.
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
+use crate::net::NicKind;
 use crate::process::run_tool;
 
 /// Names the QEMU to use.
@@ -20,6 +22,12 @@ pub const MINIMUM: Version = Version {
     major: 10,
     minor: 1,
 };
+
+/// The first version with the `igb` card.
+pub const MINIMUM_IGB: Version = Version { major: 8, minor: 0 };
+
+/// The first version whose VIRTIO card tells the hash of each frame.
+pub const MINIMUM_VIRTIO: Version = Version { major: 5, minor: 2 };
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const CLIENT_DEVICE: &str = "vfio-user-pci";
@@ -64,23 +72,32 @@ impl Version {
 }
 
 impl Qemu {
-    /// Finds one that will do.
+    /// Finds one that will do for any machine.
     pub fn locate() -> Result<Qemu> {
+        Self::locate_for(NicKind::Intel82599)
+    }
+
+    /// Finds one that will do for a machine with that card.
+    pub fn locate_for(nic: NicKind) -> Result<Qemu> {
         let mut tried = Vec::new();
         for (what, program) in candidates() {
-            match Qemu::examine(&program) {
+            match Qemu::examine_for(&program, nic) {
                 Ok(qemu) => return Ok(qemu),
                 Err(why) => tried.push(format!("{what}: {why}")),
             }
         }
         Err(Error::NoQemu {
-            minimum: MINIMUM.to_string(),
+            minimum: minimum(nic).to_string(),
             tried: tried.join("; "),
         })
     }
 
-    /// Runs `program` to see whether it will do; the error says why not.
+    /// Runs `program` to see whether it will do for any machine; the error says why not.
     pub fn examine(program: &Path) -> Result<Qemu, String> {
+        Self::examine_for(program, NicKind::Intel82599)
+    }
+
+    fn examine_for(program: &Path, nic: NicKind) -> Result<Qemu, String> {
         if program.components().count() > 1 && !program.exists() {
             return Err("not there".to_owned());
         }
@@ -91,19 +108,29 @@ impl Qemu {
         };
         let answer = ask(&["--version"])?;
         let version = Version::parse(&answer).ok_or_else(|| format!("no version in {answer:?}"))?;
-        if version < MINIMUM {
+        if version < minimum(nic) {
             return Err(format!("version {version} is too old"));
         }
         // Not plain `-device help`: that loads every module there is, also those of another QEMU on
         // this host, and aborts at the first one that is not its own.
-        let has_client = ask(&["-device", CLIENT_HELP]).is_ok_and(|it| it.contains(CLIENT_DEVICE));
-        if !has_client {
+        let has_client =
+            || ask(&["-device", CLIENT_HELP]).is_ok_and(|it| it.contains(CLIENT_DEVICE));
+        if minimum(nic) == MINIMUM && !has_client() {
             return Err(format!("version {version} was built without vfio-user-pci"));
         }
         Ok(Qemu {
             program: program.to_owned(),
             version,
         })
+    }
+}
+
+/// The first version that can carry a machine with that card.
+fn minimum(nic: NicKind) -> Version {
+    match nic {
+        NicKind::Igb => MINIMUM_IGB,
+        NicKind::Virtio => MINIMUM_VIRTIO,
+        NicKind::Intel82599 | NicKind::None => MINIMUM,
     }
 }
 

@@ -71,7 +71,7 @@ impl Supervised {
         console: &Console,
     ) -> Result<(Supervised, Started)> {
         config.check()?;
-        let qemu_program = Qemu::locate()?;
+        let qemu_program = Qemu::locate_for(config.nic)?;
         let accel = config.accel.resolve(&qemu_program);
         let run_dir = RunDir::create()?;
         let nic_socket = run_dir.join("nic.sock");
@@ -84,12 +84,25 @@ impl Supervised {
                 let nic = start_nic(config, netns.netns(), &nic_socket, &wire_socket)?;
                 (Some(netns), Some(nic))
             }
+            NicKind::Igb | NicKind::Virtio => {
+                let queues = if config.nic == NicKind::Virtio {
+                    config.cpus
+                } else {
+                    1
+                };
+                let (name, network) = (run_dir.name(), &config.network);
+                let netns = OwnedNetns::create_with_queues(name, command::TAP, queues, network)?;
+                (Some(netns), None)
+            }
         };
         let args = command::qemu_args(config, accel, &qmp_socket, &nic_socket);
         let log_file = config.console_log.as_deref().map(create_log).transpose()?;
         let mut qemu = Process::spawn(
             "qemu",
-            None,
+            netns
+                .as_ref()
+                .filter(|_| nic.is_none())
+                .map(OwnedNetns::netns),
             &qemu_program.program,
             &args,
             config.echo_console,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use ix_machine::{AccelChoice, Ipv6Choice, MTU_RANGE, Machine, MachineConfig, Vlan};
+use ix_machine::{AccelChoice, Ipv6Choice, MTU_RANGE, Machine, MachineConfig, NicKind, Vlan};
 
 use crate::child;
 use crate::command::{image, run};
@@ -34,6 +34,9 @@ pub struct Args {
     /// Who executes the guest: auto, kvm or tcg.
     #[arg(long, value_name = "ACCEL", default_value = "auto")]
     accel: AccelChoice,
+    /// Network card: 82599, igb or virtio.
+    #[arg(long, value_name = "NIC", default_value_t = NicKind::Intel82599, value_parser = card)]
+    nic: NicKind,
     /// The dataplane's IPv6 address; `off` for IPv4 alone.
     #[arg(long, value_name = "ADDRESS", default_value_t = Ipv6Choice::default())]
     ipv6: Ipv6Choice,
@@ -46,6 +49,15 @@ pub struct Args {
     mtu: u16,
 }
 
+/// A card to serve over.
+fn card(text: &str) -> Result<NicKind, String> {
+    match text.parse() {
+        Ok(NicKind::None) => Err("there is nothing to show without a card".to_owned()),
+        Ok(nic) => Ok(nic),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// What a demo shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scenario {
@@ -56,9 +68,11 @@ enum Scenario {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let wire = (&args.ipv6, args.vlan, args.mtu);
-    if args.scenario == Scenario::Elastic && wire != (&Ipv6Choice::default(), None, MTU) {
-        let why = "--ipv6, --vlan and --mtu are of the scenario `echo` alone: leave them out";
+    let wire = (args.nic, &args.ipv6, args.vlan, args.mtu);
+    let usual = (NicKind::Intel82599, &Ipv6Choice::default(), None, MTU);
+    if args.scenario == Scenario::Elastic && wire != usual {
+        let why =
+            "--nic, --ipv6, --vlan and --mtu are of the scenario `echo` alone: leave them out";
         return Err(bad_input(why));
     }
     crate::setup::run()?;
@@ -76,6 +90,7 @@ fn echo(args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut config = MachineConfig::new(&workspace::artifacts(), "echo");
     config.accel = args.accel;
+    config.nic = args.nic;
     config.network.ipv6 = args.ipv6.0.clone();
     config.network.vlan = args.vlan;
     config.network.mtu = args.mtu;
