@@ -50,6 +50,10 @@ pub struct Station {
     pub from_linux: Tally,
     /// What the engine sent.
     pub from_engine: Tally,
+    /// The longest time from one round to the next: for so long Linux may have waited for an answer that
+    /// the engine would have given at once.
+    pub longest_absence: Duration,
+    last_turn_ns: u64,
     /// Linux's address and the engine's.
     ends: [IpAddr; 2],
     start: Instant,
@@ -111,6 +115,8 @@ impl Station {
             host: Host::new(config, ix_hal::Instant(1 << 40), APP_BYTES),
             from_linux: Tally::default(),
             from_engine: Tally::default(),
+            longest_absence: Duration::ZERO,
+            last_turn_ns: 0,
             start: Instant::now(),
             frame: vec![0; MAX_FRAME_BYTES],
         }
@@ -167,6 +173,12 @@ impl Station {
     /// One round: frames in, the application, timers, frames out. Returns how many frames went by.
     fn turn(&mut self, app: &mut impl Application) -> usize {
         let elapsed = self.start.elapsed().as_nanos() as u64;
+        let absence = Duration::from_nanos(elapsed - self.last_turn_ns);
+        // Before the first round there was nobody to wait.
+        if self.last_turn_ns != 0 {
+            self.longest_absence = self.longest_absence.max(absence);
+        }
+        self.last_turn_ns = elapsed;
         self.host.now = ix_hal::Instant((1 << 40) + elapsed);
         self.wire.tap.advance(elapsed);
         let mut count = 0;

@@ -16,12 +16,14 @@ use ix_net::testing::{APP_BUS, Host, Role};
 
 const MIB: u64 = 1 << 20;
 
-/// Linux repeats what is not acknowledged in 8 ms, and on a busy machine this process may be kept waiting
-/// for longer. So one of this many attempts has to pass without that.
-const ATTEMPTS: u32 = 8;
+/// Linux repeats what is not acknowledged for two of its ticks, 2 ms or 8. So it has a reason to if this
+/// process, and the engine in it, got no processor for so long.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// Attempts to find the machine idle enough to say something of Linux.
+const ATTEMPTS: u32 = 4;
 
-/// Asserts that the engine repeats nothing, whatever the machine does, and Linux neither in one of
-/// several attempts.
+/// Asserts that the engine repeats nothing, however busy the machine is, and Linux neither unless it was
+/// kept waiting.
 fn assert_nothing_is_repeated(mut attempt: impl FnMut() -> Station) {
     for _ in 0..ATTEMPTS {
         let station = attempt();
@@ -29,12 +31,13 @@ fn assert_nothing_is_repeated(mut attempt: impl FnMut() -> Station) {
         let linux = station.wire.linux();
         let repeated = linux.counter("Tcp", "RetransSegs");
         let reported = linux.counter("TcpExt", "TCPDSACKRecv");
-        println!("Linux repeated {repeated} segments, and was told of {reported} duplicates");
         if (repeated, reported) == (0, 0) {
             return;
         }
+        let absence = station.longest_absence;
+        println!("Linux repeated {repeated} segments; it was kept waiting for {absence:?}");
+        assert!(absence > PATIENCE, "Linux repeated {repeated} segments");
     }
-    panic!("Linux repeated segments in each of {ATTEMPTS} attempts");
 }
 
 fn assert_engine_repeated_nothing(station: &Station) {

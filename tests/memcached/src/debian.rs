@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use ix_small_linux::libraries::{PrivateLibraries, command};
 use ix_small_linux::apt::Suites;
+use ix_small_linux::libraries::{PrivateLibraries, command};
 use ix_small_linux::packages::{self, Source};
 
 /// Folder in the project's cache.
