@@ -73,6 +73,7 @@ fn prepare(options: &Options) -> anyhow::Result<Prepared> {
         queues: options.queues,
         // A TAP device keeps what the guest has no room for; it drops by itself when full.
         pause_wire: true,
+        msix: !options.no_msix,
     };
     let mut endpoint = Endpoint::new(config, wire);
     if options.doorbells == Doorbells::Mapped {

@@ -69,6 +69,10 @@ pub(crate) struct Options {
           value_parser = clap::value_parser!(u32).range(1..=128))]
     pub(crate) queues: u32,
 
+    /// Offer interrupts by MSI only, and not by MSI-X as well: for drivers that know no more.
+    #[arg(long)]
+    pub(crate) no_msix: bool,
+
     /// What the wire does to frames.
     #[command(flatten)]
     pub(crate) impairment: ImpairmentOptions,

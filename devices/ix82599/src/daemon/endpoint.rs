@@ -12,7 +12,7 @@ use crate::model::{
     CONFIG_BYTES, DOORBELL_PAGES, MSIX_BAR_BYTES, MSIX_PBA, MSIX_TABLE, Model, ModelConfig,
 };
 use crate::vfio_user::message::{DmaMap, RegionAccess, SetIrqs};
-use crate::vfio_user::{CONFIG_REGION, Device, ERROR_INDEX, MSIX_INDEX, Region};
+use crate::vfio_user::{CONFIG_REGION, Device, ERROR_INDEX, MSI_INDEX, MSIX_INDEX, Region};
 use crate::wire::Wire;
 
 const BAR0: u32 = 0;
@@ -146,7 +146,8 @@ impl<W: Wire> Device for Endpoint<W> {
 
     fn irqs(&self, index: u32) -> u32 {
         match index {
-            MSIX_INDEX => MSIX_VECTORS,
+            MSI_INDEX => 1,
+            MSIX_INDEX if self.model.has_msix() => MSIX_VECTORS,
             ERROR_INDEX => 1,
             _ => 0,
         }
@@ -209,7 +210,7 @@ impl<W: Wire> Device for Endpoint<W> {
 
     fn set_irqs(&mut self, request: SetIrqs<'_>, fds: Vec<OwnedFd>) -> Result<(), Errno> {
         match request.index {
-            MSIX_INDEX => self.model.interrupt_sink_mut().set(request, fds),
+            MSI_INDEX | MSIX_INDEX => self.model.interrupt_sink_mut().set(request, fds),
             ERROR_INDEX => {
                 self.error_event = fds.into_iter().next();
                 Ok(())

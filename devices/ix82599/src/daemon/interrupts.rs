@@ -6,40 +6,65 @@ use ixgbe_spec::MSIX_VECTORS;
 use rustix::io::Errno;
 
 use crate::model::InterruptSink;
+use crate::vfio_user::MSI_INDEX;
 use crate::vfio_user::message::SetIrqs;
 
 const VECTORS: usize = MSIX_VECTORS as usize;
 
-/// An eventfd for each MSI-X vector that the client enabled.
-#[derive(Debug)]
+/// Eventfds for the MSI-X vectors and the MSI vector that the client enabled; it enables one kind at a
+/// time, and with MSI every interrupt is that of its one vector.
+#[derive(Debug, Default)]
 pub struct EventFds {
-    fds: [Option<OwnedFd>; VECTORS],
-    masked: u64,
-    /// Vectors that interrupted while they were masked.
-    pending: u64,
+    msix: Vectors<VECTORS>,
+    msi: Vectors<1>,
 }
 
 impl EventFds {
     /// No vector is assigned.
     pub fn new() -> Self {
-        Self {
-            fds: [const { None }; VECTORS],
-            masked: 0,
-            pending: 0,
-        }
+        Self::default()
     }
 
-    /// Vectors that wait to be unmasked: the pending bits of MSI-X.
+    /// MSI-X vectors that wait to be unmasked: the pending bits.
     pub fn pending(&self) -> u64 {
-        self.pending
+        self.msix.pending
     }
 
-    /// Carries out a request about MSI-X vectors; their range was checked. Descriptors are
+    /// Carries out a request about vectors of either kind; their range was checked. Descriptors are
     /// assigned to the vectors in order; none at all takes the assigned ones away.
     ///
     /// # Errors
     /// `EINVAL` for a number of descriptors other than that of the vectors.
     pub fn set(&mut self, set: SetIrqs<'_>, fds: Vec<OwnedFd>) -> Result<(), Errno> {
+        if set.index == MSI_INDEX {
+            self.msi.set(set, fds)
+        } else {
+            self.msix.set(set, fds)
+        }
+    }
+}
+
+impl InterruptSink for EventFds {
+    fn interrupt(&mut self, vector: u16) {
+        if self.msi.fds[0].is_some() {
+            self.msi.interrupt(0);
+        } else {
+            self.msix.interrupt(vector);
+        }
+    }
+}
+
+/// An eventfd for each vector of a kind.
+#[derive(Debug)]
+struct Vectors<const COUNT: usize> {
+    fds: [Option<OwnedFd>; COUNT],
+    masked: u64,
+    /// Vectors that interrupted while they were masked.
+    pending: u64,
+}
+
+impl<const COUNT: usize> Vectors<COUNT> {
+    fn set(&mut self, set: SetIrqs<'_>, fds: Vec<OwnedFd>) -> Result<(), Errno> {
         let vectors = set.start as usize..(set.start + set.count) as usize;
         if set.flags & SetIrqs::DATA_EVENTFD != 0 {
             if set.flags & SetIrqs::ACTION_TRIGGER == 0 {
@@ -48,7 +73,7 @@ impl EventFds {
             return self.assign(vectors, fds);
         }
         if set.flags & SetIrqs::ACTION_TRIGGER != 0 && set.count == 0 {
-            *self = Self::new();
+            *self = Self::default();
             return Ok(());
         }
         for (place, vector) in vectors.enumerate() {
@@ -97,13 +122,17 @@ impl EventFds {
     }
 }
 
-impl Default for EventFds {
+impl<const COUNT: usize> Default for Vectors<COUNT> {
     fn default() -> Self {
-        Self::new()
+        Self {
+            fds: [const { None }; COUNT],
+            masked: 0,
+            pending: 0,
+        }
     }
 }
 
-impl InterruptSink for EventFds {
+impl<const COUNT: usize> Vectors<COUNT> {
     fn interrupt(&mut self, vector: u16) {
         let Some(fd) = self.fds.get(usize::from(vector)) else {
             return;
@@ -191,6 +220,24 @@ mod tests {
         assert_eq!(count(&one), 1, "a trigger by the client");
         fds.set(request(none, 0, 0, &[]), vec![]).unwrap();
         fds.interrupt(63);
+        assert_eq!(count(&one), 0);
+    }
+
+    #[test]
+    fn with_msi_every_interrupt_is_that_of_its_vector() {
+        let mut fds = EventFds::new();
+        let (one, copy) = pair();
+        let msi = |flags, count| SetIrqs {
+            index: MSI_INDEX,
+            ..request(flags, 0, count, &[])
+        };
+        fds.set(msi(ASSIGN, 1), vec![copy]).unwrap();
+        fds.interrupt(0);
+        fds.interrupt(9);
+        assert_eq!(count(&one), 2);
+        let none = SetIrqs::DATA_NONE | SetIrqs::ACTION_TRIGGER;
+        fds.set(msi(none, 0), vec![]).unwrap();
+        fds.interrupt(0);
         assert_eq!(count(&one), 0);
     }
 

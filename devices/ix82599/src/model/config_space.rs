@@ -1,9 +1,9 @@
-//! PCI configuration space (9.3): header, power management (9.3.8), MSI-X (9.3.10) and PCI Express
-//! (9.3.11) capabilities, 4096 bytes.
+//! PCI configuration space (9.3): header, power management (9.3.8), MSI (9.3.9), MSI-X (9.3.10) and
+//! PCI Express (9.3.11) capabilities, 4096 bytes.
 //!
 //! The bytes are stored with a mask of the bits that software may write. The capabilities lie where
-//! silicon has them; MSI (0x50), vital product data (0xe0) and the extended capabilities are left
-//! out of the list, and so are INTx and the I/O BAR: MSI-X is the only way to interrupt.
+//! silicon has them; vital product data (0xe0) and the extended capabilities are left out of the
+//! list, and so are INTx and the I/O BAR: messages are the only way to interrupt.
 
 use ixgbe_spec::register::BAR0_BYTES;
 use ixgbe_spec::{MSIX_VECTORS, PCI_VENDOR};
@@ -29,6 +29,7 @@ const BAR4: usize = 0x20;
 const CAPABILITIES: usize = 0x34;
 const POWER: usize = 0x40;
 const PMCSR: usize = POWER + 4;
+const MSI: usize = 0x50;
 const MSIX: usize = 0x70;
 const EXPRESS: usize = 0xa0;
 const DEVICE_CONTROL: usize = EXPRESS + 8;
@@ -59,14 +60,20 @@ pub(super) struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    pub(super) fn new() -> Self {
+    /// As after power-up, with MSI, and with MSI-X too if so wanted.
+    pub(super) fn new(msix: bool) -> Self {
         let mut space = Self {
             bytes: Box::new([0; CONFIG_BYTES]),
             writable: Box::new([0; CONFIG_BYTES]),
         };
         space.header();
         space.power_management();
-        space.msix();
+        if msix {
+            space.msi(MSIX);
+            space.msix();
+        } else {
+            space.msi(EXPRESS);
+        }
         space.express();
         space
     }
@@ -92,10 +99,21 @@ impl ConfigSpace {
 
     fn power_management(&mut self) {
         self.bytes[POWER] = 0x01;
-        self.bytes[POWER + 1] = MSIX as u8;
+        self.bytes[POWER + 1] = MSI as u8;
         // Version 3; D3hot without power management events.
         self.set16(POWER + 2, 0x0003, 0);
         self.set16(PMCSR, 0, u16::from(POWER_STATE));
+    }
+
+    fn msi(&mut self, next: usize) {
+        self.bytes[MSI] = 0x05;
+        self.bytes[MSI + 1] = next as u8;
+        // One vector that can be masked, 64-bit addresses; enable is writable.
+        self.set16(MSI + 2, 0x0180, 0x0001);
+        self.set32(MSI + 4, 0, !0b11);
+        self.set32(MSI + 8, 0, u32::MAX);
+        self.set16(MSI + 12, 0, u16::MAX);
+        self.set32(MSI + 16, 0, 1);
     }
 
     fn msix(&mut self) {
@@ -181,21 +199,28 @@ mod tests {
 
     #[test]
     fn the_list_of_capabilities_ends_and_has_what_it_should() {
-        let space = ConfigSpace::new();
-        assert_eq!(read32(&space, 0), 0x10fb_8086);
-        let mut found = Vec::new();
-        let mut at = read32(&space, CAPABILITIES) as usize & 0xff;
-        while at != 0 && found.len() < 48 {
-            let head = read32(&space, at);
-            found.push((at, head & 0xff));
-            at = (head >> 8) as usize & 0xff;
-        }
-        assert_eq!(found, [(0x40, 0x01), (0x70, 0x11), (0xa0, 0x10)]);
+        let list = |msix| {
+            let space = ConfigSpace::new(msix);
+            assert_eq!(read32(&space, 0), 0x10fb_8086);
+            let mut found = Vec::new();
+            let mut at = read32(&space, CAPABILITIES) as usize & 0xff;
+            while at != 0 && found.len() < 48 {
+                let head = read32(&space, at);
+                found.push((at, head & 0xff));
+                at = (head >> 8) as usize & 0xff;
+            }
+            found
+        };
+        assert_eq!(
+            list(true),
+            [(0x40, 0x01), (0x50, 0x05), (0x70, 0x11), (0xa0, 0x10)]
+        );
+        assert_eq!(list(false), [(0x40, 0x01), (0x50, 0x05), (0xa0, 0x10)]);
     }
 
     #[test]
     fn bars_are_sized_by_writing_ones() {
-        let mut space = ConfigSpace::new();
+        let mut space = ConfigSpace::new(true);
         space.write(BAR0, &[0xff; 8]);
         assert_eq!(read32(&space, BAR0), !(BAR0_BYTES - 1) | 0xc);
         assert_eq!(read32(&space, BAR0 + 4), u32::MAX);
@@ -209,14 +234,14 @@ mod tests {
 
     #[test]
     fn identity_cannot_be_written() {
-        let mut space = ConfigSpace::new();
+        let mut space = ConfigSpace::new(true);
         space.write(0, &[0; 4]);
         assert_eq!(read32(&space, 0), 0x10fb_8086);
     }
 
     #[test]
     fn mastering_needs_the_command_bit_and_full_power() {
-        let mut space = ConfigSpace::new();
+        let mut space = ConfigSpace::new(true);
         assert!(!space.may_master());
         space.write(COMMAND, &[0x06, 0]);
         assert!(space.may_master());
@@ -228,14 +253,14 @@ mod tests {
 
     #[test]
     fn function_level_reset_is_asked_for_and_reads_as_zero() {
-        let mut space = ConfigSpace::new();
+        let mut space = ConfigSpace::new(true);
         assert!(space.write(DEVICE_CONTROL, &[0x10, 0xa8]).reset);
         assert_eq!(read32(&space, DEVICE_CONTROL) & 0x8000, 0);
     }
 
     #[test]
     fn accesses_beyond_the_end_are_harmless() {
-        let mut space = ConfigSpace::new();
+        let mut space = ConfigSpace::new(true);
         space.write(CONFIG_BYTES - 1, &[1; 8]);
         space.write(usize::MAX, &[1; 8]);
         let mut bytes = [1; 8];

@@ -71,6 +71,8 @@ pub struct ModelConfig {
     /// Leaves frames on the wire while the packet buffer is full, instead of dropping them: as if
     /// the switch at the other end obeyed pause frames.
     pub pause_wire: bool,
+    /// Offers MSI-X beside MSI, as silicon does; without, a driver has to do with MSI.
+    pub msix: bool,
 }
 
 impl Default for ModelConfig {
@@ -79,6 +81,7 @@ impl Default for ModelConfig {
             mac: [0x52, 0x54, 0x00, 0x82, 0x59, 0x99],
             queues: QUEUES,
             pause_wire: false,
+            msix: true,
         }
     }
 }
@@ -120,11 +123,11 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         let link_up = wire.link_up();
         Self {
             state: State::new(&config, link_up),
+            pci: ConfigSpace::new(config.msix),
             config,
             memory,
             wire,
             interrupt_sink,
-            pci: ConfigSpace::new(),
             eeprom: Eeprom::new(),
             sfp: Sfp::new(),
             counters: Counters::default(),
@@ -178,7 +181,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
 
     /// Resets the function as the slot's reset line does: the configuration space too.
     pub fn power_on_reset(&mut self) {
-        self.pci = ConfigSpace::new();
+        self.pci = ConfigSpace::new(self.config.msix);
         self.memory.set_bus_master(false);
         self.reset();
     }
@@ -197,6 +200,11 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         let interrupts = self.state.interrupts.deadline_ns();
         let interrupts = interrupts.filter(|_| self.pci.may_master());
         interrupts.into_iter().chain(self.wire.deadline_ns()).min()
+    }
+
+    /// Whether the function offers MSI-X.
+    pub fn has_msix(&self) -> bool {
+        self.config.msix
     }
 
     /// Moves frames both ways until nothing is left, or, where work feeds on itself, for a bounded

@@ -17,6 +17,6 @@ mod server;
 pub use connection::{Connection, ConnectionError};
 pub use framing::{Framing, Message};
 pub use server::{
-    CONFIG_REGION, Device, ERROR_INDEX, IRQ_INDEXES, MAX_FDS, MSIX_INDEX, REGIONS, Region, Replies,
-    Server,
+    CONFIG_REGION, Device, ERROR_INDEX, IRQ_INDEXES, MAX_FDS, MSI_INDEX, MSIX_INDEX, REGIONS,
+    Region, Replies, Server,
 };

@@ -25,6 +25,8 @@ pub const REGIONS: u32 = 9;
 pub const CONFIG_REGION: u32 = 7;
 /// Number of kinds of interrupts of a PCI device: INTx, MSI, MSI-X, errors, requests.
 pub const IRQ_INDEXES: u32 = 5;
+/// Kind of interrupts: MSI.
+pub const MSI_INDEX: u32 = 1;
 /// Kind of interrupts: MSI-X.
 pub const MSIX_INDEX: u32 = 2;
 /// Kind of interrupts: a fatal error of the device.
