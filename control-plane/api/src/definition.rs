@@ -48,9 +48,10 @@ pub struct Definition {
     /// Ethernet address.
     #[serde(default)]
     pub mac: Option<String>,
-    /// The card.
-    #[serde(default)]
-    pub nic: Nic,
+    /// The card: `82599`, `igb` or `virtio` as QEMU and `ixnicd` model them, the PCI address of one of
+    /// this machine, like `0000:03:00.0`, or `none`.
+    #[serde(default = "default_nic")]
+    pub nic: String,
     /// Who executes the guest's instructions.
     #[serde(default)]
     pub accel: Accel,
@@ -71,24 +72,6 @@ pub struct Definition {
     /// Who decides how many hardware threads it has.
     #[serde(default)]
     pub policy: Policy,
-}
-
-/// A card.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub enum Nic {
-    /// The model of Intel's 82599.
-    #[default]
-    #[serde(rename = "82599")]
-    Intel82599,
-    /// The model of Intel's 82576 in QEMU.
-    #[serde(rename = "igb")]
-    Igb,
-    /// QEMU's VIRTIO card.
-    #[serde(rename = "virtio")]
-    Virtio,
-    /// No card.
-    #[serde(rename = "none")]
-    None,
 }
 
 /// Who executes a guest's instructions.
@@ -182,6 +165,10 @@ fn default_memory() -> String {
     "512M".to_owned()
 }
 
+fn default_nic() -> String {
+    "82599".to_owned()
+}
+
 fn default_ip() -> String {
     "10.9.0.2/24".to_owned()
 }
@@ -218,7 +205,7 @@ mod tests {
             accel = 'tcg'\npoll = true\nlog = 'debug'\npcap = '/tmp/w.pcap'\n\
             [policy]\nmode = 'fair'\nmin = 2\nmax = 3\nweight = 5\n";
         let definition: Definition = toml::from_str(text).unwrap();
-        assert_eq!(definition.nic, Nic::None);
+        assert_eq!(definition.nic, "none");
         assert!(definition.background);
         assert_eq!(
             (definition.vlan, definition.vlan_priority, definition.mtu),
@@ -241,7 +228,7 @@ mod tests {
         for (text, key) in [
             ("name = 'a'\napp = 'b'\ncpus = 2", "cpus"),
             ("name = 'a'\napp = 'b'\n[policy]\ngreed = 1", "greed"),
-            ("name = 'a'\napp = 'b'\nnic = 'igb'", "igb"),
+            ("name = 'a'\napp = 'b'\naccel = 'hvf'", "hvf"),
         ] {
             let error = toml::from_str::<Definition>(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

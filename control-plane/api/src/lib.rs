@@ -26,7 +26,7 @@ pub use dataplane::{
     Dataplane, FlowGroup, GrantRequest, MigrateRequest, Moved, RevokeRequest, State, Stats,
     ThreadStats,
 };
-pub use definition::{Accel, Definition, LogLevel, Mode, Nic, Policy};
+pub use definition::{Accel, Definition, LogLevel, Mode, Policy};
 pub use event::{Action, Decision, Event, EventKind, Lagged};
 pub use history::{History, Sample};
 pub use refusal::{Kind, Refusal};

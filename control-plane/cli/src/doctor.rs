@@ -34,7 +34,12 @@ pub fn run(socket: &Path, json: bool) -> Result<ExitCode> {
     let findings = [
         user(),
         kvm(),
+        posted_interrupts(),
+        halt_polling(),
+        huge_pages(),
+        isolated_cpus(),
         iommu(),
+        cards(Path::new("/sys/bus/pci/devices")),
         tun(),
         namespaces(),
         tool("ip", "needs iproute2: apt install iproute2"),
@@ -145,6 +150,131 @@ fn has_flag(cpuinfo: &str, flag: &str) -> bool {
     lines
         .flat_map(str::split_whitespace)
         .any(|word| word == flag)
+}
+
+/// Whether an interrupt of a card reaches a running guest without its leaving: a sleeping elastic thread
+/// is woken by one. Only where KVM is Intel's; AMD's has AVIC for it.
+fn posted_interrupts() -> Finding {
+    let parameters = [
+        "/sys/module/kvm_intel/parameters/enable_apicv",
+        "/sys/module/kvm_amd/parameters/avic",
+    ];
+    let values = parameters
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    match values.map(|it| it.trim().to_owned()).next().as_deref() {
+        Some("Y" | "1") => good("posted interrupts", "KVM uses them"),
+        Some(_) => note(
+            "posted interrupts",
+            "KVM does without",
+            "each interrupt makes the guest leave: enable_apicv=Y of kvm_intel, avic=1 of kvm_amd",
+        ),
+        None => note(
+            "posted interrupts",
+            "no KVM module is loaded",
+            "only real cards and KVM gain by them",
+        ),
+    }
+}
+
+/// What KVM does when a guest halts: it polls for that long, on a processor that Linux could have.
+fn halt_polling() -> Finding {
+    let nanoseconds = fs::read_to_string("/sys/module/kvm/parameters/halt_poll_ns");
+    match nanoseconds.as_deref().map(str::trim) {
+        Ok("0") => good(
+            "halt polling",
+            "off: a dataplane polls as long as pays, and then sleeps",
+        ),
+        Ok(other) => note(
+            "halt polling",
+            format!("{other} ns after each halt of a guest"),
+            "a parked thread's processor stays busy so long: echo 0 > /sys/module/kvm/parameters/halt_poll_ns",
+        ),
+        Err(_) => note(
+            "halt polling",
+            "no KVM module is loaded",
+            "only KVM does it",
+        ),
+    }
+}
+
+/// A guest's memory is a memfd, whose pages are large where shared memory's may be.
+fn huge_pages() -> Finding {
+    let path = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    let setting = fs::read_to_string(path).unwrap_or_default();
+    let chosen = setting
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    match chosen.map(|(chosen, _)| chosen) {
+        Some("always" | "force" | "within_size") => good("huge pages", "shared memory gets them"),
+        Some(chosen) => note(
+            "huge pages",
+            format!("shared memory: {chosen}"),
+            "fewer TLB misses behind the guest: echo always > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
+        ),
+        None => note(
+            "huge pages",
+            "this kernel has none for shared memory",
+            "use one that has",
+        ),
+    }
+}
+
+/// Processors that Linux leaves alone, for elastic threads.
+fn isolated_cpus() -> Finding {
+    let isolated = fs::read_to_string("/sys/devices/system/cpu/isolated").unwrap_or_default();
+    match isolated.trim() {
+        "" => note(
+            "isolated CPUs",
+            "none: others run on a dataplane's processors as well",
+            "for measurements, boot with isolcpus=, nohz_full= and rcu_nocbs= of the CPUs to grant",
+        ),
+        list => good("isolated CPUs", list),
+    }
+}
+
+/// Cards that the kernel has a driver for: vendor and device.
+const CARDS: [(&str, &str, &str); 4] = [
+    ("0x8086", "0x10f7", "82599"),
+    ("0x8086", "0x10f8", "82599"),
+    ("0x8086", "0x10fb", "82599"),
+    ("0x8086", "0x10c9", "82576"),
+];
+
+/// Real cards that a dataplane could have, and who has them now.
+fn cards(devices: &Path) -> Finding {
+    let read = |folder: &Path, name| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let mut found: Vec<String> = fs::read_dir(devices)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let folder = entry.path();
+            let (vendor, device) = (read(&folder, "vendor"), read(&folder, "device"));
+            let (_, _, name) = CARDS
+                .iter()
+                .find(|card| card.0 == vendor.trim() && card.1 == device.trim())?;
+            let driver = fs::read_link(folder.join("driver")).ok();
+            let driver = driver
+                .as_deref()
+                .and_then(Path::file_name)
+                .unwrap_or_default();
+            let holder = driver
+                .to_str()
+                .filter(|it| !it.is_empty())
+                .unwrap_or("nobody");
+            Some(format!("{name} {} ({holder})", entry.file_name().display()))
+        })
+        .collect();
+    found.sort();
+    match found.as_slice() {
+        [] => note(
+            "real cards",
+            "none that the kernel has a driver for",
+            "`ixnicd` and QEMU model cards; docs/hardware.md says which real ones will do",
+        ),
+        cards => good("real cards", cards.join(", ")),
+    }
 }
 
 fn iommu() -> Finding {
@@ -262,6 +392,20 @@ mod tests {
             "{text}"
         );
         assert_eq!(lines(&good("ip", "/sbin/ip")).lines().count(), 1);
+    }
+
+    #[test]
+    fn cards_are_listed_with_who_has_them() {
+        let host = tempfile::tempdir().unwrap();
+        assert_eq!(cards(host.path()).verdict, Verdict::Note);
+        for (address, device) in [("0000:03:00.0", "0x10fb"), ("0000:04:00.0", "0x1234")] {
+            let folder = host.path().join(address);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("vendor"), "0x8086\n").unwrap();
+            fs::write(folder.join("device"), format!("{device}\n")).unwrap();
+            std::os::unix::fs::symlink("/drivers/vfio-pci", folder.join("driver")).unwrap();
+        }
+        assert_eq!(cards(host.path()).found, "82599 0000:03:00.0 (vfio-pci)");
     }
 
     #[test]

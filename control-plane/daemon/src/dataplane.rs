@@ -218,7 +218,7 @@ impl Managed {
             Refusal::new(
                 Kind::Conflict,
                 format!("{} has no wire", self.name()),
-                "run it with a card, `nic = \"82599\"`",
+                "run it with the model that `ixnicd` serves, `nic = \"82599\"`",
             )
         })
     }

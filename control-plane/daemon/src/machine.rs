@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use ix_api::{Accel, Definition, Kind, LogLevel, Nic, Refusal};
+use ix_api::{Accel, Definition, Kind, LogLevel, Refusal};
 use ix_machine::config::ControlChannel;
 use ix_machine::{
-    AccelChoice, Artifacts, Ipv6Choice, MachineConfig, MemorySize, NetworkConfig, NicKind, Vlan,
+    AccelChoice, Artifacts, Ipv6Choice, MachineConfig, MemorySize, NetworkConfig, Vlan,
 };
 
 /// Longest name of a dataplane: it is part of paths of sockets, which are short.
@@ -30,12 +30,7 @@ pub fn config(
         Accel::Kvm => AccelChoice::Fixed(ix_machine::Accel::Kvm),
         Accel::Tcg => AccelChoice::Fixed(ix_machine::Accel::Tcg),
     };
-    config.nic = match definition.nic {
-        Nic::Intel82599 => NicKind::Intel82599,
-        Nic::Igb => NicKind::Igb,
-        Nic::Virtio => NicKind::Virtio,
-        Nic::None => NicKind::None,
-    };
+    config.nic = definition.nic.parse().map_err(invalid)?;
     config.network = NetworkConfig::for_guest(&definition.ip).map_err(invalid)?;
     config.network.ipv6 = definition.ipv6.parse::<Ipv6Choice>().map_err(invalid)?.0;
     config.network.vlan = vlan(definition)?;
@@ -178,6 +173,7 @@ mod tests {
             ("name = 'a'\napp = 'x'\nmemory = '1K'", "512M"),
             ("name = 'a'\napp = 'x'\nip = '10.0.0.0'", "broadcast"),
             ("name = 'a'\napp = 'x'\nipv6 = 'on'", "fd00:9::2"),
+            ("name = 'a'\napp = 'x'\nnic = 'e1000'", "0000:03:00.0"),
             ("name = 'a'\napp = 'x'\nvlan = 4095", "use 1 to 4094"),
             ("name = 'a'\napp = 'x'\nvlan_priority = 1", "vlan = 100"),
             (

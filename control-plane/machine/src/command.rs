@@ -109,6 +109,12 @@ fn nic_words(config: &MachineConfig, nic_socket: &Path) -> Vec<(&'static str, St
             }
             vec![("-netdev", tap), port, ("-device", device)]
         }
+        NicKind::Host(address) => {
+            vec![
+                port,
+                ("-device", format!("vfio-pci,bus=rp0,host={address}")),
+            ]
+        }
     }
 }
 
@@ -156,10 +162,12 @@ pub fn kernel_command_line(config: &MachineConfig) -> String {
         return foreign.clone();
     }
     let network = &config.network;
-    let mut words = vec![
-        format!("nic={}", config.nic),
-        format!("log={}", config.log_level),
-    ];
+    let nic = match config.nic {
+        // What it is, the kernel finds out.
+        NicKind::Host(_) => "auto".to_owned(),
+        nic => nic.to_string(),
+    };
+    let mut words = vec![format!("nic={nic}"), format!("log={}", config.log_level)];
     if config.nic != NicKind::None {
         words.push(format!("ip={}/{}", network.guest, network.prefix_len));
         words.push(format!("gw={}", network.host));
@@ -320,6 +328,19 @@ mod tests {
                     -device igb,bus=rp0,netdev=wire,mac=52:54:00:12:34:56 ";
         assert!(line.contains(card) && !line.contains("vfio-user"), "{line}");
         assert!(kernel_command_line(&config).starts_with("nic=igb "));
+    }
+
+    #[test]
+    fn a_card_of_the_host_is_handed_over_and_found_by_the_kernel() {
+        let config = MachineConfig {
+            nic: "0000:03:00.0".parse().unwrap(),
+            ..config()
+        };
+        let (qmp, nic) = (Path::new("/q"), Path::new("/n"));
+        let line = joined(&qemu_args(&config, Accel::Kvm, qmp, nic));
+        let card = "-device vfio-pci,bus=rp0,host=0000:03:00.0 ";
+        assert!(line.contains(card) && !line.contains("netdev"), "{line}");
+        assert!(kernel_command_line(&config).starts_with("nic=auto log=info ip="));
     }
 
     #[test]

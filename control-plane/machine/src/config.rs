@@ -11,6 +11,7 @@ use crate::accel::AccelChoice;
 use crate::artifacts::Artifacts;
 use crate::error::{Error, Result};
 use crate::net::{IPV6_MIN_MTU, MTU_RANGE, NetworkConfig, NicKind, NicModelConfig};
+use crate::passthrough;
 
 /// Most virtual CPUs that a machine may have.
 pub const MAX_CPUS: u32 = 64;
@@ -110,14 +111,19 @@ impl MachineConfig {
         if self.nic == NicKind::Intel82599 {
             check_elf("NIC model", &self.nic_program)?;
         }
+        if let NicKind::Host(address) = self.nic {
+            passthrough::check(address)?;
+        }
         Ok(())
     }
 
     /// What only `ixnicd` can do is refused with another card.
     fn check_model(&self) -> Result<()> {
         let model = &self.nic_model;
-        let own = *model != NicModelConfig::default() || self.network.vlan.is_some();
-        if matches!(self.nic, NicKind::Intel82599 | NicKind::None) || !own {
+        // A VLAN takes an access port, or a card whose wire is a switch's.
+        let has_tags = self.network.vlan.is_some() && !matches!(self.nic, NicKind::Host(_));
+        let is_own = *model != NicModelConfig::default() || has_tags;
+        if matches!(self.nic, NicKind::Intel82599 | NicKind::None) || !is_own {
             return Ok(());
         }
         Err(Error::BadValue {

@@ -37,6 +37,7 @@ pub mod ipv6_choice;
 pub mod machine;
 pub mod net;
 pub mod netns;
+pub mod passthrough;
 pub mod process;
 pub mod qemu;
 pub mod qmp;
@@ -54,3 +55,4 @@ pub use net::{
     Doorbells, Ipv6Network, MTU_RANGE, MacAddress, NetworkConfig, NicKind, NicModelConfig, Vlan,
 };
 pub use netns::Netns;
+pub use passthrough::PciAddress;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::passthrough::PciAddress;
 
 /// The card that the guest is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum NicKind {
     Igb,
     /// VIRTIO network device, by QEMU.
     Virtio,
+    /// A card of the host's own, by VFIO.
+    Host(PciAddress),
     /// No card: the machine boots and runs its application without a wire.
     None,
 }
@@ -26,6 +29,7 @@ impl fmt::Display for NicKind {
             NicKind::Intel82599 => "82599",
             NicKind::Igb => "igb",
             NicKind::Virtio => "virtio",
+            NicKind::Host(address) => return address.fmt(f),
             NicKind::None => "none",
         })
     }
@@ -40,7 +44,11 @@ impl FromStr for NicKind {
             "igb" => Ok(NicKind::Igb),
             "virtio" => Ok(NicKind::Virtio),
             "none" => Ok(NicKind::None),
-            _ => Err(bad("nic", text, "use 82599, igb, virtio or none")),
+            _ => text.parse().map(NicKind::Host).map_err(|_| {
+                let why = "use 82599, igb, virtio, none, or the PCI address of a card of this \
+                           machine, like 0000:03:00.0";
+                bad("nic", text, why)
+            }),
         }
     }
 }
@@ -369,6 +377,15 @@ mod tests {
             let error = Ipv6Network::for_guest(address).unwrap_err();
             assert!(error.is_bad_input(), "{address}: {error}");
         }
+    }
+
+    #[test]
+    fn cards_round_trip_and_unknown_ones_are_refused() {
+        for text in ["82599", "igb", "virtio", "0000:03:00.0", "none"] {
+            assert_eq!(text.parse::<NicKind>().unwrap().to_string(), text);
+        }
+        let error = "e1000".parse::<NicKind>().unwrap_err().to_string();
+        assert!(error.contains("0000:03:00.0"), "{error}");
     }
 
     #[test]

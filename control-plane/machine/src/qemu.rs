@@ -129,7 +129,7 @@ impl Qemu {
 fn minimum(nic: NicKind) -> Version {
     match nic {
         NicKind::Igb => MINIMUM_IGB,
-        NicKind::Virtio => MINIMUM_VIRTIO,
+        NicKind::Virtio | NicKind::Host(_) => MINIMUM_VIRTIO,
         NicKind::Intel82599 | NicKind::None => MINIMUM,
     }
 }

@@ -78,7 +78,7 @@ impl Supervised {
         let wire_socket = run_dir.join("wire.sock");
         let qmp_socket = run_dir.join("qmp.sock");
         let (netns, nic) = match config.nic {
-            NicKind::None => (None, None),
+            NicKind::None | NicKind::Host(_) => (None, None),
             NicKind::Intel82599 => {
                 let netns = OwnedNetns::create(run_dir.name(), command::TAP, &config.network)?;
                 let nic = start_nic(config, netns.netns(), &nic_socket, &wire_socket)?;

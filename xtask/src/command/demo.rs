@@ -52,7 +52,9 @@ pub struct Args {
 /// A card to serve over.
 fn card(text: &str) -> Result<NicKind, String> {
     match text.parse() {
-        Ok(NicKind::None) => Err("there is nothing to show without a card".to_owned()),
+        Ok(NicKind::None | NicKind::Host(_)) => {
+            Err("the load runs at a TAP: use 82599, igb or virtio".to_owned())
+        }
         Ok(nic) => Ok(nic),
         Err(error) => Err(error.to_string()),
     }

@@ -57,7 +57,7 @@ pub struct MachineArgs {
     /// CPU model of QEMU, such as qemu64; the richest one unless given.
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
-    /// Network card: 82599, igb, virtio or none.
+    /// Network card: 82599, igb, virtio, none, or one of this machine by its PCI address, like 0000:03:00.0.
     #[arg(long, value_name = "NIC", default_value = "82599")]
     nic: NicKind,
     /// The dataplane's address, like 10.9.0.2 or 10.9.0.2/24.
@@ -209,7 +209,13 @@ pub fn boot(config: &MachineConfig) -> Result<Machine> {
 /// Prints how the machine is reached.
 fn explain(machine: &Machine, config: &MachineConfig, port: Option<u16>) {
     let Some(netns) = machine.netns() else {
-        say("run: without a network card; Ctrl-C stops it");
+        say(&match config.nic {
+            NicKind::Host(address) => format!(
+                "run: the dataplane is {} on the wire of {address}; Ctrl-C stops it",
+                config.network.guest
+            ),
+            _ => "run: without a network card; Ctrl-C stops it".to_owned(),
+        });
         return;
     };
     let inside = format!("ip netns exec {}", netns.name());
