@@ -315,10 +315,10 @@ impl Stored {
 
 fn storage(session: &mut Session, worker: &Worker, request: &Request<'_>, out: &mut impl Output) {
     let mode = match request.operation {
-        opcode::ADD => Mode::Add,
         opcode::APPEND => Mode::Append,
         opcode::PREPEND => Mode::Prepend,
         _ if request.cas != 0 => Mode::Cas,
+        opcode::ADD => Mode::Add,
         opcode::REPLACE => Mode::Replace,
         _ => Mode::Set,
     };

@@ -186,9 +186,6 @@ fn get_and_touch(
     let Some(time) = text::signed(tokens.all()[1]) else {
         return session.say(BAD_EXPTIME, out);
     };
-    if tokens.count < 3 {
-        return session.say(ERROR, out);
-    }
     let get = Get {
         with_cas,
         touch: Some(worker.expiry(time)),

@@ -241,11 +241,11 @@ fn get(
         drop(entry);
         count_miss(worker, &flags);
         line.extend_from_slice(b"EN");
-        if core::mem::take(&mut session.noreply) {
-            return flags.repeat_all(&mut line);
-        }
+        flags.repeat_all(&mut line)?;
         line.extend_from_slice(b"\r\n");
-        out.text(&line);
+        if !core::mem::take(&mut session.noreply) {
+            out.text(&line);
+        }
         return Ok(());
     };
     match flags.wants_value {
@@ -332,15 +332,15 @@ fn add_marks(item: &Item, is_winner: bool, line: &mut Vec<u8>) {
     let chunk = item.chunk();
     let was_sent = chunk.has(state::TOKEN_SENT);
     let is_stale = chunk.has(state::STALE);
-    if is_winner || (is_stale && !was_sent) {
-        line.extend_from_slice(b" W");
-        chunk.state.fetch_or(state::TOKEN_SENT, Relaxed);
+    if was_sent {
+        line.extend_from_slice(b" Z");
     }
     if is_stale {
         line.extend_from_slice(b" X");
     }
-    if was_sent {
-        line.extend_from_slice(b" Z");
+    if is_winner || (is_stale && !was_sent) {
+        line.extend_from_slice(b" W");
+        chunk.state.fetch_or(state::TOKEN_SENT, Relaxed);
     }
 }
 

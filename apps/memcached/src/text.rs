@@ -60,8 +60,8 @@ impl Suffix {
     }
 }
 
-/// A number of 64 bits as `strtoull(3)` reads it: after spaces, perhaps with a sign, up to its end or a
-/// space. A negative one is refused, unless it comes round to a small positive one.
+/// A number of 64 bits as `strtoull(3)` reads it: after spaces, perhaps with a sign, up to its end, a
+/// space or a zero byte. A negative one is refused, unless it comes round to a small positive one.
 pub fn number(text: &[u8]) -> Option<u64> {
     let (is_negative, magnitude) = magnitude(text)?;
     if !is_negative {
@@ -71,11 +71,12 @@ pub fn number(text: &[u8]) -> Option<u64> {
     ((number as i64) >= 0).then_some(number)
 }
 
-/// A number of 32 bits with a sign, as `strtol(3)` reads it.
+/// A number of 32 bits with a sign: of what `strtol(3)` reads, with 64 bits, the lower half, as in
+/// memcached.
 pub fn signed(text: &[u8]) -> Option<i32> {
     let (is_negative, magnitude) = magnitude(text)?;
     let number = i64::try_from(magnitude).ok()?;
-    i32::try_from(if is_negative { -number } else { number }).ok()
+    Some(if is_negative { -number } else { number } as i32)
 }
 
 /// A number of 32 bits without a sign. What is longer loses its upper bits, as in memcached.
@@ -96,7 +97,8 @@ fn magnitude(text: &[u8]) -> Option<(bool, u64)> {
         rest = after;
     }
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 || rest.get(digits).is_some_and(|&byte| !is_space(byte)) {
+    let is_end = |&byte: &u8| byte == 0 || is_space(byte);
+    if digits == 0 || !rest.get(digits).is_none_or(is_end) {
         return None;
     }
     let mut magnitude = 0_u64;
@@ -127,6 +129,7 @@ mod tests {
             ("7 8", Some(7)),
             ("7\r", Some(7)),
             ("7a", None),
+            ("7\0a", Some(7)),
             ("-1", None),
             ("-0", Some(0)),
             ("-18446744073709551615", Some(1)),
@@ -137,7 +140,8 @@ mod tests {
             assert_eq!(number(text.as_bytes()), expected, "{text:?}");
         }
         assert_eq!(signed(b"-2147483648"), Some(i32::MIN));
-        assert_eq!(signed(b"2147483648"), None);
+        assert_eq!(signed(b"4294967297"), Some(1));
+        assert_eq!(signed(b"9223372036854775808"), None);
     }
 
     #[test]

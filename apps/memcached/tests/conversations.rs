@@ -323,9 +323,9 @@ fn one_client_of_many_is_told_to_renew() {
          > md a I T30
          HD
          > mg a
-         HD W X
+         HD X W
          > mg a
-         HD X Z",
+         HD Z X",
     );
 }
 

@@ -50,10 +50,24 @@ pub fn batch(random: &mut Random) -> Batch {
             count: 1,
         };
     }
-    let count = 1 + random.below(40);
     let mut bytes = Vec::new();
+    if random.once_in(3) {
+        // A number that gets shorter is filled up with spaces, but in memcached not while answers with it
+        // are under way.
+        match random.once_in(3) {
+            true => meta_arithmetic(random, &mut bytes),
+            false => arithmetic(random, &mut bytes),
+        }
+        return Batch { bytes, count: 1 };
+    }
+    let count = 1 + random.below(40);
     (0..count).for_each(|_| command(random, &mut bytes));
-    Batch { bytes, count }
+    // The byte of data that the last command may wait for; meanwhile memcached keeps all answers back.
+    bytes.extend(b"x\r\nmn\r\n");
+    Batch {
+        bytes,
+        count: count + 2,
+    }
 }
 
 /// Lines that are wrong in one way or another, or hardly ever sent.
@@ -78,7 +92,6 @@ const ODD: &[&str] = &[
     "set a 0 99999999999 1",
     "set a 0 0 -1",
     "set a 0 0 2147483647",
-    "set a 0 0 99999999999",
     "set a 0 0 5x",
     "cas a 0 0 1",
     "cas a 0 0 1 x",
@@ -126,7 +139,7 @@ const ODD: &[&str] = &[
     "md",
     "ma",
     "me",
-    "me nobody",
+    "me absent",
     "mn",
     "mn x",
     "mz a",
@@ -148,16 +161,14 @@ const ODD: &[&str] = &[
 ];
 
 fn command(random: &mut Random, bytes: &mut Vec<u8>) {
-    match random.below(24) {
+    match random.below(20) {
         0..=5 => retrieval(random, bytes),
         6..=11 => storage(random, bytes),
-        12 | 13 => arithmetic(random, bytes),
-        14 => change(random, bytes),
-        15..=17 => meta_get(random, bytes),
-        18 | 19 => meta_set(random, bytes),
-        20 => meta_delete(random, bytes),
-        21 => meta_arithmetic(random, bytes),
-        22 => line(random, bytes, random_odd),
+        12 => change(random, bytes),
+        13..=15 => meta_get(random, bytes),
+        16 => meta_set(random, bytes),
+        17 => meta_delete(random, bytes),
+        18 => line(random, bytes, random_odd),
         _ => line(random, bytes, noise),
     }
 }

@@ -15,6 +15,12 @@ const UNKNOWN: [u8; 2] = [0x60, 0x7f];
 /// Some requests, and a no-op at the end, which is answered.
 pub fn batch(random: &mut Random) -> Vec<u8> {
     let mut bytes = Vec::new();
+    if random.once_in(4) {
+        // Alone, as in `commands`.
+        arithmetic(random, &mut bytes);
+        push(&mut bytes, 0x0a, 99, 0, [&[], &[], &[]]);
+        return bytes;
+    }
     for number in 0..1 + random.below(30) {
         request(random, number as u32, &mut bytes);
     }
@@ -23,13 +29,12 @@ pub fn batch(random: &mut Random) -> Vec<u8> {
 }
 
 fn request(random: &mut Random, opaque: u32, bytes: &mut Vec<u8>) {
-    let key = format!("b{}", random.below(60));
-    let key = key.as_bytes();
+    let key = &key(random)[..];
     let cas = match random.below(8) {
         0 => random.below(3000) as u64,
         _ => 0,
     };
-    match random.below(16) {
+    match random.below(14) {
         0..=4 => {
             let value = value(random);
             let flags = random.of(&[0_u32, 7, u32::MAX]).to_be_bytes();
@@ -54,23 +59,23 @@ fn request(random: &mut Random, opaque: u32, bytes: &mut Vec<u8>) {
             0,
             [&time(random), key, &[]],
         ),
-        11 | 12 => {
-            let amount = (random.below(1000) as u64).to_be_bytes();
-            let initial = (random.below(1000) as u64).to_be_bytes();
-            let time = random.of(&[0, 0, u32::MAX]).to_be_bytes();
-            let extras = [&amount[..], &initial, &time].concat();
-            push(
-                bytes,
-                random.of(&ARITHMETIC),
-                opaque,
-                0,
-                [&extras, key, &[]],
-            );
-        }
-        13 => push(bytes, random.of(&REMOVAL), opaque, cas, [&[], key, &[]]),
-        14 => push(bytes, random.of(&WITHOUT_KEY), opaque, 0, [&[], &[], &[]]),
+        11 => push(bytes, random.of(&REMOVAL), opaque, cas, [&[], key, &[]]),
+        12 => push(bytes, random.of(&WITHOUT_KEY), opaque, 0, [&[], &[], &[]]),
         _ => push(bytes, random.of(&UNKNOWN), opaque, 0, [&[], &[], &[]]),
     }
+}
+
+fn arithmetic(random: &mut Random, bytes: &mut Vec<u8>) {
+    let amount = (random.below(1000) as u64).to_be_bytes();
+    let initial = (random.below(1000) as u64).to_be_bytes();
+    let time = random.of(&[0, 0, u32::MAX]).to_be_bytes();
+    let extras = [&amount[..], &initial, &time].concat();
+    let key = key(random);
+    push(bytes, random.of(&ARITHMETIC), 1, 0, [&extras, &key, &[]]);
+}
+
+fn key(random: &mut Random) -> Vec<u8> {
+    format!("b{}", random.below(60)).into()
 }
 
 fn value(random: &mut Random) -> Vec<u8> {

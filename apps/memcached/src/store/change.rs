@@ -75,10 +75,7 @@ impl Store {
             };
         };
         match how.mode {
-            Mode::Add => {
-                note_read(old.chunk(), now);
-                Change::NotStored
-            }
+            Mode::Add => Change::NotStored,
             Mode::Set | Mode::Replace => {
                 entry.take_out(&old);
                 Change::Stored(entry.put(draft, how.expires))
@@ -269,9 +266,12 @@ impl Entry<'_> {
             draft.fill(b" ");
         }
         draft.fill(b"\r\n");
-        let kept = state::FETCHED | state::ACTIVE | state::KEY_BINARY;
-        let kept = chunk.state.load(Relaxed) & (kept | state::STALE | state::TOKEN_SENT);
-        draft.chunk().state.fetch_or(kept, Relaxed);
+        // memcached writes over a number that is long enough, and makes another item of a longer one.
+        if length == item.value().len() {
+            let kept = state::FETCHED | state::ACTIVE | state::KEY_BINARY;
+            let kept = chunk.state.load(Relaxed) & (kept | state::STALE | state::TOKEN_SENT);
+            draft.chunk().state.fetch_or(kept, Relaxed);
+        }
         let cas = self.replace(draft, chunk.expires.load(Relaxed));
         Sum::Is(number, cas)
     }
