@@ -146,7 +146,7 @@ impl Luggage {
     pub(crate) fn append(&mut self, connection: &Connection) -> &mut Moved {
         let moved = &mut self.connections[self.end];
         self.end += 1;
-        moved.connection = *connection;
+        connection.copy_to(&mut moved.connection);
         moved.has_episode = false;
         moved
     }

@@ -9,6 +9,7 @@ use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::congestion::Control;
 use crate::wheel::NEVER;
+use core::slice::{from_mut, from_ref};
 
 /// Bytes of the prebuilt header, rounded up to what is copied without a call: Ethernet, IPv4, TCP
 /// and the first word of the timestamps option; or Ethernet, IPv6 and both ports.
@@ -427,6 +428,13 @@ impl Connection {
             episode: 0,
             wide_mss: 0,
         }
+    }
+
+    /// Makes another one a copy of it, in one piece: an assignment would go field by field, at three times
+    /// the cost.
+    #[inline(always)]
+    pub fn copy_to(&self, other: &mut Self) {
+        from_mut(other).copy_from_slice(from_ref(self));
     }
 
     /// Enters a state.

@@ -97,7 +97,7 @@ impl Connections {
         self.promised -= 1;
         let slot = &mut self.slots[index as usize];
         let (generation, listed) = (slot.generation, slot.flags & Flags::LISTED);
-        *slot = *connection;
+        connection.copy_to(slot);
         slot.generation = generation;
         slot.flags = (slot.flags - Flags::LISTED) | listed;
         slot.neighbor_epoch = 0;

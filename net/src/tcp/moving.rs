@@ -49,6 +49,7 @@ impl Needs {
     }
 
     /// Takes that much off, if there is that much.
+    #[inline(always)]
     fn spend(&mut self, part: Self) -> bool {
         let has_enough = part.connections <= self.connections
             && part.sends <= self.sends
@@ -99,6 +100,9 @@ impl Engine {
 
     /// Of some flow groups, the first ones whose connections fit into the luggage together, one at least.
     pub fn groups_that_fit(&self, groups: u128, luggage: &Luggage) -> u128 {
+        if self.connections.used() <= luggage.capacity() {
+            return groups;
+        }
         let (mut fitting, mut room) = (0, luggage.capacity());
         for group in numbers(groups) {
             let mut at = self.groups.first(group);
@@ -116,6 +120,7 @@ impl Engine {
         fitting
     }
 
+    #[inline(always)]
     fn needs_of(&self, index: u32) -> Needs {
         let connection = &self.connections[index];
         let mut sends = u32::from(connection.has_single());

@@ -8,11 +8,13 @@
 //! | `service` | the application of all threads |
 //! | `world` | all of that together with a peer; `commands`: the control plane; `check`: the end |
 //! | `late` | frames that come when their flow group has long left |
+//! | `pace` | how long connections are out of service |
 
 mod check;
 mod commands;
 mod late;
 mod machine;
+mod pace;
 mod service;
 mod wire;
 mod world;
@@ -88,6 +90,7 @@ fn groups_move_while_streams_flow() {
             commands: random.below(200) as u32,
             fragments: 0,
             parks: true,
+            cycle_ns: 0,
         };
         totals.add(&run(&plan));
     }
@@ -122,6 +125,7 @@ fn groups_move_to_threads_that_are_behind() {
             fragments: 0,
             commands: random.below(200) as u32,
             parks: true,
+            cycle_ns: 0,
         };
         totals.add(&run(&plan));
     }
@@ -156,6 +160,7 @@ fn groups_move_while_the_wire_loses_frames() {
             commands: random.below(200) as u32,
             fragments: random.below(50) as u32,
             parks: true,
+            cycle_ns: 0,
         };
         totals.add(&run(&plan));
     }
@@ -187,6 +192,7 @@ fn sixty_four_threads_hand_groups_around() {
             commands: 900,
             fragments: 0,
             parks: true,
+            cycle_ns: 0,
         };
         totals.add(&run(&plan));
     }

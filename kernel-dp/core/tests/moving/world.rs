@@ -42,6 +42,8 @@ pub struct Plan {
     pub fragments: u32,
     /// Whether some threads start parked.
     pub parks: bool,
+    /// Least time that a cycle takes, its round included.
+    pub cycle_ns: u64,
 }
 
 impl Plan {
@@ -59,6 +61,7 @@ impl Plan {
             commands: 0,
             fragments: 0,
             parks: false,
+            cycle_ns: 0,
         }
     }
 }
@@ -75,6 +78,8 @@ pub struct Member {
     pub queue: Rc<RefCell<Queue>>,
     /// When it has something to do, if nothing comes.
     pub wake: Option<u64>,
+    /// When its last cycle is over.
+    pub free_at: u64,
     /// What it took for the time when it last looked.
     pub clock: u64,
     pub command: Option<Command>,
@@ -96,7 +101,11 @@ pub struct World {
     /// Which frame to keep back, once one comes.
     pub hold: Option<fn(&[u8]) -> bool>,
     pub held: Option<Held>,
+    /// Whether one was, or the link was down: then somebody has sent again.
     pub has_held: bool,
+    /// Whether what is in the transmit rings leaves.
+    pub is_link_up: bool,
+    pub cycle_ns: u64,
     /// Connections that the peer has opened.
     pub opened: u64,
     pub lag_ns: u64,
@@ -207,6 +216,8 @@ impl World {
             hold: None,
             held: None,
             has_held: false,
+            is_link_up: true,
+            cycle_ns: plan.cycle_ns,
             opened: 0,
             lag_ns: plan.lag_ns,
             gives: 0,
@@ -239,7 +250,7 @@ impl World {
     }
 
     /// Lets time pass until something holds.
-    pub fn step_until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
+    pub fn step_until(&mut self, mut is_so: impl FnMut(&mut Self) -> bool) {
         let end = self.now() + 10_000_000_000;
         while !is_so(self) {
             self.step();
@@ -364,7 +375,8 @@ impl World {
         let member = &self.members[index];
         let due = |at: Option<u64>| at.is_some_and(|at| at <= self.now());
         let is_awake = self.fixtures.switch.awake[index].load(Relaxed);
-        is_awake || due(member.wake) || due(member.queue.borrow().next())
+        let has_work = is_awake || due(member.wake) || due(member.queue.borrow().next());
+        has_work && member.free_at <= self.now()
     }
 
     pub fn cycle(&mut self, index: usize) {
@@ -372,6 +384,7 @@ impl World {
         self.fixtures.switch.awake[index].store(false, Relaxed);
         let lag = self.random.below(self.lag_ns + 1);
         let member = &mut self.members[index];
+        member.free_at = now + self.cycle_ns;
         member.clock = member.clock.max(now - lag);
         let step = member.thread.cycle(Instant(member.clock));
         member.wake = match step {
@@ -387,8 +400,17 @@ impl World {
         }
     }
 
+    /// Whether a transmit ring has something in it.
+    pub fn waits_to_send(&mut self, index: usize) -> bool {
+        !self.members[index].thread.nic().wire.sent.is_empty()
+    }
+
     /// Sends some of what is in a transmit ring.
     fn transmit(&mut self, index: usize) {
+        if !self.is_link_up {
+            self.has_held = true;
+            return;
+        }
         let nic = self.members[index].thread.nic();
         while self.random.chance(950)
             && let Some(frame) = nic.wire.sent.pop_front()
@@ -402,7 +424,8 @@ impl World {
     fn wait(&mut self) {
         let now = self.now();
         let mut nics = self.members.iter_mut().map(|member| member.thread.nic());
-        let sending = nics.any(|nic| !nic.wire.sent.is_empty()).then_some(now);
+        let is_sending = self.is_link_up && nics.any(|nic| !nic.wire.sent.is_empty());
+        let sending = is_sending.then_some(now);
         let queues = self.members.iter();
         let queues = queues.filter_map(|member| member.queue.borrow().next());
         let wakes = self.members.iter().filter_map(|member| member.wake);
@@ -497,6 +520,7 @@ fn member(
         thread: ElasticThread::new(config, parts, Instant(START)),
         queue,
         wake: Some(START),
+        free_at: START,
         clock: START,
         command: None,
         state: match is_parked {

@@ -98,14 +98,12 @@ impl Engine {
             ref connection,
         } = *moved;
         let (flags, rx_held) = (connection.flags, connection.rx_held);
-        let own_key = self.own_key(&connection.key, own);
+        let is_ours = connection.key.own() == OWN_IPV4 || self.take_own_key(index, own);
         let connection = &mut self.connections[index];
         connection.flags.remove(LISTS - Flags::LISTED);
-        if let Some(key) = own_key {
-            connection.key = key;
-            self.flows.insert(self.flows.hash(&key), index);
-        } else {
-            connection.flags.insert(Flags::UNLISTED);
+        match is_ours {
+            true => self.flows.insert(self.flows.hash(&connection.key), index),
+            false => connection.flags.insert(Flags::UNLISTED),
         }
         if connection.timer_at != NEVER {
             self.wheel.arm(index, connection.timer_at);
@@ -138,9 +136,19 @@ impl Engine {
         if connection.state == State::Knocking {
             self.knock_again(cx, index);
         }
-        if own_key.is_none() {
+        if !is_ours {
             self.refuse_moved(cx, index);
         }
+    }
+
+    /// Gives a connection its key here, if its address of ours is one.
+    #[inline(never)]
+    fn take_own_key(&mut self, index: u32, own: Option<IpAddress>) -> bool {
+        let key = self.own_key(&self.connections[index].key, own);
+        if let Some(key) = key {
+            self.connections[index].key = key;
+        }
+        key.is_some()
     }
 
     /// Puts a connection on the lists that few are on.
@@ -173,10 +181,9 @@ impl Engine {
                 connection.send_cursor = record;
             }
         }
-        if let NONE = connection.send_tail {
-            return;
+        if connection.send_tail != NONE {
+            self.send_records.get_mut(connection.send_tail).next = NONE;
         }
-        self.send_records.get_mut(connection.send_tail).next = NONE;
     }
 
     /// Received buffers, of which the application has seen the first ones.
