@@ -101,7 +101,8 @@ pub struct Config {
     pub ipv4_prefix: u8,
     /// Next hop for what is not on-link; without one such destinations are unreachable.
     pub gateway: Option<Ipv4Addr>,
-    /// IPv6, unless it is off. It needs an MTU of at least 1280 bytes (RFC 8200 5).
+    /// IPv6, unless it is off. It needs an MTU of at least 1280 bytes (RFC 8200 5): with less the engine
+    /// speaks none, so that whoever takes a configuration from a user refuses the two together.
     pub ipv6: Option<Ipv6Config>,
     /// Bytes of IP packet that fit in a frame, 576 to 9000.
     pub mtu: u16,
