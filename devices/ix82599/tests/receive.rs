@@ -4,7 +4,9 @@ mod support;
 
 use ix82599::model::ModelConfig;
 use ix82599::wire::Wire;
-use ixgbe_spec::register::{self as reg, Hlreg0, IvarEntry, Mrqc, Rxcsum, Rxctrl, Rxdctl, Srrctl};
+use ixgbe_spec::register::{
+    self as reg, Hlreg0, IvarEntry, Mrqc, Psrtype, Rxcsum, Rxctrl, Rxdctl, Srrctl,
+};
 use ixgbe_spec::{PacketType, RssType, RxError, RxStatus};
 use support::*;
 
@@ -119,6 +121,37 @@ fn legacy_descriptors_are_written_in_their_own_format() {
     assert_eq!(address, BUS + rx_buffer(0, 0) as u64);
     assert_eq!(rest as u16 as usize, sent.len());
     assert_eq!(rest >> 32 & 0xff, 0x63, "DD, EOP, L4CS, IPCS");
+}
+
+#[test]
+fn headers_are_split_from_the_payload_where_asked() {
+    let mut machine = Machine::started(1);
+    let srrctl = Srrctl::empty()
+        .with_bsizepacket(2)
+        .with_bsizeheader(2)
+        .with_desctype(Srrctl::DESCTYPE_HEADER_SPLIT);
+    machine.write(reg::srrctl(0), srrctl.bits());
+    machine.write(reg::psrtype(0), (Psrtype::TCP | Psrtype::IPV4).bits());
+    machine.write(reg::rxdctl(0), (Rxdctl::ENABLE | Rxdctl::VME).bits());
+    for n in 0..2 {
+        // A buffer of the next queue, which is not used, for the headers.
+        let [packet, header] = [rx_buffer(0, n), rx_buffer(1, n)].map(|at| BUS + at as u64);
+        machine.put_descriptor(rx_ring(0), n, [packet, header]);
+    }
+    let plain = tcp_frame(1, 300);
+    let mut tagged = plain.clone();
+    tagged.splice(12..12, [0x81, 0, 0x20, 0x64]);
+    machine.arrives(&tagged);
+    let done = machine.received(0, 0).unwrap();
+    assert_eq!((done.header_length(), done.is_split()), (54, true));
+    assert_eq!((done.length(), done.vlan()), (300, 0x2064));
+    assert_eq!(machine.buffer(1, 0, 54), plain[..54]);
+    assert_eq!(machine.buffer(0, 0, 300), plain[54..]);
+
+    machine.arrives(&frame(100));
+    let done = machine.received(0, 1).unwrap();
+    assert_eq!((done.header_length(), done.is_split()), (0, false));
+    assert_eq!(machine.buffer(0, 1, 100), frame(100));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! | `access` | what reading and writing each of them does |
 //! | `state` | everything that a reset resets, and its reset values |
 //! | `ring` | head, tail and base of a descriptor ring |
-//! | `receive`, `filters`, `flow_director`, `rss`, `parse`, `packet_buffer` | the way in |
+//! | `receive`, `filters`, `flow_director`, `rss`, `parse`, `header_split`, `write_back`, `packet_buffer` | the way in |
 //! | `transmit`, `offload` | the way out |
 //! | `doorbells` | queue registers in pages that the guest has mapped |
 //! | `interrupts`, `statistics`, `eeprom`, `sfp`, `config_space` | as their names say |
@@ -22,6 +22,7 @@ mod doorbells;
 mod eeprom;
 mod filters;
 mod flow_director;
+mod header_split;
 mod interrupts;
 mod offload;
 mod packet_buffer;
@@ -36,6 +37,7 @@ mod statistics;
 #[cfg(test)]
 mod testing;
 mod transmit;
+mod write_back;
 
 pub use config_space::{CONFIG_BYTES, MSIX_BAR_BYTES, MSIX_PBA, MSIX_TABLE};
 pub use counters::Counters;

@@ -47,7 +47,7 @@ pub(super) struct Parsed {
 pub(super) struct Ip {
     pub(super) version: Version,
     pub(super) offset: usize,
-    /// Bytes of the header, for IPv4 with options.
+    /// Bytes of the header, for IPv4 with options, for IPv6 with the extensions that were understood.
     header: usize,
     /// End of the datagram in the frame; what follows is padding.
     end: usize,
@@ -136,6 +136,9 @@ impl Parsed {
             next = extension[0];
             at += 8 * (usize::from(extension[1]) + 1);
         }
+        if let Some(ip) = &mut self.ip {
+            ip.header = at - offset;
+        }
         if next == FRAGMENT {
             self.packet_type |= PacketType::IPV6E;
         } else {
@@ -203,6 +206,11 @@ impl Parsed {
 }
 
 impl Ip {
+    /// Where the header ends.
+    pub(super) fn header_end(&self) -> usize {
+        self.offset + self.header
+    }
+
     /// Source and destination address.
     pub(super) fn addresses<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         match self.version {

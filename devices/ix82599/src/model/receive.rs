@@ -1,17 +1,19 @@
 //! The way in: from the wire through the filters to a receive queue's buffers (7.1).
 
-use ixgbe_spec::register::{Eicr, Hlreg0, Rxcsum, Rxdctl, Srrctl, maxfrs_mfs};
-use ixgbe_spec::{PacketType, RssType, RxError, RxRead, RxStatus, RxWriteBack};
+use ixgbe_spec::register::{Eicr, Hlreg0, Rxcsum, Rxdctl, Srrctl, maxfrs_mfs, psrtype};
+use ixgbe_spec::{RssType, RxError, RxRead, RxStatus};
 
 use super::checksum;
 use super::counters::Counters;
 use super::flow_director::FlowMatch;
+use super::header_split::Split;
 use super::interrupts::InterruptSink;
 use super::parse::Parsed;
 use super::ring::Ring;
 use super::rss::Steering;
 use super::state::State;
 use super::statistics::{Counter, Destination};
+use super::write_back::WriteBack;
 use super::{FCS_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, Model};
 use crate::memory::{DmaError, GuestMemory};
 use crate::wire::{Direction, Wire, WireError};
@@ -257,23 +259,26 @@ impl Inbound<'_> {
         }
         let strip_tag = queue.rxdctl & Rxdctl::VME.bits() != 0 && parsed.vlan.is_some();
         let keep_fcs = self.state.hlreg0 & Hlreg0::RXCRCSTRP.bits() == 0;
-        let bytes =
-            length - if strip_tag { TAG_BYTES } else { 0 } + if keep_fcs { FCS_BYTES } else { 0 };
-        let buffer_bytes = Srrctl::from_bits_retain(queue.srrctl).bsizepacket() as usize * 1024;
-        let descriptors = if bytes <= buffer_bytes {
-            1
-        } else {
-            bytes.checked_div(buffer_bytes).unwrap_or(bytes) as u32 + 1
+        let start = if strip_tag { TAG_BYTES } else { 0 };
+        let bytes = length - start + if keep_fcs { FCS_BYTES } else { 0 };
+        let srrctl = Srrctl::from_bits_retain(queue.srrctl);
+        let header_end = parsed.header_end(&frame[..length], self.state.stored(psrtype(0)));
+        let split = Split::new(srrctl, header_end.map(|end| end - start), bytes);
+        let buffer_bytes = srrctl.bsizepacket() as usize * 1024;
+        let descriptors = match buffer_bytes {
+            0 => u32::MAX,
+            room => (bytes - split.header_bytes).div_ceil(room).max(1) as u32,
         };
-        if buffer_bytes == 0 || descriptors > queue.ring.capacity() {
+        if descriptors > queue.ring.capacity() {
             self.counters.rx_unusable_ring += 1;
             return Delivery::Done;
         }
         if queue.ring.available() < descriptors {
             return self.no_descriptor(steering.queue, queue.srrctl, descriptors);
         }
-        let (mut status, error) = parsed.check(&frame[..length]);
+        let (mut status, mut error) = parsed.check(&frame[..length]);
         status.set(RxStatus::FLM, steering.flow == FlowMatch::Hit);
+        error.set(RxError::HBO, split.overflow);
         if error.intersects(RxError::TCPE | RxError::IPE) {
             self.state.statistics.count(Counter::Xec);
         }
@@ -281,11 +286,7 @@ impl Inbound<'_> {
             let fcs = checksum::fcs(&frame[..length]);
             frame[length..length + FCS_BYTES].copy_from_slice(&fcs);
         }
-        let mut start = 0;
-        if strip_tag {
-            frame.copy_within(0..12, TAG_BYTES);
-            start = TAG_BYTES;
-        }
+        frame.copy_within(0..12, start);
         let last = WriteBack {
             steering: self.reported(steering),
             packet_type: parsed.packet_type,
@@ -294,7 +295,7 @@ impl Inbound<'_> {
             error,
         };
         let data = &frame[start..start + bytes];
-        self.write(steering.queue, data, buffer_bytes, &last);
+        self.write(steering.queue, data, buffer_bytes, &split, &last);
         self.state
             .statistics
             .delivered(steering.queue, length + FCS_BYTES);
@@ -327,11 +328,22 @@ impl Inbound<'_> {
     }
 
     /// Writes `data` to as many buffers as it takes; the caller made sure that they are there.
-    fn write(&mut self, queue: usize, data: &[u8], buffer_bytes: usize, last: &WriteBack) {
+    fn write(
+        &mut self,
+        queue: usize,
+        data: &[u8],
+        buffer_bytes: usize,
+        split: &Split,
+        last: &WriteBack,
+    ) {
         let queue = &mut self.state.rx[queue];
         let legacy = Srrctl::from_bits_retain(queue.srrctl).desctype() == Srrctl::DESCTYPE_LEGACY;
-        let mut pieces = data.chunks(buffer_bytes).peekable();
-        while let Some(piece) = pieces.next() {
+        let (header, data) = data.split_at(split.header_bytes);
+        let mut pieces = data.chunks(buffer_bytes);
+        // Even a frame that fits into the header buffer takes a descriptor.
+        let mut piece = pieces.next().unwrap_or_default();
+        let mut split = Some(split);
+        loop {
             let at = queue.ring.head_address();
             let words = match self.memory.load_descriptor(at) {
                 Ok(words) => words,
@@ -340,18 +352,24 @@ impl Inbound<'_> {
                     return;
                 }
             };
-            // Header split is not modelled: with header buffers, frames go to the packet buffer
-            // whole, as those do whose headers silicon does not recognise (7.1.10).
-            let buffer = if legacy {
-                words[0]
+            let buffers = if legacy {
+                RxRead {
+                    packet: words[0],
+                    header: 0,
+                }
             } else {
-                RxRead::decode(words).packet
+                RxRead::decode(words)
             };
-            if self.memory.write(buffer, piece).is_err() {
-                // A posted write to nowhere vanishes; the descriptor is written back all the same.
-                self.counters.write_faults += 1;
+            let first = split.take();
+            let header = if first.is_some() { header } else { &[] };
+            for (buffer, bytes) in [(buffers.header, header), (buffers.packet, piece)] {
+                if !bytes.is_empty() && self.memory.write(buffer, bytes).is_err() {
+                    // A posted write to nowhere vanishes; the descriptor is written back all the same.
+                    self.counters.write_faults += 1;
+                }
             }
-            let write_back = if pieces.peek().is_none() {
+            let next = pieces.next();
+            let write_back = if next.is_none() {
                 *last
             } else {
                 WriteBack::MIDDLE
@@ -359,12 +377,16 @@ impl Inbound<'_> {
             let words = if legacy {
                 write_back.legacy(words[0], piece.len())
             } else {
-                write_back.advanced(piece.len())
+                write_back.advanced(piece.len(), first)
             };
             if self.memory.store_descriptor(at, words).is_err() {
                 self.counters.write_faults += 1;
             }
             queue.ring.advance();
+            match next {
+                Some(next) => piece = next,
+                None => return,
+            }
         }
     }
 }
@@ -374,62 +396,4 @@ pub(super) fn ring_fault(ring: &mut Ring, error: DmaError, counters: &mut Counte
     ring.halt();
     counters.ring_faults += 1;
     log::debug!("a queue stops: {error}");
-}
-
-/// What is written back to a descriptor, apart from the length.
-#[derive(Clone, Copy)]
-struct WriteBack {
-    steering: Steering,
-    packet_type: PacketType,
-    vlan: Option<u16>,
-    status: RxStatus,
-    error: RxError,
-}
-
-impl WriteBack {
-    /// Of a descriptor that does not end its frame: only DD and the length count.
-    const MIDDLE: Self = Self {
-        steering: Steering {
-            queue: 0,
-            hash: 0,
-            rss_type: RssType::None,
-            flow: FlowMatch::Off,
-        },
-        packet_type: PacketType::empty(),
-        vlan: None,
-        status: RxStatus::empty(),
-        error: RxError::empty(),
-    };
-
-    /// Advanced format (7.1.6.2).
-    fn advanced(&self, length: usize) -> [u64; 2] {
-        let write_back = RxWriteBack::new(
-            self.steering.rss_type,
-            self.steering.hash,
-            self.packet_type,
-            length as u16,
-            self.status | RxStatus::DD,
-            self.error,
-        );
-        match self.vlan {
-            Some(tag) => write_back.with_vlan(tag).0,
-            None => write_back.0,
-        }
-    }
-
-    /// Legacy format (7.1.5): the address stays; length, status, errors and tag follow. Its status
-    /// and error bits are the low and the high ones of the advanced format.
-    fn legacy(&self, address: u64, length: usize) -> [u64; 2] {
-        let vlan = self.vlan.map_or(0, |_| RxStatus::VP.bits());
-        let status = (self.status | RxStatus::DD).bits() | vlan;
-        let error = self.error.bits() >> 4;
-        let tag = u64::from(self.vlan.unwrap_or(0));
-        [
-            address,
-            length as u64 & 0xffff
-                | u64::from(status & 0xff) << 32
-                | u64::from(error & 0xff) << 40
-                | tag << 48,
-        ]
-    }
 }

@@ -184,6 +184,27 @@ impl RxWriteBack {
         ])
     }
 
+    /// The same with what is said of the header buffer: HDR_LEN and SPH, which tells that the frame was
+    /// split behind its headers.
+    pub const fn with_header(self, length: u16, split: bool) -> Self {
+        let [first, second] = self.0;
+        let first = first & !0xffe0_0000;
+        Self([
+            first | (length as u64 & 0x3ff) << 21 | (split as u64) << 31,
+            second,
+        ])
+    }
+
+    /// HDR_LEN: bytes of the headers, or of what the header buffer holds.
+    pub const fn header_length(self) -> u16 {
+        (self.0[0] >> 21) as u16 & 0x3ff
+    }
+
+    /// SPH: the frame was split behind its headers.
+    pub const fn is_split(self) -> bool {
+        self.0[0] & 1 << 31 != 0
+    }
+
     /// DD of a second word, before the first is read.
     #[inline]
     pub const fn is_done(second_word: u64) -> bool {
@@ -274,6 +295,10 @@ mod tests {
         assert_eq!(write_back.status(), status);
         assert_eq!(write_back.error(), RxError::TCPE);
         assert!(RxWriteBack::is_done(write_back.0[1]));
+        let split = write_back.with_header(66, true);
+        assert_eq!((split.header_length(), split.is_split()), (66, true));
+        assert_eq!(split.0[0] ^ write_back.0[0], 1 << 31 | 66 << 21);
+        assert_eq!(split.packet_type(), write_back.packet_type());
         assert_eq!(RxWriteBack([4, 0]).rss_type(), None);
     }
 

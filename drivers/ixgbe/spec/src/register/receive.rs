@@ -317,6 +317,24 @@ bitflags! {
 }
 
 bitflags! {
+    /// Bits of [`psrtype`]: behind which headers frames are split (8.2.3.7.4).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Psrtype: u32 {
+        /// Behind the TCP header.
+        const TCP = 1 << 4;
+        /// Behind the UDP header.
+        const UDP = 1 << 5;
+        /// Behind the IPv4 header.
+        const IPV4 = 1 << 8;
+        /// Behind the IPv6 header.
+        const IPV6 = 1 << 9;
+        /// Behind the Ethernet header.
+        const L2 = 1 << 12;
+        const _ = !0;
+    }
+}
+
+bitflags! {
     /// Bits of [`srrctl`] (8.2.3.8.7).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Srrctl: u32 {
@@ -331,6 +349,10 @@ impl Srrctl {
     pub const DESCTYPE_LEGACY: u32 = 0;
     /// DESCTYPE value: advanced descriptors with one buffer.
     pub const DESCTYPE_ADVANCED: u32 = 1;
+    /// DESCTYPE value: advanced descriptors, headers in a buffer of their own where they are split off.
+    pub const DESCTYPE_HEADER_SPLIT: u32 = 2;
+    /// DESCTYPE value: the same, and the beginning of other frames goes there too.
+    pub const DESCTYPE_HEADER_ALWAYS: u32 = 5;
 
     /// BSIZEPACKET: size of a packet buffer in KB, 1 to 16.
     pub const fn bsizepacket(self) -> u32 {
