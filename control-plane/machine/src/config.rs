@@ -41,6 +41,9 @@ pub struct MachineConfig {
     pub network: NetworkConfig,
     /// The card's model.
     pub nic_model: NicModelConfig,
+    /// Where a card's model waits that somebody else has started, such as a function of an `ixnicd` that
+    /// serves several machines. The wire is that one's, too: no namespace is made.
+    pub nic_socket: Option<PathBuf>,
     /// How much the kernel and the NIC model say.
     pub log_level: LogLevel,
     /// Further keys of the kernel's command line, such as `("batch", "64")`.
@@ -73,6 +76,7 @@ impl MachineConfig {
             nic: NicKind::Intel82599,
             network: NetworkConfig::default(),
             nic_model: NicModelConfig::default(),
+            nic_socket: None,
             log_level: LogLevel::Info,
             kernel_options: Vec::new(),
             foreign_command_line: None,
@@ -108,7 +112,7 @@ impl MachineConfig {
             check_elf("kernel image", &self.kernel)?;
             check_elf("application image", &self.app)?;
         }
-        if self.nic == NicKind::Intel82599 {
+        if self.nic == NicKind::Intel82599 && self.nic_socket.is_none() {
             check_elf("NIC model", &self.nic_program)?;
         }
         if let NicKind::Host(address) = self.nic {

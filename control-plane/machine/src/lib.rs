@@ -54,5 +54,5 @@ pub use machine::{Machine, Stopper};
 pub use net::{
     Doorbells, Ipv6Network, MTU_RANGE, MacAddress, NetworkConfig, NicKind, NicModelConfig, Vlan,
 };
-pub use netns::Netns;
+pub use netns::{Netns, OwnedNetns};
 pub use passthrough::PciAddress;

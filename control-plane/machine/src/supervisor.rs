@@ -74,14 +74,16 @@ impl Supervised {
         let qemu_program = Qemu::locate_for(config.nic)?;
         let accel = config.accel.resolve(&qemu_program);
         let run_dir = RunDir::create()?;
-        let nic_socket = run_dir.join("nic.sock");
+        let own_socket = run_dir.join("nic.sock");
+        let nic_socket = config.nic_socket.as_ref().unwrap_or(&own_socket);
         let wire_socket = run_dir.join("wire.sock");
         let qmp_socket = run_dir.join("qmp.sock");
         let (netns, nic) = match config.nic {
             NicKind::None | NicKind::Host(_) => (None, None),
+            NicKind::Intel82599 if config.nic_socket.is_some() => (None, None),
             NicKind::Intel82599 => {
                 let netns = OwnedNetns::create(run_dir.name(), command::TAP, &config.network)?;
-                let nic = start_nic(config, netns.netns(), &nic_socket, &wire_socket)?;
+                let nic = start_nic(config, netns.netns(), nic_socket, &wire_socket)?;
                 (Some(netns), Some(nic))
             }
             NicKind::Igb | NicKind::Virtio => {
@@ -95,7 +97,7 @@ impl Supervised {
                 (Some(netns), None)
             }
         };
-        let args = command::qemu_args(config, accel, &qmp_socket, &nic_socket);
+        let args = command::qemu_args(config, accel, &qmp_socket, nic_socket);
         let log_file = config.console_log.as_deref().map(create_log).transpose()?;
         let mut qemu = Process::spawn(
             "qemu",

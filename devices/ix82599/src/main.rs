@@ -1,13 +1,14 @@
-//! `ixnicd`: serves an emulated Intel 82599 to one virtual machine over vfio-user.
+//! `ixnicd`: serves an emulated Intel 82599 to a virtual machine over vfio-user, or several behind a switch.
 //!
-//! This file holds the command line and the order of start and end; the work is in the library's
-//! `daemon` module. Exit codes: 0 after SIGTERM, SIGINT or the client's end, 1 after a failure, 2 for a
+//! This file holds the order of start and end for one device, `switched` that for several, `options` the
+//! command line; the work is in the library's `daemon` module. Exit codes: 0 after SIGTERM, SIGINT or the client's end, 1 after a failure, 2 for a
 //! bad command line or a place that cannot be used (one line on standard error says which).
 
 #![forbid(unsafe_code)]
 
 mod options;
 mod port;
+mod switched;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -34,13 +35,14 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     options::Logger::install(options.log);
-    match prepare(&options) {
-        Ok(prepared) => serve(prepared),
-        Err(error) => {
-            eprintln!("ixnicd: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    let served = match &options.socket {
+        Some(socket) => prepare(&options, socket).map(serve),
+        None => switched::prepare(&options).map(switched::serve),
+    };
+    served.unwrap_or_else(|error| {
+        eprintln!("ixnicd: {error:#}");
+        ExitCode::from(2)
+    })
 }
 
 /// Everything that has to be there before a client may come.
@@ -54,9 +56,9 @@ struct Prepared {
 }
 
 /// Opens the wire, then the socket, and says that it is ready.
-fn prepare(options: &Options) -> anyhow::Result<Prepared> {
+fn prepare(options: &Options, socket: &Path) -> anyhow::Result<Prepared> {
     let stop = stop_signal().context("cannot handle signals")?;
-    let port = AccessPort::new(Port::open(options)?, options.access_vlan);
+    let port = AccessPort::new(Port::open(&options.plugged)?, options.access_vlan);
     let writer = match &options.pcap {
         Some(path) => Some(capture(path)?),
         None => None,
@@ -81,11 +83,8 @@ fn prepare(options: &Options) -> anyhow::Result<Prepared> {
             .map_doorbells()
             .context("cannot get memory for the doorbell pages")?;
     }
-    let (listener, socket_file) = SocketFile::bind(&options.socket)?;
-    let mut out = std::io::stdout();
-    writeln!(out, "ready {}", options.socket.display())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")?;
+    let (listener, socket_file) = SocketFile::bind(socket)?;
+    say_ready(socket)?;
     Ok(Prepared {
         listener,
         _socket_files: door_file.into_iter().chain([socket_file]).collect(),
@@ -103,6 +102,14 @@ fn capture(path: &Path) -> anyhow::Result<PcapWriter<BufWriter<File>>> {
                 path.display()
             )
         })
+}
+
+/// Says that a client may connect.
+fn say_ready(socket: &Path) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "ready {}", socket.display())
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
 }
 
 /// A stream that becomes readable on SIGTERM and SIGINT.

@@ -1,5 +1,6 @@
 //! The command line of `ixnicd`, and its log.
 
+mod function;
 mod impairment;
 
 use std::fmt;
@@ -10,40 +11,36 @@ use std::str::FromStr;
 use clap::{Parser, ValueEnum};
 use log::LevelFilter;
 
+pub(crate) use function::FunctionOptions;
 pub(crate) use impairment::ImpairmentOptions;
 
-/// Serves an emulated Intel 82599 to one virtual machine over vfio-user.
+/// Serves an emulated Intel 82599 to a virtual machine over vfio-user.
 ///
 /// Prints `ready SOCKET` once a client may connect. Ends when the client disconnects, or on SIGTERM
-/// or SIGINT.
+/// or SIGINT. With `--function` it serves several machines, a device each, until it is told to stop.
 #[derive(Debug, Parser)]
 #[command(name = "ixnicd", version)]
 pub(crate) struct Options {
     /// Unix socket to listen on; it is created, and removed in the end.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "function")]
+    pub(crate) socket: Option<PathBuf>,
 
-    /// TAP interface that the device is plugged into.
-    #[arg(long, value_name = "NAME", required_unless_present = "loopback")]
-    pub(crate) tap: Option<String>,
+    /// Serve several devices behind a switch whose uplink is what they are plugged into: once for each,
+    /// `socket=PATH,mac=ADDRESS`, perhaps with `vlan=ID` (its frames are tagged with it), `queues=N`,
+    /// `doorbells=mapped`, `control-socket=PATH`, and `spoof-check=off` (it may use any source address).
+    /// A device waits for the next client when one leaves.
+    #[arg(long, value_name = "KEY=VALUE,...", conflicts_with_all = ["socket", "access_vlan", "pcap",
+          "control_socket", "doorbells", "queues", "mac", "no_msix"])]
+    pub(crate) function: Vec<FunctionOptions>,
 
-    /// Create the TAP interface and bring it up; it vanishes in the end.
-    #[arg(long, requires = "tap")]
-    pub(crate) create_tap: bool,
-
-    /// MTU of a TAP interface that is created.
-    #[arg(long, value_name = "BYTES", default_value_t = 1500, requires = "create_tap",
-          value_parser = clap::value_parser!(u32).range(68..=9710))]
-    pub(crate) mtu: u32,
+    /// What the device is plugged into.
+    #[command(flatten)]
+    pub(crate) plugged: Plugged,
 
     /// Put what the device is plugged into behind an access port of this VLAN: the device has to
     /// speak tagged frames, the other side does not see them.
     #[arg(long, value_name = "VLAN", value_parser = clap::value_parser!(u16).range(1..=4094))]
     pub(crate) access_vlan: Option<u16>,
-
-    /// Lead frames that the device sends back to it.
-    #[arg(long, conflicts_with = "tap")]
-    pub(crate) loopback: bool,
 
     /// MAC address of the device.
     #[arg(long, value_name = "ADDRESS", default_value = "52:54:00:82:59:99")]
@@ -81,6 +78,42 @@ pub(crate) struct Options {
     /// trace.
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = level)]
     pub(crate) log: LevelFilter,
+}
+
+/// What is at the other end of the wire.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("plug").required(true))]
+pub(crate) struct Plugged {
+    /// TAP interface that the device is plugged into.
+    #[arg(long, value_name = "NAME", group = "plug")]
+    pub(crate) tap: Option<String>,
+
+    /// Create the TAP interface and bring it up; it vanishes in the end.
+    #[arg(long, requires = "tap")]
+    pub(crate) create_tap: bool,
+
+    /// MTU of a TAP interface that is created.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, requires = "create_tap",
+          value_parser = clap::value_parser!(u32).range(68..=9710))]
+    pub(crate) mtu: u32,
+
+    /// Ethernet interface whose frames it shares; a card has to be promiscuous (`ip link set NAME promisc
+    /// on`).
+    #[arg(long, value_name = "NAME", group = "plug")]
+    pub(crate) interface: Option<String>,
+
+    /// Unix socket of somebody who speaks QEMU's `stream` format, as passt does, without any privilege.
+    #[arg(long, value_name = "PATH", group = "plug")]
+    pub(crate) stream: Option<PathBuf>,
+
+    /// Unix sockets for QEMU's `dgram` format: ours, which is created, and the other side's.
+    #[arg(long, value_name = "PATH", num_args = 2, group = "plug")]
+    pub(crate) dgram: Option<Vec<PathBuf>>,
+
+    /// Lead frames that the device sends back to it.
+    #[arg(long, group = "plug")]
+    pub(crate) loopback: bool,
 }
 
 /// How doorbells reach the device.
@@ -228,7 +261,10 @@ mod tests {
         assert_eq!(options.mac.0, [0x52, 0x54, 0, 0x0a, 0x0b, 0x0c]);
         assert_eq!(options.doorbells, Doorbells::Mapped);
         assert_eq!(options.impairment.impairment().unwrap().loss, 0.01);
-        assert_eq!((options.mtu, options.access_vlan), (1500, Some(100)));
+        assert_eq!(
+            (options.plugged.mtu, options.access_vlan),
+            (1500, Some(100))
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The program over its socket: a client of this test's own, which knows the protocol by its
 //! numbers and shares no code with the server.
 
-use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read};
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -44,8 +44,35 @@ impl Nicd {
         Self { process, folder }
     }
 
+    /// Two functions, `a` and `b`, behind a switch.
+    fn switched() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let function = |name: &str| {
+            let path = |end: &str| folder.path().join(format!("{name}{end}"));
+            let (socket, control) = (path(""), path(".control"));
+            let (socket, control) = (socket.display(), control.display());
+            format!("socket={socket},mac=52:54:00:00:00:0{name},control-socket={control}")
+        };
+        let mut process = Command::new(env!("CARGO_BIN_EXE_ixnicd"))
+            .args(["--loopback", "--function", &function("a")])
+            .args(["--function", &function("b")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.as_mut().unwrap());
+        for line in output.lines().take(2) {
+            assert!(line.unwrap().starts_with("ready "));
+        }
+        Self { process, folder }
+    }
+
     fn connect(&self) -> Client {
-        let socket = UnixStream::connect(self.folder.path().join("nic")).unwrap();
+        self.connect_to("nic")
+    }
+
+    fn connect_to(&self, function: &str) -> Client {
+        let socket = UnixStream::connect(self.folder.path().join(function)).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(5)))
             .unwrap();
@@ -118,7 +145,11 @@ fn access(region: u32, offset: u64, count: u32, data: &[u8]) -> Vec<u8> {
 impl Client {
     /// A connection that has said hello.
     fn greeted(nicd: &Nicd) -> Self {
-        let mut client = nicd.connect();
+        nicd.connect().greets()
+    }
+
+    fn greets(self) -> Self {
+        let mut client = self;
         let reply = client.call(1, b"\0\0\x01\0{\"capabilities\":{\"max_msg_fds\":8}}\0");
         assert_eq!(reply.error, 0);
         assert_eq!(reply.payload[..4], [0, 0, 1, 0]);
@@ -467,6 +498,44 @@ fn a_capture_has_both_directions() {
     assert_eq!(nicd.end().0.code(), Some(0));
     let bytes = std::fs::read(&file).unwrap();
     assert_eq!(bytes.len(), 24 + 2 * (16 + 100));
+}
+
+#[test]
+fn a_client_that_fails_leaves_the_others_and_its_function_alone() {
+    let nicd = Nicd::switched();
+    let mut good = nicd.connect_to("b").greets();
+    // One that sends what cannot be followed, ...
+    let bad = nicd.connect_to("a").greets();
+    bad.send(&[0xff; 16], &[]);
+    assert_eq!((&bad.socket).read(&mut [0; 1]).unwrap(), 0, "hung up on");
+    // ... one that reads none of its replies, which is no longer heard, ...
+    let deaf = nicd.connect_to("a").greets();
+    deaf.socket.set_nonblocking(true).unwrap();
+    let question = message(7, 9, 0, &access(0, 0, 0x1_0000, &[]));
+    while rustix::io::write(&deaf.socket, &question).is_ok() {}
+    assert_eq!(good.read32(7, 0), 0x10fb_8086);
+    drop(deaf);
+    // ... and one whose memory may vanish.
+    let mut next = nicd.connect_to("a").greets();
+    let memory = rustix::fs::memfd_create("open", rustix::fs::MemfdFlags::empty()).unwrap();
+    rustix::fs::ftruncate(&memory, 0x1000).unwrap();
+    assert_eq!(
+        next.map(3, 0, 0x1000, 0x1000, &[memory.as_fd()]),
+        1,
+        "EPERM"
+    );
+    assert_eq!(next.read32(7, 0), 0x10fb_8086);
+    assert_eq!(good.read32(7, 0), 0x10fb_8086);
+    let mut asks = UnixStream::connect(nicd.folder.path().join("a.control")).unwrap();
+    asks.write_all(b"switch\n").unwrap();
+    let mut answer = String::new();
+    asks.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("ok {\"functions\":[{\"name\":\"52:54:00:00:00:0a\""),
+        "{answer}"
+    );
+    nicd.signal("-TERM");
+    assert_eq!(nicd.end().0.code(), Some(0));
 }
 
 #[test]

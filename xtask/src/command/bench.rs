@@ -1,6 +1,7 @@
 //! `cargo xtask bench`.
 
 mod net;
+mod nic;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -34,11 +35,17 @@ enum What {
     /// in lwIP. All of them are played the same trace. The same programs and compilers give the same
     /// counts each time.
     Net(net::Options),
+    /// Time frames through the NIC model and its driver in one process.
+    ///
+    /// One queue, batches of 64, doorbells that are calls or stores; processor time a frame. Times are
+    /// this host's.
+    Nic(nic::Options),
 }
 
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Net(options) => net::run(options),
+        What::Nic(options) => nic::run(options),
         What::Insns(options) => {
             crate::setup::run()?;
             image::build(Some(ix_insns::run::APPLICATION))?;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ixgbe_spec::MSIX_VECTORS;
 use ixgbe_spec::register::BAR0_BYTES;
+use rustix::fs::SealFlags;
 use rustix::io::Errno;
 
 use super::interrupts::EventFds;
@@ -28,6 +29,8 @@ pub struct Endpoint<W> {
     /// Clients emulate the MSI-X table themselves; one that does not finds what it wrote.
     msix_table: Box<[u8; MSIX_TABLE_BYTES]>,
     doorbell_file: Option<OwnedFd>,
+    /// Memory that the client could take away while it is mapped is refused.
+    must_be_sealed: bool,
     /// Kept since the client wants to be told of fatal errors, of which the model has none.
     error_event: Option<OwnedFd>,
 }
@@ -39,6 +42,7 @@ impl<W: Wire> Endpoint<W> {
             model: Model::new(config, GuestMemory::new(), wire, EventFds::new()),
             msix_table: Box::new([0; MSIX_TABLE_BYTES]),
             doorbell_file: None,
+            must_be_sealed: false,
             error_event: None,
         }
     }
@@ -55,6 +59,12 @@ impl<W: Wire> Endpoint<W> {
         self.model.map_doorbells(pages);
         self.doorbell_file = Some(file);
         Ok(())
+    }
+
+    /// Refuses guest memory whose file can shrink: an access to what is gone would end this process,
+    /// which others may need. QEMU's `memory-backend-memfd` seals its files unless told otherwise.
+    pub fn require_sealed_memory(&mut self) {
+        self.must_be_sealed = true;
     }
 
     /// The client is gone: its memory and its events are let go, and the device is as after power-up.
@@ -181,6 +191,15 @@ impl<W: Wire> Device for Endpoint<W> {
             readable: map.readable,
             writable: map.writable,
         };
+        if let Some(file) = file.as_ref().filter(|_| self.must_be_sealed) {
+            let seals = rustix::fs::fcntl_get_seals(file).unwrap_or(SealFlags::empty());
+            if !seals.contains(SealFlags::SHRINK) {
+                log::warn!(
+                    "refused: guest memory that can shrink; use memory-backend-memfd with seal=on"
+                );
+                return Err(Errno::PERM);
+            }
+        }
         let host = file
             .map(|file| HostMemory::map_file(file, map.offset, map.size, protection))
             .transpose()?;

@@ -1,4 +1,5 @@
-//! Serves the device to one vfio-user client: an event loop over the client's socket, the wire and
+//! Serves the device to one vfio-user client ([`serve`]), or several devices behind a switch to a client
+//! each ([`serve_functions`]): an event loop over the client's socket, the wire and
 //! the model's deadlines, in one thread.
 //!
 //! One thread is enough, since a vfio-user client waits for most of its requests anyway, and it
@@ -8,10 +9,12 @@
 
 mod conversation;
 mod endpoint;
+mod functions;
 mod interrupts;
 
 pub use conversation::{Conversation, Turn};
 pub use endpoint::Endpoint;
+pub use functions::{Function, serve_functions};
 pub use interrupts::EventFds;
 
 use std::os::fd::{AsFd, OwnedFd};

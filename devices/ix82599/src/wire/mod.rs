@@ -1,8 +1,10 @@
 //! What the device's port is plugged into, and what happens to frames on the way.
 //!
 //! A [`Wire`] carries whole Ethernet frames without their FCS, one at a time, without blocking.
-//! Ends: [`Tap`] (a Linux TAP device), [`PacketSocket`] (any interface), [`Cable`] (another end in this process), [`Loopback`] (the
-//! port's own frames come back). Middleware, itself a wire around another: [`Captured`] (writes a
+//! Ends: [`Tap`] (a Linux TAP device), [`PacketSocket`] (any interface), [`StreamSocket`] and
+//! [`DatagramSocket`] (QEMU's back ends, passt), [`SwitchPort`] (a [`Switch`] with other devices and an
+//! uplink), [`Cable`] (another end in this process), [`Loopback`] (the port's own frames come back).
+//! Middleware, itself a wire around another: [`Captured`] (writes a
 //! pcap file), [`Observed`] (lets others listen and ask while it runs), [`Impaired`] (loses, delays and
 //! damages frames), [`AccessPort`] (takes VLAN tags off and puts them on).
 //!
@@ -14,9 +16,11 @@ mod cable;
 mod capture;
 mod filter;
 mod impair;
+mod netdev;
 mod observe;
 mod packet;
 mod pcapng;
+mod switch;
 mod tap;
 
 pub use access::AccessPort;
@@ -24,9 +28,11 @@ pub use cable::{Cable, Loopback};
 pub use capture::{Captured, PcapWriter};
 pub use filter::{Filter, FilterError};
 pub use impair::{Affected, Counts as ImpairmentCounts, Impaired, Impairment};
+pub use netdev::{DatagramSocket, StreamSocket};
 pub use observe::Observed;
 pub use packet::{PacketError, PacketSocket};
 pub use pcapng::Direction;
+pub use switch::{PortCounts, PortRule, Switch, SwitchPort};
 pub use tap::{Tap, TapConfig, TapError};
 
 use std::os::fd::BorrowedFd;

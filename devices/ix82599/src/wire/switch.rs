@@ -1,0 +1,458 @@
+//! A switch within this process: the functions of one `ixnicd` on one side, its uplink on the other.
+//!
+//! A function belongs to a station: its frames must have the station's address as source, and be of its
+//! VLAN, or they are dropped and counted ([`PortRule`]). So nobody receives what is another's by claiming to
+//! be it, and addresses of functions need not be learned. Those behind the uplink are, as in IEEE 802.1Q
+//! 8.7: they age, and a full table learns no more. A frame for an address that nobody has shown goes to the
+//! uplink and to functions that may be anybody, not to the others.
+//!
+//! Each function has a queue of bounded length. What finds it full is dropped, so that a function that does
+//! not take its frames costs itself alone.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use super::{Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
+use table::{Mac, Table};
+
+/// Frames that wait for a function.
+const QUEUE_FRAMES: usize = 1024;
+/// Buffers that are kept for the next frames.
+const SPARE_BUFFERS: usize = 256;
+/// Frames taken from the uplink at once.
+const BATCH: usize = 256;
+/// Dropped frames that are kept for whoever watches a port; it looks after each frame.
+const KEPT_DROPS: usize = 64;
+/// Addresses up to here are for the neighbour on the link only (IEEE 802.1Q 8.6.3).
+const RESERVED_GROUP: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
+const HEADER_BYTES: usize = 14;
+/// EtherType of a tag, and VID in what follows (IEEE 802.1Q 9.6).
+const TAG: [u8; 2] = [0x81, 0x00];
+const VID: u16 = 0x0fff;
+
+/// Who may speak at a function's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRule {
+    /// The only source address; `None` for any.
+    pub mac: Option<[u8; 6]>,
+    /// The VLAN that its frames are tagged with; `None` for frames without a tag.
+    pub vlan: Option<u16>,
+}
+
+/// What a port let through, and what it dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PortCounts {
+    /// Frames that came in from the function or the uplink.
+    pub frames_in: u64,
+    /// Frames that went out to it.
+    pub frames_out: u64,
+    /// Dropped: not the function's source address; at the uplink, the address of a function.
+    pub spoofed_address: u64,
+    /// Dropped: not of the function's VLAN.
+    pub spoofed_vlan: u64,
+    /// Dropped: no frame, or for the neighbour on the link only.
+    pub not_forwarded: u64,
+    /// Dropped: the receiver is where the frame came from.
+    pub same_port: u64,
+    /// Dropped on the way out: the function did not take its frames.
+    pub queue_full: u64,
+    /// Dropped on the way out: the uplink took no frame.
+    pub uplink_refused: u64,
+}
+
+/// A switch whose far side is `U`. Clones are the same one.
+#[derive(Debug)]
+pub struct Switch<U>(Rc<RefCell<Fabric<U>>>);
+
+impl<U> Clone for Switch<U> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Fabric<U> {
+    functions: Vec<Function>,
+    uplink: U,
+    uplink_counts: PortCounts,
+    table: Table,
+    spare: Vec<Vec<u8>>,
+    /// The frame from the uplink that is looked at.
+    frame: Vec<u8>,
+    now_ns: u64,
+}
+
+#[derive(Debug)]
+struct Function {
+    name: String,
+    rule: PortRule,
+    queue: VecDeque<Vec<u8>>,
+    counts: PortCounts,
+    is_watched: bool,
+    dropped: Vec<Dropped>,
+}
+
+/// Where a frame comes from, or goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Function(usize),
+    Uplink,
+}
+
+/// What the way of a frame depends on.
+struct Header {
+    destination: Mac,
+    source: Mac,
+    /// 0 without a tag.
+    vlan: u16,
+}
+
+/// The state of a switch, for people.
+#[derive(Serialize)]
+struct Status<'a> {
+    functions: Vec<FunctionStatus<'a>>,
+    uplink: PortCounts,
+    /// Addresses learned.
+    learned: usize,
+    /// Addresses that were not, since the table was full.
+    not_learned: u64,
+}
+
+#[derive(Serialize)]
+struct FunctionStatus<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    counts: PortCounts,
+}
+
+impl<U: Wire> Switch<U> {
+    /// A switch without functions.
+    pub fn new(uplink: U) -> Self {
+        Self(Rc::new(RefCell::new(Fabric {
+            functions: Vec::new(),
+            uplink,
+            uplink_counts: PortCounts::default(),
+            table: Table::new(),
+            spare: Vec::new(),
+            frame: vec![0; MAX_FRAME_BYTES],
+            now_ns: 0,
+        })))
+    }
+
+    /// Adds a function's port.
+    pub fn port(&self, name: &str, rule: PortRule) -> SwitchPort<U> {
+        let mut fabric = self.0.borrow_mut();
+        fabric.functions.push(Function {
+            name: name.to_owned(),
+            rule,
+            queue: VecDeque::new(),
+            counts: PortCounts::default(),
+            is_watched: false,
+            dropped: Vec::new(),
+        });
+        SwitchPort {
+            switch: self.clone(),
+            number: fabric.functions.len() - 1,
+        }
+    }
+
+    /// Takes a batch of frames from the uplink to where they belong. Whether there may be more.
+    ///
+    /// # Errors
+    /// [`WireError`] if the uplink is broken; frames between functions go on.
+    pub fn poll(&self) -> Result<bool, WireError> {
+        self.0.borrow_mut().poll()
+    }
+
+    /// Tells the time, in nanoseconds from an arbitrary start.
+    pub fn advance(&self, now_ns: u64) {
+        let mut fabric = self.0.borrow_mut();
+        fabric.now_ns = now_ns;
+        fabric.uplink.advance(now_ns);
+    }
+
+    /// When [`Switch::advance`] has something to do at the latest.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.0.borrow().uplink.deadline_ns()
+    }
+
+    /// Calls `with` with a descriptor that polls readable when the uplink has frames, if it has one.
+    pub fn with_readiness<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        self.0.borrow().uplink.readiness().map(with)
+    }
+
+    /// What the port of a function, or with `None` of the uplink, has counted.
+    pub fn counts(&self, function: Option<usize>) -> PortCounts {
+        let fabric = self.0.borrow();
+        match function {
+            Some(number) => fabric.functions[number].counts,
+            None => fabric.uplink_counts,
+        }
+    }
+
+    /// Whether frames wait for a function.
+    pub fn has_frames(&self, function: usize) -> bool {
+        !self.0.borrow().functions[function].queue.is_empty()
+    }
+}
+
+impl<U: Wire> Fabric<U> {
+    fn poll(&mut self) -> Result<bool, WireError> {
+        for _ in 0..BATCH {
+            let mut frame = std::mem::take(&mut self.frame);
+            frame.resize(MAX_FRAME_BYTES, 0);
+            let received = self.uplink.receive(&mut frame);
+            if let Ok(Some(length)) = received {
+                self.enter_by_uplink(&frame[..length]);
+            }
+            self.frame = frame;
+            if received?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn enter_by_uplink(&mut self, frame: &[u8]) {
+        self.uplink_counts.frames_in += 1;
+        let Some(header) = Header::read(frame) else {
+            self.uplink_counts.not_forwarded += 1;
+            return;
+        };
+        if self.function_of(header.source, header.vlan).is_some() {
+            self.uplink_counts.spoofed_address += 1;
+            return;
+        }
+        self.table
+            .learn(header.vlan, header.source, Place::Uplink, self.now_ns);
+        self.forward(Place::Uplink, &header, frame);
+    }
+
+    /// A function has sent a frame. Why it is dropped, if it is.
+    fn enter_by_function(&mut self, number: usize, frame: &[u8]) -> Option<&'static str> {
+        let function = &mut self.functions[number];
+        let (rule, counts) = (function.rule, &mut function.counts);
+        counts.frames_in += 1;
+        let Some(header) = Header::read(frame) else {
+            counts.not_forwarded += 1;
+            return Some("dropped by the switch: not to be forwarded");
+        };
+        if rule.mac.is_some_and(|mac| mac != header.source) {
+            counts.spoofed_address += 1;
+            return Some("dropped by the switch: not the function's source address");
+        }
+        if rule.vlan.unwrap_or(0) != header.vlan {
+            counts.spoofed_vlan += 1;
+            return Some("dropped by the switch: not of the function's VLAN");
+        }
+        if rule.mac.is_none() {
+            // Nobody takes an address from a function that it belongs to.
+            if self.function_of(header.source, header.vlan).is_some() {
+                self.functions[number].counts.spoofed_address += 1;
+                return Some("dropped by the switch: the source address of another function");
+            }
+            let place = Place::Function(number);
+            self.table
+                .learn(header.vlan, header.source, place, self.now_ns);
+        }
+        self.forward(Place::Function(number), &header, frame)
+    }
+
+    /// The function whose address that is.
+    fn function_of(&self, mac: Mac, vlan: u16) -> Option<usize> {
+        self.functions
+            .iter()
+            .position(|it| it.rule.mac == Some(mac) && it.rule.vlan.unwrap_or(0) == vlan)
+    }
+
+    fn forward(&mut self, from: Place, header: &Header, frame: &[u8]) -> Option<&'static str> {
+        let is_group = header.destination[0] & 1 != 0;
+        let known = if is_group {
+            None
+        } else {
+            self.function_of(header.destination, header.vlan)
+                .map(Place::Function)
+                .or_else(|| {
+                    self.table
+                        .find(header.vlan, header.destination, self.now_ns)
+                })
+        };
+        match known {
+            Some(place) if place == from => {
+                self.counts(from).same_port += 1;
+                Some("dropped by the switch: its receiver is where it came from")
+            }
+            Some(place) => self.to(place, frame),
+            None => {
+                self.flood(from, header, is_group, frame);
+                None
+            }
+        }
+    }
+
+    /// To all of the VLAN that may be meant.
+    fn flood(&mut self, from: Place, header: &Header, is_group: bool, frame: &[u8]) {
+        for number in 0..self.functions.len() {
+            let rule = self.functions[number].rule;
+            let may_be_meant = is_group || rule.mac.is_none();
+            let in_vlan = rule.vlan.unwrap_or(0) == header.vlan;
+            if may_be_meant && in_vlan && from != Place::Function(number) {
+                self.to(Place::Function(number), frame);
+            }
+        }
+        if from != Place::Uplink {
+            self.to(Place::Uplink, frame);
+        }
+    }
+
+    /// Hands a frame over. Why it is dropped, if it is.
+    fn to(&mut self, place: Place, frame: &[u8]) -> Option<&'static str> {
+        let Place::Function(number) = place else {
+            if let Err(error) = self.uplink.send(frame) {
+                log::debug!("the uplink: {error}");
+                self.uplink_counts.uplink_refused += 1;
+                return Some("dropped by the switch: the uplink takes no frames now");
+            }
+            self.uplink_counts.frames_out += 1;
+            return None;
+        };
+        let function = &mut self.functions[number];
+        if function.queue.len() >= QUEUE_FRAMES {
+            function.counts.queue_full += 1;
+            let reason = "dropped by the switch: the queue is full";
+            function.note(Direction::Inbound, frame, reason);
+            return Some("dropped by the switch: the queue of its receiver is full");
+        }
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(frame);
+        function.queue.push_back(buffer);
+        function.counts.frames_out += 1;
+        None
+    }
+
+    fn counts(&mut self, place: Place) -> &mut PortCounts {
+        match place {
+            Place::Function(number) => &mut self.functions[number].counts,
+            Place::Uplink => &mut self.uplink_counts,
+        }
+    }
+
+    /// Puts the next frame for a function into `into`.
+    fn take(&mut self, number: usize, into: &mut [u8]) -> Option<usize> {
+        while let Some(frame) = self.functions[number].queue.pop_front() {
+            let length = frame.len();
+            let room = into.get_mut(..length);
+            let fits = room.map(|room| room.copy_from_slice(&frame)).is_some();
+            if self.spare.len() < SPARE_BUFFERS {
+                self.spare.push(frame);
+            }
+            if fits {
+                return Some(length);
+            }
+        }
+        None
+    }
+
+    fn status(&self) -> Status<'_> {
+        let functions = self.functions.iter().map(|function| FunctionStatus {
+            name: &function.name,
+            counts: function.counts,
+        });
+        Status {
+            functions: functions.collect(),
+            uplink: self.uplink_counts,
+            learned: self.table.len(),
+            not_learned: self.table.not_learned(),
+        }
+    }
+}
+
+impl Function {
+    /// Keeps a dropped frame for whoever watches.
+    fn note(&mut self, direction: Direction, frame: &[u8], reason: &'static str) {
+        if self.is_watched && self.dropped.len() < KEPT_DROPS {
+            self.dropped.push(Dropped {
+                direction,
+                reason,
+                frame: frame.to_vec(),
+            });
+        }
+    }
+}
+
+impl Header {
+    /// `None` for what no switch forwards.
+    fn read(frame: &[u8]) -> Option<Self> {
+        let header: &[u8; HEADER_BYTES] = frame.first_chunk()?;
+        let (destination, rest) = header.split_first_chunk()?;
+        let (source, ethertype) = rest.split_first_chunk()?;
+        let is_reserved = destination.starts_with(&RESERVED_GROUP) && destination[5] < 0x10;
+        if is_reserved || source[0] & 1 != 0 {
+            return None;
+        }
+        let vlan = if ethertype == TAG {
+            let tag = frame.get(HEADER_BYTES..)?.first_chunk()?;
+            u16::from_be_bytes(*tag) & VID
+        } else {
+            0
+        };
+        Some(Self {
+            destination: *destination,
+            source: *source,
+            vlan,
+        })
+    }
+}
+
+/// A function's port: the wire that its device is plugged into.
+#[derive(Debug)]
+pub struct SwitchPort<U> {
+    switch: Switch<U>,
+    number: usize,
+}
+
+impl<U: Wire> Wire for SwitchPort<U> {
+    fn send(&mut self, frame: &[u8]) -> Result<(), WireError> {
+        let mut fabric = self.switch.0.borrow_mut();
+        if let Some(reason) = fabric.enter_by_function(self.number, frame) {
+            fabric.functions[self.number].note(Direction::Outbound, frame, reason);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, WireError> {
+        Ok(self.switch.0.borrow_mut().take(self.number, frame))
+    }
+
+    /// Of the switch: functions reach each other without an uplink.
+    fn link_up(&self) -> bool {
+        true
+    }
+
+    fn request(&mut self, what: &str, _argument: &str) -> Option<Result<String, String>> {
+        if what != "switch" {
+            return None;
+        }
+        let status = serde_json::to_string(&self.switch.0.borrow().status());
+        Some(status.map_err(|error| error.to_string()))
+    }
+
+    fn watch(&mut self, watched: bool) {
+        self.switch.0.borrow_mut().functions[self.number].is_watched = watched;
+    }
+
+    fn next_dropped(&mut self) -> Option<Dropped> {
+        self.switch.0.borrow_mut().functions[self.number]
+            .dropped
+            .pop()
+    }
+}
