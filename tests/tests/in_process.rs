@@ -204,6 +204,7 @@ fn a_bad_wire_does_not_show_in_the_stream() {
             reorder: 0.02,
             duplicate: 0.02,
             seed,
+            ..Impairment::default()
         });
         let socket = lab.peer.connect(7, 65_535);
         lab.echo_and_close(socket, &pattern(seed, 200_000));
@@ -369,6 +370,7 @@ fn absences_at_any_moment_do_not_show_in_the_stream() {
             reorder: rate,
             duplicate: rate,
             seed,
+            ..Impairment::default()
         });
         let mut steps = 0u64;
         for round in 0..12 {
