@@ -1,6 +1,7 @@
 //! How long it takes to grant an elastic thread with its flow groups and to take it back, phase by
 //! phase, while connections are open: `cargo xtask bench migrate`. Of this host's time, that is; a
-//! command is answered when the last of its connections is served at the new place.
+//! command is answered when the last of its connections is served at the new place. Beside it, how many
+//! instructions a move takes, which the caller counts.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,15 +33,66 @@ pub struct Options {
     /// Also write the result to FILE
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Only count instructions: no machine is started
+    #[arg(long)]
+    pub counts_only: bool,
 }
 
-/// How long each phase took, in microseconds: medians.
+/// The phases of a move, each a cycle of one of the threads, in order.
+pub const PHASES: [&str; 7] = [
+    "ask",
+    "promise",
+    "redirect",
+    "pack",
+    "hand over",
+    "unpack",
+    "end",
+];
+
+/// Instructions of a move, all of whose connections are in its flow groups. Both threads' together,
+/// without the cycles in which they wait, and without the application's.
+#[derive(Clone, Debug, Serialize)]
+pub struct Instructions {
+    phases: [u64; PHASES.len()],
+    all: u64,
+    /// Without any connection.
+    empty: u64,
+    /// For each connection.
+    pub each: f64,
+}
+
+impl Instructions {
+    /// Of so many connections.
+    pub fn new(phases: [u64; PHASES.len()], empty: u64, connections: u16) -> Self {
+        let all = phases.iter().sum();
+        Self {
+            phases,
+            all,
+            empty,
+            each: (all as f64 - empty as f64) / f64::from(connections),
+        }
+    }
+}
+
+/// Counts the instructions of a move of so many flow groups with so many connections.
+pub type Count<'a> = &'a dyn Fn(usize, u16) -> Result<Instructions>;
+
+/// What was measured with some connections open.
 #[derive(Serialize)]
 struct Row {
     /// Connections that were open.
     open: u16,
     /// Flow groups that went over and came back: those that most frames came for.
     groups: usize,
+    /// On a machine, whose connections are in all groups.
+    times: Option<Times>,
+    /// Of a move of all of them in so many groups.
+    instructions: Instructions,
+}
+
+/// How long each phase took, in microseconds: medians.
+#[derive(Serialize)]
+struct Times {
     /// Connections that went along.
     moved: u64,
     /// From the command until the parked thread answers.
@@ -58,23 +110,21 @@ struct Row {
 /// Measures with the images that `cargo xtask image` has built, and prints.
 ///
 /// `check` is asked again and again; an error from it ends the run.
-pub fn bench(options: &Options, check: Check) -> Result<()> {
+pub fn bench(options: &Options, count: Count<'_>, check: Check) -> Result<()> {
     let mut rows = Vec::new();
     for &open in &options.connections {
-        let folder = tempfile::tempdir().context("cannot create a folder for sockets")?;
-        let crew = Crew::start(run::echo_machine(), folder.path())?;
-        let mut client = crew.client(open.into())?;
-        exchange(&mut client, check)?;
-        for groups in MOVED_GROUPS {
-            rows.push(time(
-                &crew,
-                &mut client,
-                (open, groups),
-                options.grants,
-                check,
-            )?);
+        let times = match options.counts_only {
+            true => [const { None }; MOVED_GROUPS.len()],
+            false => times(options, open, check)?.map(Some),
+        };
+        for (groups, times) in MOVED_GROUPS.into_iter().zip(times) {
+            rows.push(Row {
+                open,
+                groups,
+                times,
+                instructions: count(groups, open)?,
+            });
         }
-        crew.stop()?;
     }
     print!("{}", render(&rows));
     if let Some(file) = &options.json {
@@ -82,6 +132,19 @@ pub fn bench(options: &Options, check: Check) -> Result<()> {
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// Starts a machine, and measures with so many connections open.
+fn times(options: &Options, open: u16, check: Check) -> Result<[Times; MOVED_GROUPS.len()]> {
+    let folder = tempfile::tempdir().context("cannot create a folder for sockets")?;
+    let crew = Crew::start(run::echo_machine(), folder.path())?;
+    let mut client = crew.client(open.into())?;
+    exchange(&mut client, check)?;
+    let mut measure = |groups| time(&crew, &mut client, groups, options.grants, check);
+    let [few, some, many] = MOVED_GROUPS;
+    let times = [measure(few)?, measure(some)?, measure(many)?];
+    crew.stop()?;
+    Ok(times)
 }
 
 /// A request and its reply on each connection.
@@ -94,10 +157,10 @@ fn exchange(client: &mut Client, check: Check) -> Result<()> {
 fn time(
     crew: &Crew,
     client: &mut Client,
-    (open, count): (u16, usize),
+    count: usize,
     grants: u16,
     check: Check,
-) -> Result<Row> {
+) -> Result<Times> {
     let groups = busiest(crew, count)?;
     let before = connections_moved(crew)?;
     let mut phases = [const { Vec::new() }; 5];
@@ -124,9 +187,7 @@ fn time(
     }
     let moved = connections_moved(crew)? - before;
     let [run_us, give_us, replies_us, give_back_us, park_us] = phases.map(median);
-    Ok(Row {
-        open,
-        groups: count,
+    Ok(Times {
         moved: moved / (2 * u64::from(grants)),
         run_us,
         give_us,
@@ -177,20 +238,59 @@ fn connections_moved(crew: &Crew) -> Result<u64> {
 /// The table.
 fn render(rows: &[Row]) -> String {
     let mut text = String::from(
-        "Medians on this host, us\n  open  groups  moved      run     give  replies  give back     park\n",
+        "             medians on this host, us                                instructions\n",
     );
+    text += &format!(
+        "{:>6} {:>7} {:>6} {:>6} {:>8} {:>8} {:>10} {:>7}  ",
+        "open", "groups", "moved", "run", "give", "replies", "give back", "park"
+    );
+    for phase in PHASES {
+        text += &format!("{phase:>10}");
+    }
+    text += &format!("{:>10}{:>8}\n", "together", "each");
     for row in rows {
-        text += &format!(
-            "{:6} {:7} {:6} {:8} {:8} {:8} {:10} {:8}\n",
-            row.open,
-            row.groups,
-            row.moved,
-            row.run_us,
-            row.give_us,
-            row.replies_us,
-            row.give_back_us,
-            row.park_us
-        );
+        text += &format!("{:6} {:7} ", row.open, row.groups);
+        text += &match &row.times {
+            Some(times) => format!(
+                "{:6} {:6} {:8} {:8} {:10} {:7}  ",
+                times.moved,
+                times.run_us,
+                times.give_us,
+                times.replies_us,
+                times.give_back_us,
+                times.park_us
+            ),
+            None => format!(
+                "{:>6} {:>6} {:>8} {:>8} {:>10} {:>7}  ",
+                "-", "-", "-", "-", "-", "-"
+            ),
+        };
+        for count in row.instructions.phases {
+            text += &format!("{count:10}");
+        }
+        let Instructions { all, each, .. } = row.instructions;
+        text += &format!("{all:10}{each:8.0}\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_costs_what_it_costs_without_connections_and_so_much_for_each() {
+        let counted = Instructions::new([100, 200, 300, 5_000, 400, 6_000, 500], 2_500, 10);
+        assert_eq!((counted.all, counted.each), (12_500, 1_000.0));
+        let row = Row {
+            open: 10,
+            groups: 16,
+            times: None,
+            instructions: counted,
+        };
+        let table = render(&[row]);
+        let [heading, line] = [1, 2].map(|at| table.lines().nth(at).expect("three lines"));
+        assert_eq!(heading.len(), line.len(), "{table}");
+        assert!(line.trim_end().ends_with("12500    1000"), "{table}");
+    }
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`.
 
+mod callgrind;
+mod moves;
 mod net;
 mod nic;
 
@@ -25,9 +27,11 @@ enum What {
     /// nothing. A total more than 3 % above bench/insns/baseline.toml fails, and so does one on several
     /// elastic threads that is more than 3 % above that on the fewest.
     Insns(ix_insns::Options),
-    /// Time the phases of granting an elastic thread with flow groups, and of taking it back.
+    /// Time the phases of granting an elastic thread with flow groups, and of taking it back; count the
+    /// instructions of a move.
     ///
-    /// Under connections that are open and verified meanwhile. Times are this host's.
+    /// Times are this host's, under connections that are open and verified meanwhile. Counts are taken in
+    /// process, under callgrind, and are the same each time.
     Migrate(ix_insns::migrate::Options),
     /// Count instructions per 64-byte request-response, and per connection set up and torn down.
     ///
@@ -52,9 +56,13 @@ pub fn run(args: &Args) -> Result<()> {
             ix_insns::bench(options, interrupt::check)
         }
         What::Migrate(options) => {
-            crate::setup::run()?;
-            image::build(Some(ix_insns::run::APPLICATION))?;
-            ix_insns::migrate::bench(options, interrupt::check)
+            let moves = moves::Moves::build()?;
+            let count = |groups, connections| moves.count(groups, connections);
+            if !options.counts_only {
+                crate::setup::run()?;
+                image::build(Some(ix_insns::run::APPLICATION))?;
+            }
+            ix_insns::migrate::bench(options, &count, interrupt::check)
         }
     }
 }

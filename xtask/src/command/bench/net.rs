@@ -5,12 +5,10 @@ mod report;
 mod stacks;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::child;
-use crate::failure::bad_input;
+use super::callgrind;
 use crate::step::{Step, say};
 use report::Row;
 use stacks::{Player, Programs};
@@ -88,7 +86,7 @@ fn rounds(player: Player, plan: &Plan) -> u32 {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    require_valgrind()?;
+    callgrind::require()?;
     let programs = Programs::build(options.engine_only)?;
     let mut rows = Vec::new();
     for &connections in &options.connections {
@@ -112,17 +110,6 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn require_valgrind() -> Result<()> {
-    let mut command = Command::new("valgrind");
-    command.arg("--version").stdout(Stdio::null());
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        _ => Err(bad_input(
-            "there is no working valgrind, whose callgrind counts: install it (apt-get install valgrind)",
-        )),
-    }
-}
-
 /// Plays a trace to a stack.
 fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Result<Row> {
     let rounds = rounds(player, plan);
@@ -135,16 +122,9 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
     Step::run(
         format!("{} {}", player.name(), report::describe(plan)),
         |step| {
-            let mut command = Command::new("valgrind");
-            command
-                .args([
-                    "--tool=callgrind",
-                    "--callgrind-out-file=/dev/null",
-                    "--log-fd=1",
-                ])
-                .arg(format!("--toggle-collect={}", player.counted()));
-            programs.add(&mut command, player, trace, steps);
-            let printed = child::capture(step, command)?;
+            let (printed, collected) = callgrind::count(step, player.counted(), |command| {
+                programs.add(command, player, trace, steps);
+            })?;
             let mut expected = format!("{steps} steps, {segments} segments, {replies} replies of ");
             if let Work::Exchange { .. } = plan.work {
                 // Each of them a response, and not some other answer.
@@ -156,12 +136,6 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
                     "{} did not do what it was to ({expected}):\n{printed}",
                     player.name()
                 );
-            }
-            let collected = collected(&printed).with_context(|| {
-                format!("callgrind did not say how much it collected:\n{printed}")
-            })?;
-            if collected == 0 {
-                bail!("callgrind found no function {}", player.counted());
             }
             let times = match plan.work {
                 Work::Exchange { .. } => segments,
@@ -178,25 +152,9 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
     )
 }
 
-/// Reads `Collected : N` among what callgrind prints.
-fn collected(printed: &str) -> Option<u64> {
-    let (_, rest) = printed
-        .lines()
-        .find_map(|line| line.split_once("Collected :"))?;
-    rest.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn callgrinds_sum_is_found() {
-        let printed = "==7== Events    : Ir\n==7== Collected : 123456\n==7== \n";
-        assert_eq!(collected(printed), Some(123_456));
-        assert_eq!(collected("Collected : many"), None);
-        assert_eq!(collected(""), None);
-    }
 
     #[test]
     fn stacks_that_go_through_all_connections_play_fewer_rounds() {
