@@ -72,13 +72,17 @@ impl Server {
     /// Serves what there is, or waits a little.
     pub fn round(&mut self) -> Result<(), LoadError> {
         wait(&mut self.poll, &mut self.events)?;
-        let tokens: Vec<Token> = self.events.iter().map(|event| event.token()).collect();
-        for token in tokens {
+        let events = self.events.iter();
+        let events: Vec<_> = events
+            .map(|event| (event.token(), event.is_read_closed()))
+            .collect();
+        for (token, is_ending) in events {
             if token == LISTENER {
                 self.accept()?;
             } else if let Some(connection) = &mut self.connections[token.0] {
                 // A connection's failure is its own.
-                let is_over = connection.advance(self.half_close_after).unwrap_or(true);
+                let advanced = connection.advance(self.half_close_after, is_ending);
+                let is_over = advanced.unwrap_or(true);
                 if is_over {
                     self.connections[token.0] = None;
                     self.free.push(token.0);
@@ -119,9 +123,11 @@ impl Server {
 }
 
 impl Connection {
-    /// Echoes what there is; what cannot be sent holds the receiving side up. Returns whether
-    /// the connection is over.
-    fn advance(&mut self, half_close_after: u64) -> io::Result<bool> {
+    /// Echoes what there is; what cannot be sent holds the receiving side up. A short read means that
+    /// there is nothing more, unless the peer has closed (`is_ending`). Returns whether the connection is
+    /// over.
+    fn advance(&mut self, half_close_after: u64, is_ending: bool) -> io::Result<bool> {
+        let mut is_drained = false;
         loop {
             while !self.pending.is_empty() {
                 match self.stream.write(&self.buffer[self.pending.clone()]) {
@@ -134,12 +140,16 @@ impl Connection {
                 self.stream.shutdown(Shutdown::Write)?;
                 self.is_shut_down = true;
             }
+            if is_drained && !is_ending {
+                return Ok(false);
+            }
             let count = match self.stream.read(&mut self.buffer) {
                 Ok(0) => return Ok(true),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             };
+            is_drained = count < self.buffer.len();
             let wanted = half_close_after.saturating_sub(self.received);
             self.received += count as u64;
             self.pending = 0..count.min(usize::try_from(wanted).unwrap_or(usize::MAX));

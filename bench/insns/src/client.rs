@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{self, sockopt};
 
@@ -85,6 +85,15 @@ impl Client {
         Ok(())
     }
 
+    /// Resets all connections.
+    pub fn reset(self) -> Result<()> {
+        for connection in &self.connections {
+            // Closing with a linger time of zero resets (tcp(7), SO_LINGER).
+            sockopt::set_socket_linger(&connection.stream, Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
     fn wait(&self, ready: &mut Vec<epoll::Event>) -> Result<()> {
         let timeout = Timespec::try_from(PATIENCE)?;
         epoll::wait(&self.epoll, spare_capacity(ready), Some(&timeout))?;
@@ -94,6 +103,44 @@ impl Client {
             PATIENCE.as_secs()
         );
         Ok(())
+    }
+}
+
+/// Connections that are being opened at the same time.
+pub struct Opening(Vec<TcpStream>);
+
+impl Opening {
+    /// Sends a SYN for each of `count` connections to `server`.
+    pub fn begin(server: SocketAddr, count: usize) -> Result<Self> {
+        let begin_one = || {
+            let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
+            let (family, kind) = (net::AddressFamily::INET, net::SocketType::STREAM);
+            let socket = net::socket_with(family, kind, flags, None)?;
+            match net::connect(&socket, &server) {
+                Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
+                Err(error) => Err(error).context("cannot begin to open a connection"),
+            }
+        };
+        let streams = (0..count).map(|_| begin_one());
+        Ok(Self(streams.collect::<Result<_>>()?))
+    }
+
+    /// Waits until all are open.
+    pub fn complete(self) -> Result<Client> {
+        let timeout = Timespec::try_from(PATIENCE)?;
+        for stream in &self.0 {
+            let mut writable = [PollFd::new(stream, PollFlags::OUT)];
+            let count = poll(&mut writable, Some(&timeout))?;
+            ensure!(
+                count == 1,
+                "a connection is not open after {} s",
+                PATIENCE.as_secs()
+            );
+            if let Some(error) = stream.take_error()? {
+                return Err(error).context("a connection cannot be opened");
+            }
+        }
+        Client::new(self.0.into_iter().map(Ok))
     }
 }
 
@@ -236,6 +283,16 @@ mod tests {
         assert_eq!(client.connections(), 1);
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer, SocketAddr::from((host, port)));
+    }
+
+    #[test]
+    fn connections_opened_together_serve_rounds_until_they_are_reset() {
+        let (address, total) = server(|_| {});
+        let mut client = Opening::begin(address, 7).unwrap().complete().unwrap();
+        client.send_all().unwrap();
+        client.receive_all(|| Ok(())).unwrap();
+        assert_eq!(total.load(Ordering::SeqCst), 7 * MESSAGE_BYTES as u64);
+        client.reset().unwrap();
     }
 
     #[test]

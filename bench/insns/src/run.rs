@@ -14,7 +14,7 @@ use ix_machine::{Artifacts, Machine, MachineConfig, MemorySize};
 use tempfile::TempDir;
 
 use crate::baseline::Point;
-use crate::client::{Check, Client};
+use crate::client::{Check, Client, Opening};
 use crate::hold::Held;
 use crate::sample::Sampler;
 use crate::work::{Window, Work};
@@ -137,11 +137,15 @@ fn machine_config(plugin: &Path, socket: &Path, threads: u32) -> Result<MachineC
             .kernel_options
             .push((key.to_owned(), value.to_owned()));
     }
-    let plugin = format!("{},socket={}", option_value(plugin)?, option_value(socket)?);
-    config.qemu_args = ["-icount", "shift=0,sleep=off", "-plugin", &plugin]
-        .map(str::to_owned)
-        .to_vec();
+    config.qemu_args = counting_args(plugin, socket)?;
     Ok(config)
+}
+
+/// Arguments of QEMU that have the plugin count, and serve its counters at `socket`.
+pub fn counting_args(plugin: &Path, socket: &Path) -> Result<Vec<String>> {
+    let plugin = format!("{},socket={}", option_value(plugin)?, option_value(socket)?);
+    let arguments = ["-icount", "shift=0,sleep=off", "-plugin", &plugin];
+    Ok(arguments.map(str::to_owned).to_vec())
 }
 
 /// The echo machine.
@@ -161,7 +165,7 @@ fn option_value(path: &Path) -> Result<String> {
 }
 
 /// An echo machine that is counted.
-pub(crate) struct Bed {
+pub struct Bed {
     machine: Machine,
     sampler: Sampler,
     server: SocketAddr,
@@ -215,12 +219,40 @@ impl Bed {
         namespace.run(act)?
     }
 
+    /// Instructions per request on so many connections.
+    pub fn requests(&mut self, connections: u16, check: Check) -> Result<f64> {
+        let client = self.client(connections.into())?;
+        let measured = self.measure(client, rounds(connections.into()), check)?;
+        Ok(measured.work.total())
+    }
+
+    /// Instructions per connection that is opened, has one request, and is reset.
+    pub fn connections(&mut self, connections: u16, rounds: u64, check: Check) -> Result<f64> {
+        let server = self.server;
+        let act = |machine: &Machine| connect_round(server, connections, machine, check);
+        Ok(self
+            .measure_rounds(connections.into(), rounds, act)?
+            .total())
+    }
+
     /// Measures with this client, in windows of so many rounds.
     pub fn measure(&mut self, mut client: Client, rounds: u64, check: Check) -> Result<Measured> {
         let connections = client.connections() as u64;
-        let requests = rounds * connections;
+        let act = |machine: &Machine| round(&mut client, machine, check);
+        let work = self.measure_rounds(connections, rounds, act)?;
+        Ok(Measured::new(connections, rounds * connections, work))
+    }
+
+    /// Measures rounds of so many requests each, in windows of so many rounds.
+    fn measure_rounds(
+        &mut self,
+        requests_per_round: u64,
+        rounds: u64,
+        mut act: impl FnMut(&Machine) -> Result<()>,
+    ) -> Result<Work> {
+        let requests = rounds * requests_per_round;
         let machine = &self.machine;
-        let mut window = || (0..rounds).try_for_each(|_| round(&mut client, machine, check));
+        let mut window = || (0..rounds).try_for_each(|_| act(machine));
         window().context("while warming up")?;
         let mut samples = vec![self.sampler.sample()?];
         for _ in 0..WINDOWS {
@@ -228,12 +260,12 @@ impl Bed {
             samples.push(self.sampler.sample()?);
         }
         for _ in 0..SLOW_ROUNDS {
-            round(&mut client, machine, check)?;
+            act(machine)?;
             thread::sleep(SLOW_PAUSE);
         }
         let slow = Window {
             counts: self.sampler.sample()?.since(&samples[WINDOWS]),
-            requests: SLOW_ROUNDS * connections,
+            requests: SLOW_ROUNDS * requests_per_round,
         };
 
         let code = crate::images()?;
@@ -243,8 +275,7 @@ impl Bed {
                 code.is_pause(address)
             })
         });
-        let work = median(works.collect::<Result<_>>()?);
-        Ok(Measured::new(connections, requests, work))
+        Ok(median(works.collect::<Result<_>>()?))
     }
 
     /// What the guest said last, for an error's sake.
@@ -268,7 +299,7 @@ impl Bed {
 
 /// One request on each connection. A single one takes its way undisturbed; of several, the guest
 /// finds all at once.
-fn round(client: &mut Client, machine: &Machine, check: Check) -> Result<()> {
+pub fn round(client: &mut Client, machine: &Machine, check: Check) -> Result<()> {
     let connections = client.connections() as u64;
     if connections == 1 {
         client.send_all()?;
@@ -278,6 +309,23 @@ fn round(client: &mut Client, machine: &Machine, check: Check) -> Result<()> {
         held.release_after(connections)?;
     }
     client.receive_all(check)
+}
+
+/// So many connections, each of which is opened, has one request, and is reset. The guest finds all SYNs
+/// at once, and all requests; it must know the client's MAC address already.
+pub fn connect_round(
+    server: SocketAddr,
+    connections: u16,
+    machine: &Machine,
+    check: Check,
+) -> Result<()> {
+    let namespace = machine.netns().context("the machine has no wire")?;
+    let held = Held::stop(machine)?;
+    let opening = namespace.run(move || Opening::begin(server, connections.into()))??;
+    held.release_after(connections.into())?;
+    let mut client = opening.complete()?;
+    round(&mut client, machine, check)?;
+    client.reset()
 }
 
 /// The one with the middle total.

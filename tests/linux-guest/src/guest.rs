@@ -14,8 +14,9 @@ use ix_machine::{Artifacts, Machine, MachineConfig};
 use crate::image::{Contents, Image};
 use crate::shell::{self, Shell};
 
-/// How long the guest may take until its shell answers, on a loaded machine under emulation.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long the guest may take until its shell answers, on a loaded machine under emulation that counts
+/// instructions.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(240);
 /// How long a command in the guest, or a single read or write, may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Linux's command line: no delays, and only warnings on the console.

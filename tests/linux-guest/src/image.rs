@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ix_machine::Artifacts;
 use ix_small_linux::apt::Suites;
 use ix_small_linux::initramfs::Archive;
 use ix_small_linux::kernel::{self, Flavour};
@@ -17,6 +18,9 @@ pub struct Contents {
     pub kernel: Kernel,
     /// It has DPDK's `testpmd` too.
     pub dpdk: bool,
+    /// It has `ixload`, whose echo server is one thread on epoll. That is the workspace's: it must have
+    /// been built.
+    pub servers: bool,
 }
 
 /// A kernel that the guest may run.
@@ -84,6 +88,7 @@ pub struct Image {
     tree: PathBuf,
     modules: Vec<Vec<u8>>,
     dpdk: bool,
+    servers: bool,
 }
 
 impl Image {
@@ -103,6 +108,7 @@ impl Image {
             tree,
             modules: linux.modules,
             dpdk: contents.dpdk,
+            servers: contents.servers,
         })
     }
 
@@ -127,6 +133,10 @@ impl Image {
             programs.add(&path, &self.program(DPDK_PROGRAM)?)?;
             let plugin = programs.libraries.find(DPDK_PLUGIN)?;
             programs.add(&format!("lib/dpdk/{DPDK_PLUGIN}"), &plugin)?;
+        }
+        if self.servers {
+            let program = Artifacts::of_workspace().load_program();
+            programs.add_of_host("usr/sbin/ixload", &program)?;
         }
         archive.write(destination)
     }
@@ -167,7 +177,24 @@ impl Programs<'_> {
     /// Adds a program or plugin with the libraries that it needs.
     fn add(&mut self, path: &str, program: &Path) -> Result<()> {
         self.archive.program(path, program)?;
-        for library in libraries::needed(program, Some(&self.libraries))? {
+        let needed = libraries::needed(program, Some(&self.libraries))?;
+        self.add_libraries(needed)
+    }
+
+    /// Adds a program that was built on the host. It runs with the packages' C library, as on the host,
+    /// whose release they are of; what they do not have comes from the host.
+    fn add_of_host(&mut self, path: &str, program: &Path) -> Result<()> {
+        self.archive.program(path, program)?;
+        let mut needed = libraries::needed(program, None)?;
+        needed.retain(|library| {
+            let name = library.file_name();
+            library != program && !self.added.iter().any(|added| added.file_name() == name)
+        });
+        self.add_libraries(needed)
+    }
+
+    fn add_libraries(&mut self, libraries: Vec<PathBuf>) -> Result<()> {
+        for library in libraries {
             if self.added.contains(&library) {
                 continue;
             }

@@ -10,6 +10,7 @@ use clap::Subcommand;
 
 use crate::command::image;
 use crate::interrupt;
+use crate::step::say;
 
 /// Measure.
 #[derive(Debug, clap::Args)]
@@ -33,6 +34,11 @@ enum What {
     /// Times are this host's, under connections that are open and verified meanwhile. Counts are taken in
     /// process, under callgrind, and are the same each time.
     Migrate(ix_insns::migrate::Options),
+    /// Measure this dataplane and a Linux guest side by side, and draw the evaluation of the IX paper.
+    ///
+    /// Needs root, for the network namespaces, and Debian's apt for the guest. Writes report.html and
+    /// report.json.
+    Figures(ix_figures::Options),
     /// Count instructions per 64-byte request-response, and per connection set up and torn down.
     ///
     /// In process, under callgrind: in the engine, in smoltcp, and, if Debian's liblwip-dev is there,
@@ -54,6 +60,17 @@ pub fn run(args: &Args) -> Result<()> {
             crate::setup::run()?;
             image::build(Some(ix_insns::run::APPLICATION))?;
             ix_insns::bench(options, interrupt::check)
+        }
+        What::Figures(options) => {
+            if !options.no_build {
+                crate::setup::run()?;
+                image::build(Some(ix_insns::run::APPLICATION))?;
+            }
+            ix_figures::bench(ix_figures::Run {
+                options,
+                check: interrupt::check,
+                say,
+            })
         }
         What::Migrate(options) => {
             let moves = moves::Moves::build()?;

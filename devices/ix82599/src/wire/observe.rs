@@ -13,7 +13,7 @@ mod recording;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::epoll;
 
@@ -33,8 +33,9 @@ pub struct Observed<W> {
     name: String,
     door: Option<Door>,
     observers: Vec<Observer>,
-    /// Wall-clock time of `now_ns` = 0.
+    /// When it was made, by the wall and by a clock that nobody sets.
     epoch: Duration,
+    start: Instant,
     now_ns: u64,
 }
 
@@ -79,6 +80,7 @@ impl<W: Wire> Observed<W> {
             epoch: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default(),
+            start: Instant::now(),
             now_ns: 0,
         })
     }
@@ -157,8 +159,10 @@ impl<W: Wire> Observed<W> {
         false
     }
 
+    /// The time of this very moment: that of the model is of the beginning of its turn, and how long a
+    /// guest takes for an answer is to be seen to the microsecond.
     fn time(&self) -> Duration {
-        self.epoch + Duration::from_nanos(self.now_ns)
+        self.epoch + self.start.elapsed()
     }
 }
 

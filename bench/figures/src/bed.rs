@@ -1,0 +1,198 @@
+//! A server under test, booted, and its client.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use ix_linux_guest::LinuxGuest;
+use ix_linux_guest::image::Contents;
+use ix_load::report::{LoadReport, Report};
+use ix_machine::{Artifacts, Machine, MachineConfig};
+
+/// How long a boot may take on a loaded machine.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
+/// Where the echo servers listen (RFC 862).
+const ECHO_PORT: u16 = 7;
+/// `ixload` ends with this code if it was the bottleneck itself.
+const WITHHELD: i32 = 3;
+/// Addresses that nobody has, for the client's own engine: each has some 60,000 ports.
+const ENGINE_ADDRESSES: &str = "10.9.0.64-10.9.0.71";
+/// Best tuning of the Linux guest (DESIGN.md's baseline): no mitigations, no zeroing of pages, no audit or
+/// security modules, the TSC as the clock.
+const LINUX_COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr \
+    random.trust_cpu=on no_timer_check net.ifnames=0 init_on_alloc=0 audit=0 lsm= selinux=0 apparmor=0 \
+    clocksource=tsc tsc=reliable";
+
+/// Who serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// The dataplane.
+    Ours,
+    /// Debian's kernel with its `ixgbe`.
+    Linux,
+}
+
+impl System {
+    /// Both, ours first.
+    pub const BOTH: [System; 2] = [System::Ours, System::Linux];
+
+    /// What the reader reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            System::Ours => "this dataplane",
+            System::Linux => "Linux guest",
+        }
+    }
+}
+
+/// A booted server of echo.
+pub struct Bed {
+    guest: Guest,
+    server: String,
+}
+
+enum Guest {
+    Ours(Box<Machine>),
+    Linux(Box<LinuxGuest>),
+}
+
+/// What the client's bytes go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// The host's TCP.
+    Sockets,
+    /// The project's engine in the client.
+    Engine,
+}
+
+impl Transport {
+    /// What the reader reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Sockets => "sockets",
+            Transport::Engine => "engine",
+        }
+    }
+}
+
+impl Bed {
+    /// Boots an echo server of that system, after `change` has had its way with its machine.
+    pub fn boot(system: System, change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
+        match system {
+            System::Ours => Self::boot_ours(change),
+            System::Linux => Ok(Self::boot_linux(change)),
+        }
+    }
+
+    fn boot_ours(change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
+        let mut config = MachineConfig::new(&Artifacts::of_workspace(), "echo");
+        change(&mut config);
+        let machine = Machine::start(&config)?;
+        machine.wait_for_line("ix: app: echo", BOOT_TIMEOUT)?;
+        Ok(Self {
+            guest: Guest::Ours(Box::new(machine)),
+            server: format!("{}:{ECHO_PORT}", config.network.guest),
+        })
+    }
+
+    fn boot_linux(change: impl FnOnce(&mut MachineConfig)) -> Self {
+        let mut guest = best_linux(change);
+        serve_echo(&mut guest);
+        Self {
+            server: format!("{}:{ECHO_PORT}", guest.address()),
+            guest: Guest::Linux(Box::new(guest)),
+        }
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Machine {
+        match &self.guest {
+            Guest::Ours(machine) => machine,
+            Guest::Linux(guest) => guest.machine(),
+        }
+    }
+
+    /// Runs `ixload load` on the server.
+    pub fn load(&self, arguments: &str, transport: Transport, seconds: f64) -> Result<LoadReport> {
+        let folder = tempfile::tempdir().context("cannot create a folder for a report")?;
+        let json = folder.path().join("report.json");
+        let program = Artifacts::of_workspace().load_program();
+        let mut command = self.machine().command(&program)?;
+        let warmup = (seconds / 4.0).to_string();
+        command
+            .args([
+                "load",
+                "--force",
+                "--timeout",
+                "30",
+                "--connect",
+                &self.server,
+            ])
+            .args(["--duration", &seconds.to_string(), "--warmup", &warmup])
+            .arg("--json")
+            .arg(&json)
+            .args(arguments.split_whitespace());
+        if transport == Transport::Engine {
+            command.args(["--transport", "engine", "--sources", ENGINE_ADDRESSES]);
+        }
+        let output = command.output().context("cannot start ixload")?;
+        let code = output.status.code();
+        ensure!(
+            code == Some(0) || code == Some(WITHHELD),
+            "ixload {arguments} against {}: {}",
+            self.server,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        match serde_json::from_str(&fs::read_to_string(&json)?)? {
+            Report::Load(report) => Ok(*report),
+            _ => bail!("ixload wrote another report"),
+        }
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<()> {
+        match self.guest {
+            Guest::Ours(machine) => {
+                let report = machine.stop();
+                ensure!(
+                    report.is_success(),
+                    "the dataplane did not survive: {report}"
+                );
+            }
+            Guest::Linux(guest) => guest.stop(),
+        }
+        Ok(())
+    }
+}
+
+/// A Linux guest in its best tuning: `tuned_linux`, and sockets that look at the queue themselves for a
+/// while before they wait.
+pub fn best_linux(change: impl FnOnce(&mut MachineConfig)) -> LinuxGuest {
+    let mut guest = tuned_linux(change);
+    guest.run("echo 50 > /proc/sys/net/core/busy_poll; echo 50 > /proc/sys/net/core/busy_read");
+    guest
+}
+
+/// A tuned Linux guest, with its interface up.
+pub fn tuned_linux(change: impl FnOnce(&mut MachineConfig)) -> LinuxGuest {
+    let contents = Contents {
+        servers: true,
+        ..Contents::default()
+    };
+    LinuxGuest::with_link_contents(contents, |config| {
+        config.foreign_command_line = Some(LINUX_COMMAND_LINE.to_owned());
+        change(config);
+    })
+}
+
+/// Starts the echo server: one thread on epoll.
+pub fn serve_echo(guest: &mut LinuxGuest) {
+    let address = guest.address();
+    guest.run(&format!(
+        "(ulimit -n 300000; exec ixload serve-echo --listen {address}:{ECHO_PORT}) >/dev/null 2>&1 &"
+    ));
+    guest.run(&format!(
+        "i=0; until netstat -tln | grep -q ':{ECHO_PORT} ' || [ $i = 200 ]; do \
+         i=$((i+1)); usleep 50000; done; [ $i -lt 200 ]"
+    ));
+}

@@ -1,0 +1,199 @@
+//! The report as one HTML file that needs nothing else.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+
+use crate::plot::{self, short};
+use crate::report::{Figure, Point, Report, Spread};
+
+const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}\
+h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2.2em}table{border-collapse:collapse;margin:.8em 0}\
+td,th{border-bottom:1px solid #ddd;padding:.25em .8em;text-align:right;font-variant-numeric:tabular-nums}\
+td:first-child,th:first-child{text-align:left}.met{color:#00734f}.missed{color:#b54100}\
+.small{color:#555;font-size:.9em}svg{max-width:100%;height:auto}";
+
+/// The page.
+pub fn render(report: &Report) -> Result<String> {
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Evaluation</title>\
+         <style>{STYLE}</style></head><body>\n<h1>This dataplane and Linux, side by side</h1>\n"
+    );
+    headlines(&mut page, report)?;
+    conditions(&mut page, report)?;
+    for figure in &report.figures {
+        one_figure(&mut page, figure)?;
+    }
+    page.push_str("</body></html>\n");
+    Ok(page)
+}
+
+fn headlines(page: &mut String, report: &Report) -> Result<()> {
+    page.push_str(
+        "<table><tr><th>median (lowest to highest)</th><th>this dataplane</th><th>Linux guest</th>\
+         <th>ratio</th><th>wanted</th><th></th></tr>\n",
+    );
+    for headline in &report.headlines {
+        let class = if headline.is_met() { "met" } else { "missed" };
+        writeln!(
+            page,
+            "<tr><td>{}, {}</td><td>{}</td><td>{}</td><td>{:.3}</td><td>{}</td><td class=\"{class}\">{}</td></tr>",
+            escape(&headline.what),
+            headline.unit,
+            spread(headline.ours),
+            spread(headline.linux),
+            headline.ratio(),
+            headline.target_text(),
+            headline.verdict()
+        )?;
+    }
+    page.push_str("</table>\n");
+    Ok(())
+}
+
+fn conditions(page: &mut String, report: &Report) -> Result<()> {
+    let conditions = &report.conditions;
+    let accelerator = conditions.accelerator.as_deref().unwrap_or("tcg");
+    writeln!(
+        page,
+        "<p class=\"small\">Both are guests of QEMU {} ({accelerator}) on the same emulated 82599, with one \
+         processor each, on {} ({} hardware threads, Linux {}). Client, emulated card and guest share these \
+         threads. Load average before {:.1}, after {:.1}: what is above three is other work. Under emulation \
+         only ratios and instruction counts carry over to hardware.</p>",
+        escape(&conditions.qemu),
+        escape(&conditions.processor),
+        conditions.hardware_threads,
+        escape(&conditions.kernel),
+        conditions.load_before,
+        conditions.load_after.unwrap_or_default()
+    )?;
+    Ok(())
+}
+
+fn one_figure(page: &mut String, figure: &Figure) -> Result<()> {
+    writeln!(
+        page,
+        "<h2>{}. {}</h2>\n{}\n<p class=\"small\">{} Bars reach from the lowest to the highest measurement.</p>",
+        figure.number,
+        escape(&figure.title),
+        plot::draw(figure)?,
+        escape(&figure.caption)
+    )?;
+    write!(page, "<table><tr><th>{}</th>", escape(figure.x.label))?;
+    for series in &figure.series {
+        write!(page, "<th>{}</th>", escape(&series.name))?;
+    }
+    if figure.series.len() == 2 {
+        page.push_str("<th>ratio</th>");
+    }
+    page.push_str("</tr>\n");
+    let rows = figure
+        .series
+        .iter()
+        .map(|series| series.points.len())
+        .max()
+        .unwrap_or(0);
+    for row in 0..rows {
+        one_row(page, figure, row)?;
+    }
+    page.push_str("</table>\n");
+    Ok(())
+}
+
+fn one_row(page: &mut String, figure: &Figure, row: usize) -> Result<()> {
+    let points: Vec<&Point> = figure
+        .series
+        .iter()
+        .filter_map(|series| series.points.get(row))
+        .collect();
+    let x = points.first().map_or(0.0, |point| point.x);
+    write!(page, "<tr><td>{x}</td>")?;
+    for point in &points {
+        let note = point.note.as_deref().unwrap_or_default();
+        write!(
+            page,
+            "<td>{} <span class=\"small\">{}</span></td>",
+            spread(point.y),
+            escape(note)
+        )?;
+    }
+    if let [ours, linux] = points[..] {
+        write!(page, "<td>{:.2}</td>", ours.y.median / linux.y.median)?;
+    }
+    page.push_str("</tr>\n");
+    Ok(())
+}
+
+fn spread(spread: Spread) -> String {
+    format!(
+        "{} ({} to {})",
+        short(spread.median),
+        short(spread.min),
+        short(spread.max)
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditions::Conditions;
+    use crate::report::{Axis, Headline, Series, Target};
+
+    #[test]
+    fn the_page_leads_with_ratios_and_has_every_figure() {
+        let conditions = Conditions {
+            processor: "A <fast> one".to_owned(),
+            hardware_threads: 2,
+            kernel: "6.1".to_owned(),
+            qemu: "11.1".to_owned(),
+            accelerator: Some("tcg".to_owned()),
+            load_before: 0.5,
+            load_after: Some(2.5),
+        };
+        let mut report = Report::new(conditions);
+        report.headlines.push(Headline {
+            what: "echo".to_owned(),
+            unit: "per second",
+            ours: Spread::of(&[90_000.0]),
+            linux: Spread::of(&[6_000.0]),
+            target: Target::AtLeastTimes(10.0),
+        });
+        let point = |y| Point {
+            x: 64.0,
+            y: Spread::of(&[y]),
+            note: Some("engine".to_owned()),
+        };
+        let series = |name: &str, y| Series {
+            name: name.to_owned(),
+            points: vec![point(y)],
+        };
+        report.figures.push(Figure {
+            number: 2,
+            title: "Echo".to_owned(),
+            caption: "Said & done.".to_owned(),
+            x: Axis::logarithmic("bytes"),
+            y: Axis::logarithmic("messages/s"),
+            series: vec![
+                series("this dataplane", 90_000.0),
+                series("Linux guest", 6_000.0),
+            ],
+        });
+        let page = render(&report).expect("it is rendered");
+        for part in [
+            "<td>15.000</td>",
+            "met",
+            "A &lt;fast&gt; one",
+            "<svg",
+            "Said &amp; done.",
+            "<td>15.00</td>",
+        ] {
+            assert!(page.contains(part), "no {part} in {page}");
+        }
+    }
+}
