@@ -12,20 +12,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ix_channel::{Command, CommandError, Commander, ControlPage, Doorbells, Ivshmem};
-use ix_machine::ControlChannel;
+use ix_machine::{ControlChannel, NicKind};
 use ix_tests::{BOOT_TIMEOUT, Booted, pattern};
 
 const PORT: u16 = 7;
 const THREADS: usize = 4;
 const CONNECTIONS: usize = 64;
 const MOVES: usize = 200;
+const FEW_MOVES: usize = 40;
 /// Under emulation on few host processors a command may take long.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Least time before either end sends a segment again.
 const RTO_MIN_SECS: u64 = 10;
 
 /// A machine of four threads, its control page, and who commands it.
-fn machine(folder: &std::path::Path) -> (Booted, Arc<ControlPage>, Commander) {
+fn machine(folder: &std::path::Path, nic: NicKind) -> (Booted, Arc<ControlPage>, Commander) {
     let page = ControlPage::create(&folder.join("page")).expect("make a control page");
     let page = Arc::new(page);
     let doorbells = Arc::new(Doorbells::new(THREADS).expect("make doorbells"));
@@ -35,6 +36,7 @@ fn machine(folder: &std::path::Path) -> (Booted, Arc<ControlPage>, Commander) {
         .spawn();
     let booted = Booted::echo(|config| {
         config.cpus = THREADS as u32;
+        config.nic = nic;
         let rto_min_us = (RTO_MIN_SECS * 1_000_000).to_string();
         config.kernel_options = vec![("rto_min_us".to_owned(), rto_min_us)];
         config.control = Some(ControlChannel {
@@ -113,12 +115,12 @@ fn owned(owners: &[usize], thread: usize) -> u128 {
 }
 
 /// Moves groups to and fro; now and then a thread loses all of them and parks.
-fn hand_around(page: &ControlPage, commander: &Commander) {
+fn hand_around(page: &ControlPage, commander: &Commander, most: usize) {
     let mut random = Random(4);
     let mut owners = owners(page);
     let mut parked = [false; THREADS];
     let mut moves = 0;
-    while moves < MOVES {
+    while moves < most {
         let from = random.below(THREADS);
         let to = (from + 1 + random.below(THREADS - 1)) % THREADS;
         if parked[from] {
@@ -159,7 +161,37 @@ fn hand_around(page: &ControlPage, commander: &Commander) {
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn two_hundred_moves_under_sixty_four_connections_lose_nothing() {
     let folder = tempfile::tempdir().expect("make a folder");
-    let (booted, page, commander) = machine(folder.path());
+    let (booted, page, commander) = machine(folder.path(), NicKind::Intel82599);
+    let came = move_under_load(&booted, &page, &commander, MOVES);
+    assert!(came > 500, "{came} came");
+    let reports = (0..THREADS).filter_map(|thread| page.thread(thread));
+    let retransmits: u64 = reports.map(|report| report.retransmits).sum();
+    assert_eq!(retransmits, 0, "segments were sent again by the dataplane");
+    let by_linux = retransmitted_by_linux(&booted);
+    assert_eq!(by_linux, 0, "segments were sent again by Linux");
+    booted.stop();
+}
+
+/// Flow groups of a VIRTIO card move by a command to the device. Linux and QEMU may change the order of
+/// segments meanwhile, since a TAP of several queues follows a flow in its own way.
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn moves_on_a_virtio_card_lose_nothing() {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let (booted, page, commander) = machine(folder.path(), NicKind::Virtio);
+    let came = move_under_load(&booted, &page, &commander, FEW_MOVES);
+    assert!(came > 50, "{came} came");
+    booted.stop();
+}
+
+/// Moves flow groups while all connections exchange messages; how many connections came to another
+/// thread, which is how many left one.
+fn move_under_load(
+    booted: &Booted,
+    page: &ControlPage,
+    commander: &Commander,
+    moves: usize,
+) -> u64 {
     let mut streams: Vec<_> = (0..CONNECTIONS)
         .map(|_| booted.connect_when_up_to(booted.guest().into(), PORT))
         .collect();
@@ -167,7 +199,7 @@ fn two_hundred_moves_under_sixty_four_connections_lose_nothing() {
     let mut rounds = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
-            hand_around(&page, &commander);
+            hand_around(page, commander, moves);
             is_over.store(true, Ordering::Relaxed);
         });
         while !is_over.load(Ordering::Relaxed) {
@@ -184,13 +216,9 @@ fn two_hundred_moves_under_sixty_four_connections_lose_nothing() {
         .collect();
     let came: u64 = reports.iter().map(|report| report.migrated_in).sum();
     let left: u64 = reports.iter().map(|report| report.migrated_out).sum();
-    let retransmits: u64 = reports.iter().map(|report| report.retransmits).sum();
     println!("{rounds} rounds, {came} connections moved");
-    assert!(came > 500 && came == left, "{came} came, {left} left");
-    assert_eq!(retransmits, 0, "segments were sent again by the dataplane");
-    let by_linux = retransmitted_by_linux(&booted);
-    assert_eq!(by_linux, 0, "segments were sent again by Linux");
-    booted.stop();
+    assert_eq!(came, left, "as many came as left");
+    came
 }
 
 /// A message and its echo on every connection.
