@@ -5,25 +5,17 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use ix_core::{ElasticThread, Statistics, Step, ThreadConfig, ThreadParts, UserRange};
-use ix_hal::{
-    DmaSlice, HEADER_ROOM, Instant, LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool, Mmio,
-};
-use ix82599::memory::SharedMemory;
-use ix82599::model::{InterruptCounts, Model, ModelConfig};
+use ix_hal::{Instant, MbufPool};
 use ix82599::wire::{Cable, Impaired, Impairment};
-use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
+use ixgbe::{Config, Ixgbe, QueueConfig, QueuePair};
+
+use super::parts::{self, Buffers, Memory, Registers};
 
 /// The dataplane's address.
 pub const GUEST: [u8; 4] = [10, 9, 0, 2];
 /// The dataplane's station address.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
-const BUS: u64 = 0x2_0000_0000;
-const MEMORY_BYTES: usize = 32 << 20;
-const MBUF_SHIFT: u32 = 11;
-const DESCRIPTORS: usize = 512;
-/// Bytes that the application may send from, beside the frame buffers.
-const PAYLOAD_BYTES: usize = 64 << 10;
 /// What one look at the wire costs, so that time passes.
 const STEP_NS: u64 = 20_000;
 
@@ -42,23 +34,12 @@ pub struct World {
 impl World {
     /// A dataplane whose NIC is plugged into `cable`, which does `impairment` to frames.
     pub fn new(cable: Cable, impairment: Impairment, net: ix_net::Config) -> Self {
-        let memory = Memory {
-            shared: SharedMemory::new(MEMORY_BYTES, BUS),
-            free: 0,
-        };
-        let config = ModelConfig {
-            mac: GUEST_MAC,
-            ..ModelConfig::default()
-        };
-        let wire = Impaired::new(cable, impairment);
-        let mut model = Model::new(config, memory.shared.memory(), wire, InterruptCounts::new());
-        model.set_bus_master(true);
-        let registers = Registers(Rc::new(RefCell::new(model)));
+        let (registers, memory) = parts::plugged_into(Impaired::new(cable, impairment));
         Self::boot(registers, memory, net)
     }
 
     fn boot(registers: Registers, mut memory: Memory, net: ix_net::Config) -> Self {
-        let geometry = memory.mbufs(net.mbufs);
+        let geometry = memory.mbufs(1, net.mbufs)[0];
         let sendable = UserRange {
             user: geometry.user,
             bus: geometry.bus,
@@ -69,7 +50,7 @@ impl World {
         let clock = registers.clone();
         let mut delay = move |us: u32| {
             now_us += u64::from(us);
-            clock.0.borrow_mut().advance(now_us * 1_000);
+            clock.model().advance(now_us * 1_000);
         };
         let mut device =
             Ixgbe::new(registers.clone(), Config::new(1), &mut delay).expect("the NIC comes up");
@@ -90,10 +71,7 @@ impl World {
         );
         let parts = ThreadParts {
             nic,
-            memory: Buffers {
-                base: geometry.user,
-                geometry,
-            },
+            memory: Buffers::new(0, [geometry].into()),
             pool: MbufPool::new(geometry),
             area,
             sendable: [sendable, payload_range, UserRange::default()],
@@ -124,7 +102,7 @@ impl World {
     /// Lets `ns` pass, and the NIC move frames.
     pub fn advance(&mut self, ns: u64) {
         self.now_ns += ns;
-        let mut model = self.registers.0.borrow_mut();
+        let mut model = self.registers.model();
         model.advance(self.now_ns);
         model.poll();
     }
@@ -196,110 +174,5 @@ unsafe impl libix::Kernel for WorldKernel {
             count.store(0, std::sync::atomic::Ordering::Relaxed);
         }
         world.advance(0);
-    }
-}
-
-/// The model's registers.
-#[derive(Clone)]
-struct Registers(Rc<RefCell<Model<Impaired<Cable>, InterruptCounts>>>);
-
-impl Mmio for Registers {
-    fn read32(&self, offset: u32) -> u32 {
-        self.0.borrow_mut().bar0_read32(offset)
-    }
-    fn write32(&self, offset: u32, value: u32) {
-        self.0.borrow_mut().bar0_write32(offset, value);
-    }
-}
-
-/// Memory that is given out once, page by page.
-struct Memory {
-    shared: SharedMemory,
-    free: usize,
-}
-
-impl Memory {
-    fn allocate(&mut self, bytes: usize) -> (&'static [AtomicU64], u64) {
-        let offset = self.free;
-        self.free = (offset + bytes).next_multiple_of(4096);
-        (self.shared.words(offset, bytes), BUS + offset as u64)
-    }
-
-    /// A pool whose user addresses are the real ones, so that libix can read what it is given.
-    fn mbufs(&mut self, count: u32) -> MbufGeometry {
-        let (words, bus) = self.allocate((count as usize) << MBUF_SHIFT);
-        MbufGeometry {
-            count,
-            size_shift: MBUF_SHIFT,
-            bus,
-            user: words.as_ptr() as u64,
-        }
-    }
-
-    /// Memory to send from, for good: nobody writes to it.
-    fn payload(&mut self) -> (&'static [u8], UserRange) {
-        let (words, bus) = self.allocate(PAYLOAD_BYTES);
-        let range = UserRange {
-            user: words.as_ptr() as u64,
-            bus,
-            bytes: PAYLOAD_BYTES as u64,
-        };
-        // SAFETY: `allocate` gives each range out once, the memory is never freed, and this one is
-        // only ever read.
-        let bytes = unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), PAYLOAD_BYTES) };
-        (bytes, range)
-    }
-
-    fn ring(&mut self) -> DmaSlice {
-        let (words, bus) = self.allocate(16 * DESCRIPTORS);
-        DmaSlice::new(words, bus)
-    }
-
-    fn queue(&mut self) -> QueueMemory {
-        let (rx_ring, tx_ring) = (self.ring(), self.ring());
-        let (words, headers_bus) = self.allocate(DESCRIPTORS * HEADER_ROOM);
-        // SAFETY: `allocate` gives each range out once, the memory is never freed, and the words
-        // are atomics, hence writable through a shared reference. The model reads the rooms on this
-        // thread, while no method of the driver runs.
-        let headers = unsafe {
-            std::slice::from_raw_parts_mut(words.as_ptr().cast_mut().cast(), DESCRIPTORS)
-        };
-        QueueMemory {
-            rx_ring,
-            tx_ring,
-            headers,
-            headers_bus,
-        }
-    }
-}
-
-/// Read access to the pool's buffers.
-struct Buffers {
-    base: u64,
-    geometry: MbufGeometry,
-}
-
-impl MbufMemory for Buffers {
-    fn frame(&self, mbuf: MbufId, len: usize) -> &[u8] {
-        assert!(mbuf.0 < self.geometry.count);
-        let address = self.base + (u64::from(mbuf.0) << self.geometry.size_shift);
-        let len = len.min(self.geometry.size());
-        // SAFETY: the buffer lies within the pool, which is never freed, and the model writes to
-        // it, on this thread, only while it is in the RX ring, when nobody asks for its bytes.
-        unsafe { std::slice::from_raw_parts(address as *const u8, len) }
-    }
-
-    fn copy(&mut self, from: (MbufId, usize), to: (MbufId, usize), len: usize) {
-        let size = self.geometry.size();
-        assert!(from.1 + len <= size && to.1 + len <= size && from.0 != to.0);
-        let address = |(mbuf, at): (MbufId, usize)| self.geometry.user_of(mbuf) as usize + at;
-        let bytes = self.frame(from.0, from.1 + len)[from.1..].to_vec();
-        // SAFETY: the range lies within a buffer of the pool, which is never freed; the caller owns
-        // the buffer, so nobody else looks at it, and the source is a copy.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address(to) as *mut u8, len) };
-    }
-
-    fn fetch(&mut self, from: LentMbuf, _: MbufId, _: usize) {
-        panic!("thread {} lent a buffer to the only one", from.owner);
     }
 }
