@@ -7,7 +7,7 @@ use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ix_machine::exit::{Cause, GuestExit};
+use ix_machine::exit::{Cause, ExitReport, GuestExit};
 use ix_machine::{Artifacts, Machine, MachineConfig, NetworkConfig};
 
 /// How long a boot may take on a loaded two-core machine under emulation.
@@ -190,7 +190,7 @@ impl Booted {
     }
 
     /// Waits for the guest to end by itself, in the way that `expected` says.
-    pub fn expect_end(&self, expected: GuestExit) {
+    pub fn expect_end(&self, expected: GuestExit) -> ExitReport {
         let report = self
             .machine
             .wait(BOOT_TIMEOUT)
@@ -199,6 +199,7 @@ impl Booted {
             Cause::Guest(exit) => assert_eq!(exit, expected, "{report}"),
             _ => panic!("expected {expected:?}, but: {report}"),
         }
+        report
     }
 
     /// Stops the machine; the kernel must not have panicked meanwhile.

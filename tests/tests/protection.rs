@@ -91,7 +91,12 @@ fn not_even_the_kernel_reads_what_is_private_to_another_thread() {
         line.contains("thread 1, private to it) in the kernel"),
         "{line}"
     );
-    booted.expect_end(GuestExit::Panic);
+    let places = booted.expect_end(GuestExit::Panic).places;
+    let is_named = |name: &str| places.iter().any(|place| place.contains(name));
+    assert!(
+        is_named("kernel_dp::bare::") && is_named("kernel-dp/src/bare/"),
+        "{places:?}"
+    );
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct ExitReport {
     pub qemu_stderr: Vec<String>,
     /// Last lines of the NIC model's messages.
     pub nic_stderr: Vec<String>,
+    /// The functions that the guest ended in, the innermost first, if it said where.
+    pub places: Vec<String>,
 }
 
 /// What ended a machine.
@@ -97,7 +99,13 @@ impl ExitReport {
 impl fmt::Display for ExitReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cause {
-            Cause::Guest(exit) => write!(f, "{exit}"),
+            Cause::Guest(exit) => {
+                write!(f, "{exit}")?;
+                for place in &self.places {
+                    write!(f, "\n  at {place}")?;
+                }
+                Ok(())
+            }
             Cause::Reset => f.write_str(
                 "the guest reset or powered off without a report, as after a triple fault",
             ),
@@ -178,7 +186,14 @@ mod tests {
             cause,
             qemu_stderr: vec!["no such file".to_owned()],
             nic_stderr: Vec::new(),
+            places: vec!["0x12 start".to_owned()],
         }
+    }
+
+    #[test]
+    fn the_guests_end_is_told_with_its_places() {
+        let panic = report(Cause::Guest(GuestExit::Panic)).to_string();
+        assert_eq!(panic, "the dataplane kernel panicked\n  at 0x12 start");
     }
 
     #[test]

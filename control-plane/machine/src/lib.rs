@@ -38,6 +38,7 @@ pub mod machine;
 pub mod net;
 pub mod netns;
 pub mod passthrough;
+mod places;
 pub mod process;
 pub mod qemu;
 pub mod qmp;

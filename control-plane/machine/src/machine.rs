@@ -16,6 +16,7 @@ use crate::console::{Console, NoLine};
 use crate::error::{Error, Result};
 use crate::exit::ExitReport;
 use crate::netns::Netns;
+use crate::places;
 use crate::qemu::Qemu;
 use crate::qmp::Qmp;
 use crate::supervisor::{Started, Supervised};
@@ -61,7 +62,8 @@ impl Machine {
                 Ok((supervised, started)) => {
                     // The owner has been waiting since it spawned this thread.
                     let _ = tell.send(Ok(started));
-                    let report = supervised.run(&watched);
+                    let mut report = supervised.run(&watched);
+                    report.places = places::of_end(&config, &console, &report.cause);
                     end.publish(report);
                 }
                 Err(error) => {

@@ -163,6 +163,7 @@ impl Supervised {
                 .as_mut()
                 .map(Process::last_messages)
                 .unwrap_or_default(),
+            places: Vec::new(),
         }
     }
 
