@@ -33,6 +33,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// How often policies decide, in milliseconds.
     pub policy_period_ms: u64,
+    /// Whether what policies see is written to `loads.csv` in each dataplane's folder, to be replayed.
+    pub record_loads: bool,
 }
 
 impl Default for Config {
@@ -46,6 +48,7 @@ impl Default for Config {
             tcp: None,
             token_file: None,
             policy_period_ms: 100,
+            record_loads: false,
         }
     }
 }

@@ -6,8 +6,8 @@ mod hand_over;
 use std::path::PathBuf;
 
 use ix_api::{
-    CoreMap, Dataplane, Definition, EventKind, FlowGroup, GrantRequest, Holder, Kind,
-    MigrateRequest, Mode, Moved, Policy, Refusal, RevokeRequest, State, Stats,
+    CoreMap, Dataplane, Definition, EventKind, GrantRequest, Holder, Kind, MigrateRequest, Mode,
+    Moved, Policy, Refusal, RevokeRequest, State,
 };
 use ix_machine::Artifacts;
 use ix_policy::Assignment;
@@ -15,6 +15,7 @@ use ix_policy::groups::Move;
 
 use crate::dataplane::Managed;
 use crate::journal::Journal;
+use crate::sight::{Board, Sights};
 use crate::store::{Folder, Placement, Store};
 use crate::{keeper, machine, now_ms};
 
@@ -23,6 +24,8 @@ use crate::{keeper, machine, now_ms};
 pub struct Controller {
     /// What has happened.
     pub journal: Journal,
+    /// What can be seen of all that without the controller.
+    pub board: Board,
     pub(crate) dataplanes: Vec<Managed>,
     pub(crate) assignment: Assignment,
     store: Store,
@@ -31,6 +34,8 @@ pub struct Controller {
     program: PathBuf,
     /// Whether hardware threads are made up, so that nothing is pinned.
     emulated: bool,
+    /// Whether what policies see is written down.
+    pub(crate) records_loads: bool,
 }
 
 /// What a controller is made of.
@@ -46,6 +51,8 @@ pub struct Parts {
     pub assignment: Assignment,
     /// Whether they are made up.
     pub emulated: bool,
+    /// Whether what policies see is written down, in `loads.csv` in each dataplane's folder.
+    pub records_loads: bool,
 }
 
 impl Controller {
@@ -53,22 +60,28 @@ impl Controller {
     pub fn new(parts: Parts) -> std::io::Result<Controller> {
         let mut controller = Controller {
             journal: Journal::default(),
+            board: Board::default(),
             dataplanes: Vec::new(),
             assignment: parts.assignment,
             store: parts.store,
             artifacts: parts.artifacts,
             program: parts.program,
             emulated: parts.emulated,
+            records_loads: parts.records_loads,
         };
         for name in controller.store.names()? {
             controller.adopt(&name);
         }
+        controller.show();
         Ok(controller)
     }
 
-    /// All dataplanes.
-    pub fn list(&self) -> Vec<Dataplane> {
-        self.dataplanes.iter().map(Managed::view).collect()
+    /// Shows how things stand to those who only look.
+    pub fn show(&self) {
+        self.board.show(Sights {
+            cores: self.cores(),
+            dataplanes: self.dataplanes.iter().map(Managed::sight).collect(),
+        });
     }
 
     /// One dataplane.
@@ -79,16 +92,6 @@ impl Controller {
     /// The machine's hardware threads.
     pub fn cores(&self) -> CoreMap {
         self.assignment.map(self.emulated)
-    }
-
-    /// The numbers of a dataplane.
-    pub fn stats(&self, name: &str) -> Result<Stats, Refusal> {
-        self.get(name).map(Managed::stats)
-    }
-
-    /// The flow groups of a dataplane.
-    pub fn groups(&self, name: &str) -> Result<Vec<FlowGroup>, Refusal> {
-        self.get(name).map(Managed::groups)
     }
 
     /// Starts a dataplane. It serves a while later.
@@ -342,6 +345,7 @@ impl Controller {
 
     fn changed(&mut self, name: &str) -> Result<(), Refusal> {
         self.get_mut(name)?.changed_ms = now_ms();
+        self.show();
         Ok(())
     }
 
@@ -411,7 +415,7 @@ fn moves_to(owners: &[u8], request: &MigrateRequest, to: usize) -> Result<Vec<Mo
     Ok(moves)
 }
 
-fn absent(name: &str) -> Refusal {
+pub(crate) fn absent(name: &str) -> Refusal {
     Refusal::new(
         Kind::Absent,
         format!("there is no dataplane {name}"),

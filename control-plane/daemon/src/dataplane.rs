@@ -1,16 +1,18 @@
 //! One dataplane as the daemon sees it: its folder, its keeper, its control page.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
-use ix_abi::control::ThreadState;
-use ix_api::{Dataplane, Definition, FlowGroup, Kind, Policy, Refusal, State, Stats, ThreadStats};
+use ix_api::{Dataplane, Definition, FlowGroup, Kind, Policy, Refusal, State};
 use ix_channel::{Command, ControlPage, ThreadReport};
 
 use crate::journal::Reasons;
 use crate::keeper::client::{Keeper, KeeperError};
 use crate::keeper::protocol::{Phase, Status};
+use crate::load::Seen;
 use crate::overstays::Overstays;
 use crate::past::Past;
+use crate::sight::{self, Sight};
 use crate::store::{Folder, Placement};
 
 /// A dataplane.
@@ -29,16 +31,16 @@ pub struct Managed {
     /// What its policy decided.
     pub reasons: Reasons,
     /// What it did over the last minutes.
-    pub past: Past,
+    pub past: Arc<Mutex<Past>>,
     /// What was said of its overstays.
     pub overstays: Overstays,
     /// When it last grew or shrank, in milliseconds since 1970.
     pub changed_ms: u64,
-    /// What the policy saw of each thread the last time: time and idle time, in nanoseconds.
-    pub seen: Vec<(u64, u64)>,
+    /// What the policy saw of its threads the last time.
+    pub seen: Seen,
     keeper: Option<Keeper>,
     status: Option<Status>,
-    page: Option<ControlPage>,
+    page: Option<Arc<ControlPage>>,
 }
 
 impl Managed {
@@ -52,10 +54,10 @@ impl Managed {
             state: State::Starting,
             ended: None,
             reasons: Reasons::default(),
-            past: Past::default(),
+            past: Arc::default(),
             overstays: Overstays::default(),
             changed_ms,
-            seen: Vec::new(),
+            seen: Seen::default(),
             keeper: None,
             status: None,
             page: None,
@@ -87,7 +89,8 @@ impl Managed {
             Err(refusal) => log::debug!("{}", refusal.reason),
         }
         if self.page.is_none() {
-            self.page = ControlPage::open(&self.folder.file("control")).ok();
+            let page = ControlPage::open(&self.folder.file("control"));
+            self.page = page.ok().map(Arc::new);
         }
         let is_up = self.header().is_some();
         let is_running = self
@@ -168,13 +171,7 @@ impl Managed {
 
     /// What the kernel says of all its threads; none as long as it has not come up.
     pub fn reports(&self) -> Vec<ThreadReport> {
-        let Some(page) = &self.page else {
-            return Vec::new();
-        };
-        let threads = page.header().map_or(0, |header| header.threads);
-        (0..threads)
-            .filter_map(|index| page.thread(index))
-            .collect()
+        sight::reports(self.page.as_deref())
     }
 
     /// The owners of all flow groups.
@@ -187,18 +184,7 @@ impl Managed {
 
     /// All flow groups.
     pub fn groups(&self) -> Vec<FlowGroup> {
-        let Some((page, header)) = self.page.as_ref().zip(self.header()) else {
-            return Vec::new();
-        };
-        let group = |index: usize| {
-            let group = page.group(index)?;
-            Some(FlowGroup {
-                group: index as u32,
-                thread: u32::from(group.owner),
-                frames: group.frames,
-            })
-        };
-        (0..header.groups).filter_map(group).collect()
+        sight::groups(self.page.as_deref())
     }
 
     /// The elastic threads that serve.
@@ -207,6 +193,12 @@ impl Managed {
         cores
             .filter_map(|(thread, core)| core.map(|_| thread))
             .collect()
+    }
+
+    /// The process of its machine, and the thread in it that is the virtual CPU of an elastic thread.
+    pub fn vcpu(&self, thread: usize) -> Option<(u32, i32)> {
+        let status = self.status.as_ref()?;
+        Some((status.vm_pid?, *status.vcpu_threads.get(thread)?))
     }
 
     /// Where its wire can be listened to and changed.
@@ -248,66 +240,16 @@ impl Managed {
         }
     }
 
-    /// Takes a sample of its numbers, once in a while.
-    pub fn remember(&mut self) {
-        let now_ms = crate::now_ms();
-        if self.past.is_due(now_ms) {
-            self.past.add(now_ms, self.stats());
-        }
-    }
-
-    /// Its numbers.
-    pub fn stats(&self) -> Stats {
-        let reports = self.reports();
-        let threads = reports.iter().enumerate();
-        Stats {
-            threads: threads
-                .map(|(index, report)| stats(index, report))
-                .collect(),
+    /// What can be seen of it while somebody changes it.
+    pub fn sight(&self) -> Sight {
+        Sight {
+            view: self.view(),
+            page: self.page.clone(),
+            past: Arc::clone(&self.past),
         }
     }
 
     fn header(&self) -> Option<ix_channel::Header> {
-        self.page.as_ref().and_then(ControlPage::header)
-    }
-}
-
-fn stats(index: usize, report: &ThreadReport) -> ThreadStats {
-    ThreadStats {
-        thread: index as u32,
-        state: match report.state {
-            ThreadState::Running => "running",
-            ThreadState::Parked => "parked",
-            ThreadState::Absent => "absent",
-        }
-        .to_owned(),
-        now_ns: report.now_ns,
-        cycles: report.cycles,
-        busy_cycles: report.busy_cycles,
-        rounds: report.rounds,
-        events: report.events,
-        calls: report.calls,
-        rx_frames: report.rx_frames,
-        rx_bytes: report.rx_bytes,
-        tx_frames: report.tx_frames,
-        tx_bytes: report.tx_bytes,
-        connections: report.connections,
-        mbufs_free: report.mbufs_free,
-        idle_ns: report.idle_ns,
-        user_ns: report.user_ns,
-        batch: report.batch,
-        queue_depth: report.queue_depth,
-        loop_ns: report.loop_ns,
-        rx_missed: report.rx_missed,
-        rx_errors: report.rx_errors,
-        rx_no_buffers: report.rx_no_buffers,
-        tx_drops: report.tx_drops,
-        retransmits: report.retransmits,
-        migrated_in: report.migrated_in,
-        migrated_out: report.migrated_out,
-        parked_frames: report.parked_frames,
-        refused: report.refused,
-        overstays: report.overstays,
-        is_absent: report.is_absent,
+        self.page.as_deref().and_then(ControlPage::header)
     }
 }

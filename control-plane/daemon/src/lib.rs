@@ -13,10 +13,12 @@
 //! | [`store`] | the folders |
 //! | [`machine`] | from a definition to a virtual machine |
 //! | [`watch`] | what happens without being asked for: ends, policies |
+//! | [`load`] | how a dataplane is doing, as its policy sees it |
 //! | [`http`] | the interface: JSON, events, metrics, description |
 //! | [`journal`] | events, and the reasons of policies |
 //! | [`overstays`] | when to say that an application does not return |
 //! | [`past`] | what a dataplane did over the last minutes |
+//! | [`sight`] | what can be seen of dataplanes while somebody changes them |
 //! | [`config`] | the daemon's own configuration |
 
 #![forbid(unsafe_code)]
@@ -27,10 +29,12 @@ pub mod dataplane;
 pub mod http;
 pub mod journal;
 pub mod keeper;
+pub mod load;
 pub mod logger;
 pub mod machine;
 pub mod overstays;
 pub mod past;
+pub mod sight;
 pub mod store;
 pub mod watch;
 

@@ -93,8 +93,10 @@ fn serve(file: Option<PathBuf>) -> Result<()> {
         program,
         assignment: Assignment::new(topology, reserved),
         emulated: config.emulate_cores.is_some(),
+        records_loads: config.record_loads,
     };
     let controller = Controller::new(parts).with_context(folder)?;
+    controller.board.spawn_sampler();
     let controller = Arc::new(Mutex::new(controller));
     let period = Duration::from_millis(config.policy_period_ms);
     watch::spawn(Arc::clone(&controller), period);

@@ -9,12 +9,8 @@ use ix_api::{Action, Decision, EventKind, Mode, State};
 use ix_policy::{Load, Verdict, decide};
 
 use crate::controller::{Controller, holder};
-use crate::dataplane::Managed;
+use crate::load;
 use crate::now_ms;
-
-/// Averages of the control page: the horizon at which clients notice, and that of habits.
-const SHORT: usize = 1;
-const LONG: usize = 2;
 
 /// Looks after all dataplanes once in a `period`, on a thread of its own, until the process ends.
 pub fn spawn(controller: Arc<Mutex<Controller>>, period: Duration) {
@@ -24,6 +20,7 @@ pub fn spawn(controller: Arc<Mutex<Controller>>, period: Duration) {
                 let mut controller = controller.lock().unwrap_or_else(PoisonError::into_inner);
                 controller.look_after();
                 controller.apply_policies();
+                controller.show();
             }
             thread::sleep(period);
         }
@@ -44,9 +41,6 @@ impl Controller {
             };
             let before = managed.state;
             let now = managed.refresh();
-            if now == State::Running {
-                managed.remember();
-            }
             match (before, now) {
                 (State::Starting, State::Running) => self.on_running(&name),
                 (State::Starting | State::Running, State::Ended) => self.on_ended(&name),
@@ -124,12 +118,29 @@ impl Controller {
         let running = self.dataplanes.iter_mut();
         let loads: Vec<Load> = running
             .filter(|managed| managed.state == State::Running)
-            .map(load)
+            .map(load::observe)
             .collect();
-        let verdicts = decide(&loads, self.assignment.free());
+        let free = self.assignment.free();
+        if self.records_loads {
+            self.record(&loads, free);
+        }
+        let verdicts = decide(&loads, free);
         for (load, verdict) in loads.iter().zip(verdicts) {
             if matches!(load.policy.mode, Mode::Elastic | Mode::Fair) {
                 self.obey(load, verdict);
+            }
+        }
+    }
+
+    /// Writes down what policies see, to be replayed.
+    fn record(&self, loads: &[Load], free: usize) {
+        for load in loads {
+            let Ok(managed) = self.get(&load.name) else {
+                continue;
+            };
+            let file = managed.folder.file("loads.csv");
+            if let Err(error) = load::record(&file, load, free) {
+                log::warn!("{}: cannot record its load: {error}", load.name);
             }
         }
     }
@@ -160,44 +171,4 @@ impl Controller {
             });
         }
     }
-}
-
-/// How a dataplane is doing, since the last look at it.
-fn load(managed: &mut Managed) -> Load {
-    let serving = managed.serving();
-    let reports = managed.reports();
-    managed.seen.resize(reports.len(), (0, 0));
-    let mut load = Load {
-        name: managed.name().to_owned(),
-        policy: managed.policy().clone(),
-        threads: managed.definition.threads,
-        granted: serving.len() as u32,
-        queue_short: 0.0,
-        queue_long: 0.0,
-        loop_us: 0.0,
-        busy: 0.0,
-        since_change_ms: now_ms().saturating_sub(managed.changed_ms),
-    };
-    for thread in serving {
-        let Some(report) = reports.get(thread) else {
-            continue;
-        };
-        let (then_ns, idle_then_ns) = managed.seen[thread];
-        managed.seen[thread] = (report.now_ns, report.idle_ns);
-        let elapsed_ns = report.now_ns.saturating_sub(then_ns);
-        if elapsed_ns == 0 {
-            // It has halted all the time, and wrote nothing.
-            continue;
-        }
-        let idle = report.idle_ns.saturating_sub(idle_then_ns) as f64 / elapsed_ns as f64;
-        load.busy += (1.0 - idle).clamp(0.0, 1.0);
-        load.queue_short += report.queue_depth[SHORT];
-        load.queue_long += report.queue_depth[LONG];
-        load.loop_us = load.loop_us.max(report.loop_ns[SHORT] / 1_000.0);
-    }
-    let threads = f64::from(load.granted.max(1));
-    load.busy /= threads;
-    load.queue_short /= threads;
-    load.queue_long /= threads;
-    load
 }

@@ -5,9 +5,13 @@
 //! its clients notice. It shrinks when hardly any frame has waited over the long horizon and the
 //! threads that would remain could carry its load with room to spare. Both wait for a while after a
 //! change, shrinking longer than growing, and the load that lets it shrink is well below the one
-//! that makes it grow, so that a steady load leads to no changes.
+//! that makes it grow, so that a steady load leads to no changes. A host that lets virtual CPUs wait makes
+//! them look idle; that time counts as busy for who thinks of shrinking.
 
 use ix_api::{Action, Mode, Policy};
+
+/// From this part of the time on, it is said that the host lets virtual CPUs wait.
+const DELAYED_SAID: f64 = 0.05;
 
 /// How a dataplane is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +32,9 @@ pub struct Load {
     pub loop_us: f64,
     /// Part of the time in which the serving threads had something to do, 0 to 1.
     pub busy: f64,
+    /// Part of the time in which their virtual CPUs could have run and the host let them wait, 0 to 1. A
+    /// guest takes that for idle when it comes at the end of a halt.
+    pub delayed: f64,
     /// Milliseconds since it last grew or shrank.
     pub since_change_ms: u64,
 }
@@ -150,13 +157,20 @@ fn shrink_if_idle(load: &Load) -> Verdict {
             load.queue_long, policy.shrink_queue
         ));
     }
+    // What was delayed in the middle of work is counted twice: rather too busy than too idle.
+    let wanted = (load.busy + load.delayed).min(1.0);
     let remaining = f64::from(load.granted - 1);
-    let busy_then = load.busy * f64::from(load.granted) / remaining;
+    let busy_then = wanted * f64::from(load.granted) / remaining;
     if busy_then >= policy.shrink_busy {
-        return keep(format!(
+        let mut reason = format!(
             "with one less, the others would be busy for {:.0} %",
             busy_then * 100.0
-        ));
+        );
+        if load.delayed >= DELAYED_SAID {
+            let percent = load.delayed * 100.0;
+            reason += &format!(" if the host did not let them wait for {percent:.0} %");
+        }
+        return keep(reason);
     }
     if load.since_change_ms < policy.shrink_hold_ms {
         return keep(format!(

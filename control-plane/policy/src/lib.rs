@@ -8,6 +8,7 @@
 //! | [`assignment`] | who holds which: exclusive, and refused with the reason |
 //! | [`groups`] | how flow groups are dealt out, with the fewest moves |
 //! | [`decide`] | whether a dataplane grows or shrinks, by its load and its policy |
+//! | [`trace`] | what a policy saw over time, recorded to be replayed |
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod assignment;
 pub mod decide;
 pub mod groups;
 pub mod topology;
+pub mod trace;
 
 pub use assignment::Assignment;
 pub use decide::{Load, Verdict, decide};

@@ -3,11 +3,14 @@
 mod elastic;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use ix_machine::{AccelChoice, Ipv6Choice, MTU_RANGE, Machine, MachineConfig, NicKind, Vlan};
+
+use elastic::Shape;
 
 use crate::child;
 use crate::command::{image, run};
@@ -47,6 +50,12 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = MTU,
           value_parser = clap::value_parser!(u16).range(i64::from(*MTU_RANGE.start())..=i64::from(*MTU_RANGE.end())))]
     mtu: u16,
+    /// How the load of the scenario `elastic` changes; diurnal unless given.
+    #[arg(long, value_enum)]
+    shape: Option<Shape>,
+    /// Record what the policy of the scenario `elastic` sees in this file.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 /// A card to serve over.
@@ -70,11 +79,12 @@ enum Scenario {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let wire = (args.nic, &args.ipv6, args.vlan, args.mtu);
-    let usual = (NicKind::Intel82599, &Ipv6Choice::default(), None, MTU);
-    if args.scenario == Scenario::Elastic && wire != usual {
-        let why =
-            "--nic, --ipv6, --vlan and --mtu are of the scenario `echo` alone: leave them out";
+    if args.scenario == Scenario::Elastic && args.nic != NicKind::Intel82599 {
+        let why = "--nic is of the scenario `echo` alone: leave it out";
+        return Err(bad_input(why));
+    }
+    if args.scenario == Scenario::Echo && (args.shape.is_some() || args.record.is_some()) {
+        let why = "--shape and --record are of the scenario `elastic`: add --scenario elastic";
         return Err(bad_input(why));
     }
     crate::setup::run()?;
@@ -83,9 +93,18 @@ pub fn run(args: &Args) -> Result<()> {
         Scenario::Echo => echo(args),
         Scenario::Elastic => {
             image::build_control_plane()?;
-            elastic::run(args.accel)
+            let shape = args.shape.unwrap_or(Shape::Diurnal);
+            elastic::run(args.accel, &wire(args), shape, args.record.as_deref())
         }
     }
+}
+
+/// The wire, in a definition's words.
+fn wire(args: &Args) -> String {
+    let vlan = args.vlan.map_or_else(String::new, |vlan| {
+        format!("vlan = {}\nvlan_priority = {}\n", vlan.id, vlan.priority)
+    });
+    format!("ipv6 = '{}'\nmtu = {}\n{vlan}", args.ipv6, args.mtu)
 }
 
 fn echo(args: &Args) -> Result<()> {

@@ -151,6 +151,8 @@ impl Controller {
                 step.to
             );
             self.journal.record(EventKind::Migrated, name, text);
+            // A grant of many steps is seen step by step.
+            self.show();
         }
         Ok(())
     }

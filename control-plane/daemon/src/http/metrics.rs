@@ -141,16 +141,13 @@ const METRICS: [Metric; 24] = [
     (status = 200, body = String, content_type = "text/plain")
 ))]
 pub async fn metrics(State(shared): State<Shared>) -> Response {
-    let text = shared.with(|controller| {
-        let dataplanes = controller.list();
-        let stats: Vec<Stats> = dataplanes
-            .iter()
-            .map(|dataplane| controller.stats(&dataplane.name).unwrap_or_default())
-            .collect();
-        render(&controller.cores(), &dataplanes, &stats)
-    });
+    let sights = shared.look();
+    let seen = sights.dataplanes.iter();
+    let (dataplanes, stats): (Vec<Dataplane>, Vec<Stats>) =
+        seen.map(|it| (it.view.clone(), it.stats())).unzip();
+    let text = render(&sights.cores, &dataplanes, &stats);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, text.await).into_response()
+    (kind, text).into_response()
 }
 
 /// Writing to a string does not fail.

@@ -2,7 +2,7 @@
 //! token; and the dashboard, a page that is a client of it.
 //!
 //! Operations block, so they run on threads for that ([`Shared::with`]); the controller does them one
-//! at a time.
+//! at a time. Who only looks does not wait for them ([`Shared::look`]).
 
 mod access;
 mod capture;
@@ -14,7 +14,7 @@ mod wire;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -24,16 +24,26 @@ use ix_api::{Kind, Refusal};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::controller::Controller;
+use crate::sight::{Board, Sights};
 pub use access::{Access, Token};
 
 /// What all handlers share.
 #[derive(Clone)]
-pub struct Shared(Arc<Mutex<Controller>>);
+pub struct Shared {
+    controller: Arc<Mutex<Controller>>,
+    board: Board,
+}
 
 impl Shared {
     /// Handlers of that controller.
     pub fn new(controller: Arc<Mutex<Controller>>) -> Shared {
-        Shared(controller)
+        let board = lock(&controller).board.clone();
+        Shared { controller, board }
+    }
+
+    /// How things stand.
+    pub(crate) fn look(&self) -> Arc<Sights> {
+        self.board.look()
     }
 
     /// Does something with the controller, on a thread that may block.
@@ -41,15 +51,23 @@ impl Shared {
         &self,
         work: impl FnOnce(&mut Controller) -> T + Send + 'static,
     ) -> T {
-        let controller = Arc::clone(&self.0);
+        let controller = Arc::clone(&self.controller);
         let worker = tokio::task::spawn_blocking(move || {
-            work(&mut controller.lock().unwrap_or_else(PoisonError::into_inner))
+            let mut controller = lock(&controller);
+            let result = work(&mut controller);
+            // Who gets the answer sees what it has led to.
+            controller.show();
+            result
         });
         match worker.await {
             Ok(result) => result,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
+
+fn lock(controller: &Mutex<Controller>) -> MutexGuard<'_, Controller> {
+    controller.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An answer, or a refusal with the status that fits it.

@@ -101,7 +101,10 @@ fn unreadable(rejection: &JsonRejection) -> Refused {
 /// All dataplanes.
 #[utoipa::path(get, path = "/v1/dataplanes", responses((status = 200, body = Vec<Dataplane>)))]
 async fn list(State(shared): State<Shared>) -> Answer<Vec<Dataplane>> {
-    Ok(Json(shared.with(|controller| controller.list()).await))
+    let sights = shared.look();
+    Ok(Json(
+        sights.dataplanes.iter().map(|it| it.view.clone()).collect(),
+    ))
 }
 
 /// Starts a dataplane, and answers before it serves.
@@ -124,11 +127,7 @@ async fn start(
     (status = 200, body = Dataplane), (status = 404, body = Refusal)
 ))]
 async fn view(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Dataplane> {
-    Ok(Json(
-        shared
-            .with(move |controller| controller.view(&name))
-            .await?,
-    ))
+    Ok(Json(shared.look().get(&name)?.view.clone()))
 }
 
 /// Stops a dataplane, and answers when nothing of it is left.
@@ -198,11 +197,7 @@ async fn revoke(
     (status = 200, body = Vec<FlowGroup>), (status = 404, body = Refusal)
 ))]
 async fn groups(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Vec<FlowGroup>> {
-    Ok(Json(
-        shared
-            .with(move |controller| controller.groups(&name))
-            .await?,
-    ))
+    Ok(Json(shared.look().get(&name)?.groups()))
 }
 
 /// Moves flow groups to a thread.
@@ -224,11 +219,7 @@ async fn migrate(
     (status = 200, body = Stats), (status = 404, body = Refusal)
 ))]
 async fn stats(State(shared): State<Shared>, Path(name): Path<String>) -> Answer<Stats> {
-    Ok(Json(
-        shared
-            .with(move |controller| controller.stats(&name))
-            .await?,
-    ))
+    Ok(Json(shared.look().get(&name)?.stats()))
 }
 
 /// Which part of the past.
@@ -249,8 +240,7 @@ async fn history(
     Path(name): Path<String>,
     Query(query): Query<HistoryQuery>,
 ) -> Answer<History> {
-    let answer = shared.with(move |controller| Ok(controller.get(&name)?.past.since(query.after)));
-    Ok(Json(answer.await.map_err(|refusal: Refusal| refusal)?))
+    Ok(Json(shared.look().get(&name)?.history(query.after)))
 }
 
 /// The policy of a dataplane.
@@ -291,7 +281,7 @@ async fn decisions(
 /// The machine's hardware threads and who holds them.
 #[utoipa::path(get, path = "/v1/cores", responses((status = 200, body = CoreMap)))]
 async fn cores(State(shared): State<Shared>) -> Answer<CoreMap> {
-    Ok(Json(shared.with(|controller| controller.cores()).await))
+    Ok(Json(shared.look().cores.clone()))
 }
 
 async fn description() -> Json<utoipa::openapi::OpenApi> {
@@ -301,4 +291,46 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
 async fn nothing_there() -> Refused {
     let remedy = "/openapi.json describes what there is";
     Refusal::new(Kind::Absent, "there is nothing at this path", remedy).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::{Controller, Parts};
+    use crate::store::Store;
+    use ix_machine::Artifacts;
+    use ix_policy::{Assignment, Topology};
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn who_looks_does_not_wait_for_who_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts {
+            store: Store::open(folder.path()).unwrap(),
+            artifacts: Artifacts::at("/nowhere"),
+            program: "/nowhere/ixcpd".into(),
+            assignment: Assignment::new(Topology::emulated(3), vec![0]),
+            emulated: true,
+            records_loads: false,
+        };
+        let controller = Arc::new(Mutex::new(Controller::new(parts).unwrap()));
+        let shared = Shared::new(Arc::clone(&controller));
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        // As during a long grant.
+        let held = controller.lock().unwrap();
+        let looks = async {
+            let map = cores(State(shared.clone())).await;
+            let dataplanes = list(State(shared.clone())).await;
+            let missing = stats(State(shared), Path("kv".to_owned())).await;
+            (map, dataplanes, missing)
+        };
+        let looks =
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), looks).await });
+        let (map, dataplanes, missing) = looks.expect("nobody waits");
+        assert_eq!(map.map_err(|_| "refused").unwrap().0.threads.len(), 3);
+        assert!(dataplanes.map_err(|_| "refused").unwrap().0.is_empty());
+        assert!(missing.is_err());
+        drop(held);
+    }
 }

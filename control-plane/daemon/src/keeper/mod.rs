@@ -75,6 +75,7 @@ fn keep(folder: &Folder, artifacts: &Artifacts) -> Result<End> {
         folder: folder.clone(),
         commander: Commander::new(page, doorbells),
         machine: OnceLock::new(),
+        vcpu_threads: OnceLock::new(),
     });
     let listener = UnixListener::bind(folder.file("keeper.sock"));
     serve(listener.context("cannot listen")?, Arc::clone(&kept));
@@ -99,6 +100,8 @@ struct Kept {
     commander: Commander,
     /// Once it has started.
     machine: OnceLock<Machine>,
+    /// Once QEMU has said so.
+    vcpu_threads: OnceLock<Vec<i32>>,
 }
 
 impl Kept {
@@ -167,6 +170,21 @@ impl Kept {
             vm_pid: pids.map(|(vm, _)| vm),
             nic_pid: pids.and_then(|(_, nic)| nic),
             wire_socket: machine.and_then(Machine::wire_socket).map(Path::to_owned),
+            vcpu_threads: machine.map_or_else(Vec::new, |machine| self.vcpu_threads(machine)),
+        }
+    }
+
+    /// They stay the same. Where QEMU does not answer, the next status asks again.
+    fn vcpu_threads(&self, machine: &Machine) -> Vec<i32> {
+        if let Some(threads) = self.vcpu_threads.get() {
+            return threads.clone();
+        }
+        match vcpus::threads(machine) {
+            Ok(threads) => self.vcpu_threads.get_or_init(|| threads).clone(),
+            Err(error) => {
+                log::debug!("no virtual CPUs yet: {error:#}");
+                Vec::new()
+            }
         }
     }
 }

@@ -112,6 +112,10 @@ pub struct Status {
     /// Where the wire can be listened to. Keepers did not always say so.
     #[serde(default)]
     pub wire_socket: Option<PathBuf>,
+    /// The threads of the virtual machine's process that are its virtual CPUs, by their numbers. Keepers
+    /// did not always say so.
+    #[serde(default)]
+    pub vcpu_threads: Vec<i32>,
 }
 
 /// What a machine does.

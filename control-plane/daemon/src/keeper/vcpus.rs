@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 /// Binds virtual CPU `n` to the hardware threads in `vcpus[n]`, and all other threads of the machine's
 /// processes to `rest`.
 pub fn pin(machine: &Machine, vcpus: &[Vec<u32>], rest: &[u32]) -> Result<()> {
-    let answer = machine.qmp("query-cpus-fast", json!({}))?;
-    let threads = thread_ids(&answer).ok_or_else(|| anyhow!("QEMU lists no virtual CPUs"))?;
+    let threads = threads(machine)?;
     for (thread, hardware) in threads.iter().zip(vcpus) {
         bind(*thread, hardware)?;
     }
@@ -25,6 +24,12 @@ pub fn pin(machine: &Machine, vcpus: &[Vec<u32>], rest: &[u32]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The threads of the virtual CPUs, by their numbers.
+pub fn threads(machine: &Machine) -> Result<Vec<i32>> {
+    let answer = machine.qmp("query-cpus-fast", json!({}))?;
+    thread_ids(&answer).ok_or_else(|| anyhow!("QEMU lists no virtual CPUs"))
 }
 
 /// The threads of the virtual CPUs, by their numbers, from QEMU's answer to `query-cpus-fast`.

@@ -28,6 +28,7 @@ impl Plant {
                 queue_long: 0.0,
                 loop_us: 10.0,
                 busy: 0.0,
+                delayed: 0.0,
                 since_change_ms: 1_000_000,
             },
             waiting: 0.0,
@@ -229,4 +230,32 @@ fn what_one_fair_dataplane_does_not_use_the_other_one_gets() {
         b.obey(&verdicts[1]);
     }
     assert_eq!((a.load.granted, b.load.granted), (1, 5));
+}
+
+/// Two threads that look idle, on a host that runs them for half of the time only.
+#[test]
+fn what_an_overloaded_host_makes_look_idle_is_not_taken_away() {
+    let mut plant = Plant::new("a", Mode::Elastic, 8);
+    plant.load.granted = 2;
+    plant.load.busy = 0.1;
+    plant.load.delayed = 0.5;
+    let verdict = alone(&plant.load);
+    assert_eq!(verdict.action, Action::Keep);
+    assert!(
+        verdict.reason.ends_with("let them wait for 50 %"),
+        "{}",
+        verdict.reason
+    );
+    plant.load.delayed = 0.02;
+    assert_eq!(alone(&plant.load).action, Action::Shrink);
+}
+
+/// It does not grow for that reason either: a further thread would wait as well.
+#[test]
+fn a_host_that_lets_it_wait_is_no_reason_to_grow() {
+    let mut plant = Plant::new("a", Mode::Elastic, 8);
+    plant.load.busy = 0.1;
+    plant.load.delayed = 1.0;
+    plant.load.loop_us = 10_000.0;
+    assert_eq!(alone(&plant.load).action, Action::Keep);
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,9 +22,27 @@ use crate::interrupt;
 use crate::step::{Step, say};
 use crate::workspace;
 
-/// Connections of each phase, one after the other.
-const PHASES: [u32; 7] = [1, 8, 32, 64, 16, 1, 1];
-const PHASE_SECONDS: &str = "6";
+/// How the load changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    /// It rises and falls, as over a day.
+    Diurnal,
+    /// It is low, high, low, high, and low.
+    Square,
+    /// It is high for a moment.
+    Spike,
+}
+
+impl Shape {
+    /// Connections of each phase, one after the other, and its seconds.
+    fn phases(self) -> &'static [(u32, u32)] {
+        match self {
+            Shape::Diurnal => &[(1, 6), (8, 6), (32, 6), (64, 6), (16, 6), (1, 6), (1, 6)],
+            Shape::Square => &[(1, 5), (64, 8), (1, 9), (64, 8), (1, 9)],
+            Shape::Spike => &[(1, 8), (64, 2), (1, 12)],
+        }
+    }
+}
 const NAME: &str = "demo";
 /// How often the policy's decisions are asked for.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -44,7 +62,9 @@ grow_hold_ms = 1500
 shrink_hold_ms = 3000
 ";
 
-pub fn run(accel: AccelChoice) -> Result<()> {
+/// Shows it. What `wire` has is further keys of the definition; `record` names a file for what the policy
+/// sees.
+pub fn run(accel: AccelChoice, wire: &str, shape: Shape, record: Option<&Path>) -> Result<()> {
     let plane = Step::run("control plane: starting", |_| {
         Ok((
             Plane::start()?,
@@ -54,7 +74,7 @@ pub fn run(accel: AccelChoice) -> Result<()> {
     let definition = plane.folder.join("demo.toml");
     let text = format!(
         "name = '{NAME}'\napp = 'echo'\nargs = ['7']\nthreads = 4\ngranted = 1\n\
-         accel = '{accel}'\n{POLICY}"
+         accel = '{accel}'\n{wire}{POLICY}"
     );
     fs::write(&definition, text).context("cannot write the demo's definition")?;
     let view = Step::run("machine: booting", |_| {
@@ -65,11 +85,20 @@ pub fn run(accel: AccelChoice) -> Result<()> {
     let over = AtomicBool::new(false);
     let (phases, changes) = thread::scope(|scope| {
         let watcher = scope.spawn(|| plane.watch(&over));
-        let phases: Result<Vec<Phase>> = PHASES.iter().map(|it| plane.phase(netns, *it)).collect();
+        let phases = shape.phases().iter().map(|it| plane.phase(netns, *it));
+        let phases: Result<Vec<Phase>> = phases.collect();
         over.store(true, Ordering::Relaxed);
         let changes = watcher.join().map_err(|_| anyhow!("the watcher failed"))?;
         Ok::<_, anyhow::Error>((phases?, changes?))
     })?;
+    if let Some(file) = record {
+        let loads = plane
+            .folder
+            .join("run/dataplanes")
+            .join(NAME)
+            .join("loads.csv");
+        fs::copy(&loads, file).with_context(|| format!("cannot copy {}", loads.display()))?;
+    }
     say("");
     say("connections  requests/s  p99 us  threads at the end");
     for phase in &phases {
@@ -86,7 +115,7 @@ pub fn run(accel: AccelChoice) -> Result<()> {
     say(&format!(
         "demo: {changes} changes, all requests answered and verified"
     ));
-    if changes == 0 {
+    if changes == 0 && shape != Shape::Spike {
         bail!("the load was too small for the policy to change anything: is the machine idle?");
     }
     Ok(())
@@ -113,7 +142,8 @@ impl Plane {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let artifacts = workspace::artifacts();
         let text = format!(
-            "folder = {:?}\nartifacts = {:?}\nemulate_cores = 5\nreserved = '0'\n",
+            "folder = {:?}\nartifacts = {:?}\nemulate_cores = 5\nreserved = '0'\n\
+             record_loads = true\n",
             folder.join("run"),
             artifacts.folder(),
         );
@@ -167,21 +197,14 @@ impl Plane {
     }
 
     /// Loads the dataplane over so many connections.
-    fn phase(&self, netns: &str, connections: u32) -> Result<Phase> {
-        say(&format!(
-            "demo: {connections} connections for {PHASE_SECONDS} s"
-        ));
+    fn phase(&self, netns: &str, (connections, seconds): (u32, u32)) -> Result<Phase> {
+        say(&format!("demo: {connections} connections for {seconds} s"));
+        let seconds = seconds.to_string();
         let report = self.folder.join("report.json");
         let mut load = Command::new("ip");
         load.args(["netns", "exec", netns])
             .arg(workspace::artifacts().load_program())
-            .args([
-                "echo",
-                "--connect",
-                "10.9.0.2:7",
-                "--duration",
-                PHASE_SECONDS,
-            ])
+            .args(["echo", "--connect", "10.9.0.2:7", "--duration", &seconds])
             .args(["--connections", &connections.to_string(), "--json"])
             .arg(&report)
             .stdout(Stdio::null());
