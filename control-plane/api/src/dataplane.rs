@@ -67,6 +67,33 @@ pub struct Stats {
     pub threads: Vec<ThreadStats>,
 }
 
+impl Stats {
+    /// Part of the time since `before` in which the threads that serve had something to do, 0 to 1. A
+    /// thread that has written nothing since has halted all the time.
+    pub fn busy_since(&self, before: &Stats) -> f64 {
+        let pairs = self.threads.iter().zip(&before.threads);
+        let parts: Vec<f64> = pairs
+            .filter(|(after, _)| after.serves())
+            .map(|(after, before)| {
+                let elapsed_ns = after.now_ns.saturating_sub(before.now_ns);
+                let idle_ns = after.idle_ns.saturating_sub(before.idle_ns);
+                match elapsed_ns {
+                    0 => 0.0,
+                    elapsed_ns => (1.0 - idle_ns as f64 / elapsed_ns as f64).clamp(0.0, 1.0),
+                }
+            })
+            .collect();
+        parts.iter().sum::<f64>() / parts.len().max(1) as f64
+    }
+}
+
+impl ThreadStats {
+    /// Whether it has a hardware thread, and takes frames.
+    pub fn serves(&self) -> bool {
+        self.state == "running"
+    }
+}
+
 /// What an elastic thread says of itself. Counts are since boot; averages are over about 1 ms, 32 ms
 /// and 1 s.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]

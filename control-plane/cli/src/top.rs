@@ -160,7 +160,7 @@ impl History {
                 self.frames.pop_front();
             }
             self.frames.push_back(frames.round() as u64);
-            self.busy = busy(before, &stats);
+            self.busy = stats.busy_since(before);
         }
         self.last = Some((now, stats));
     }
@@ -210,23 +210,6 @@ fn frames(stats: &Stats) -> u64 {
         .iter()
         .map(|it| it.rx_frames + it.tx_frames)
         .sum()
-}
-
-/// A thread that has written nothing since has halted all the time.
-fn busy(before: &Stats, after: &Stats) -> f64 {
-    let threads = after.threads.iter().zip(&before.threads);
-    let serving = threads.filter(|(after, _)| after.state == "running");
-    let parts: Vec<f64> = serving
-        .map(|(after, before)| {
-            let elapsed = after.now_ns.saturating_sub(before.now_ns);
-            let idle = after.idle_ns.saturating_sub(before.idle_ns);
-            match elapsed {
-                0 => 0.0,
-                elapsed => (1.0 - idle as f64 / elapsed as f64).clamp(0.0, 1.0),
-            }
-        })
-        .collect();
-    parts.iter().sum::<f64>() / parts.len().max(1) as f64
 }
 
 #[cfg(test)]

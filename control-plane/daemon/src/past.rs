@@ -66,7 +66,7 @@ fn sample(at_ms: u64, seconds: f64, before: &Stats, after: &Stats) -> Sample {
             .sum();
         grown as f64 / seconds
     };
-    let serving = || after.threads.iter().filter(|thread| serves(thread));
+    let serving = || after.threads.iter().filter(|thread| thread.serves());
     let most = |of: fn(&ThreadStats) -> f64| serving().map(of).fold(0.0, f64::max);
     Sample {
         at_ms,
@@ -76,32 +76,11 @@ fn sample(at_ms: u64, seconds: f64, before: &Stats, after: &Stats) -> Sample {
         rx_bytes: rate(|it| it.rx_bytes),
         tx_bytes: rate(|it| it.tx_bytes),
         connections: after.threads.iter().map(|it| it.connections).sum(),
-        busy: busy(before, after),
+        busy: after.busy_since(before),
         waiting: most(|it| it.queue_depth[LONG]),
         loop_ns: most(|it| it.loop_ns[LONG]),
         drops: rate(|it| it.rx_missed + it.rx_errors + it.rx_no_buffers + it.tx_drops),
     }
-}
-
-/// A thread that has written nothing since has halted all the time.
-fn busy(before: &Stats, after: &Stats) -> f64 {
-    let pairs = before.threads.iter().zip(&after.threads);
-    let parts: Vec<f64> = pairs
-        .filter(|(_, after)| serves(after))
-        .map(|(before, after)| {
-            let elapsed_ns = after.now_ns.saturating_sub(before.now_ns);
-            let idle_ns = after.idle_ns.saturating_sub(before.idle_ns);
-            match elapsed_ns {
-                0 => 0.0,
-                elapsed_ns => (1.0 - idle_ns as f64 / elapsed_ns as f64).clamp(0.0, 1.0),
-            }
-        })
-        .collect();
-    parts.iter().sum::<f64>() / parts.len().max(1) as f64
-}
-
-fn serves(thread: &ThreadStats) -> bool {
-    thread.state == "running"
 }
 
 #[cfg(test)]

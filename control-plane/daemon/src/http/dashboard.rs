@@ -29,37 +29,39 @@ struct Asset {
 }
 
 const ASSETS: [Asset; 6] = [
-    Asset {
-        path: "/",
-        kind: "text/html; charset=utf-8",
-        text: include_str!("../../assets/index.html"),
-    },
-    Asset {
-        path: "/dashboard/style.css",
-        kind: "text/css; charset=utf-8",
-        text: include_str!("../../assets/style.css"),
-    },
-    Asset {
-        path: "/dashboard/main.js",
-        kind: "text/javascript; charset=utf-8",
-        text: include_str!("../../assets/main.js"),
-    },
-    Asset {
-        path: "/dashboard/client.js",
-        kind: "text/javascript; charset=utf-8",
-        text: include_str!("../../assets/client.js"),
-    },
-    Asset {
-        path: "/dashboard/chart.js",
-        kind: "text/javascript; charset=utf-8",
-        text: include_str!("../../assets/chart.js"),
-    },
-    Asset {
-        path: "/dashboard/icon.svg",
-        kind: "image/svg+xml",
-        text: include_str!("../../assets/icon.svg"),
-    },
+    html("/", include_str!("../../assets/index.html")),
+    style(
+        "/dashboard/style.css",
+        include_str!("../../assets/style.css"),
+    ),
+    script("/dashboard/main.js", include_str!("../../assets/main.js")),
+    script(
+        "/dashboard/client.js",
+        include_str!("../../assets/client.js"),
+    ),
+    script("/dashboard/chart.js", include_str!("../../assets/chart.js")),
+    image("/dashboard/icon.svg", include_str!("../../assets/icon.svg")),
 ];
+
+const fn html(path: &'static str, text: &'static str) -> Asset {
+    asset(path, "text/html; charset=utf-8", text)
+}
+
+const fn style(path: &'static str, text: &'static str) -> Asset {
+    asset(path, "text/css; charset=utf-8", text)
+}
+
+const fn script(path: &'static str, text: &'static str) -> Asset {
+    asset(path, "text/javascript; charset=utf-8", text)
+}
+
+const fn image(path: &'static str, text: &'static str) -> Asset {
+    asset(path, "image/svg+xml", text)
+}
+
+const fn asset(path: &'static str, kind: &'static str, text: &'static str) -> Asset {
+    Asset { path, kind, text }
+}
 
 fn answer(asset: &Asset) -> impl IntoResponse + use<> {
     let headers = [
