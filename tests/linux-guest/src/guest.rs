@@ -17,6 +17,13 @@ use crate::shell::{self, Shell};
 /// How long the guest may take until its shell answers, on a loaded machine under emulation that counts
 /// instructions.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(240);
+/// How long it may take if it got its clock wrong, before it is booted again, and how often it is: Linux
+/// measures its clock against the timer chip, and takes what it finds even if its host did something
+/// else meanwhile. It then waits many times too long for everything.
+const WRONG_CLOCK_TIMEOUT: Duration = Duration::from_secs(60);
+const BOOTS: u32 = 3;
+/// What it says of its clock then.
+const WRONG_CLOCK: &str = "calibration deviates";
 /// How long a command in the guest, or a single read or write, may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Linux's command line: no delays, and only warnings on the console.
@@ -64,10 +71,7 @@ impl LinuxGuest {
         config.network.ipv6 = None;
         config.qemu_args = shell::qemu_args(&line);
         change(&mut config);
-        let machine = expect(Machine::start(&config), "start the machine");
-        let shell = expect(Shell::connect(&line), "reach the guest");
-        let ready = machine.wait_for_line("guest: ready", BOOT_TIMEOUT);
-        expect(ready, "boot Linux");
+        let (machine, shell) = start(&config, &line);
         Self {
             machine,
             shell,
@@ -221,6 +225,26 @@ impl LinuxGuest {
         assert!(warnings.is_empty(), "Linux warned: {warnings:#?}");
         let report = self.machine.stop();
         assert!(report.is_success(), "{report}");
+    }
+}
+
+/// Starts the machine and waits until the guest's shell answers on `line`.
+fn start(config: &MachineConfig, line: &Path) -> (Machine, Shell) {
+    let ready = "guest: ready";
+    let mut boots = 1;
+    loop {
+        let machine = expect(Machine::start(config), "start the machine");
+        let shell = expect(Shell::connect(line), "reach the guest");
+        if let Err(error) = machine.wait_for_line(ready, WRONG_CLOCK_TIMEOUT) {
+            if boots < BOOTS && error.to_string().contains(WRONG_CLOCK) {
+                println!("booting again: {error}");
+                boots += 1;
+                continue;
+            }
+            let rest = BOOT_TIMEOUT - WRONG_CLOCK_TIMEOUT;
+            expect(machine.wait_for_line(ready, rest), "boot Linux");
+        }
+        return (machine, shell);
     }
 }
 
