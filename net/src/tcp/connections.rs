@@ -56,9 +56,12 @@ impl Connections {
         self.free.len() <= self.promised as usize
     }
 
-    /// Takes a slot and resets it.
+    /// Takes a slot that was not promised, and resets it.
     #[inline(always)]
     pub fn take(&mut self) -> Option<u32> {
+        if self.is_full() {
+            return None;
+        }
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
         *slot = Connection {
@@ -164,6 +167,24 @@ impl core::ops::IndexMut<u32> for Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn promised_slot_is_for_a_connection_that_comes() {
+        let mut connections = Connections::shared(3, 1);
+        connections.promised = 2;
+        let own = connections.take().unwrap();
+        assert!(connections.is_full() && connections.free() == 0);
+        assert_eq!(connections.take(), None);
+        let mut stranger = Connection::unused();
+        stranger.state = State::Established;
+        let handle = Handle(7);
+        let came = connections.settle(&stranger, handle).unwrap();
+        assert_ne!(came, own);
+        assert_eq!(connections.find(handle), Some(came));
+        assert_eq!((connections.promised, connections.take()), (1, None));
+        connections.promised = 0;
+        assert!(connections.take().is_some());
+    }
 
     #[test]
     fn handle_of_a_released_connection_is_no_longer_good() {
