@@ -85,29 +85,13 @@ impl<W: Wire> Endpoint<W> {
         &mut self.model
     }
 
-    /// Registers have 32 bits; a shorter or unaligned read gets the bytes of those it touches.
-    fn read_bar0(&mut self, offset: u32, into: &mut [u8]) {
-        let mut at = offset;
-        let mut rest = into;
-        while !rest.is_empty() {
-            let register = self.model.bar0_read32(at & !3).to_le_bytes();
-            let bytes = &register[at as usize % 4..];
-            let (now, later) = rest.split_at_mut(bytes.len().min(rest.len()));
-            now.copy_from_slice(&bytes[..now.len()]);
-            at += now.len() as u32;
-            rest = later;
-        }
-    }
-
     /// Only whole registers can be written (8.1).
     fn write_bar0(&mut self, offset: u32, from: &[u8]) -> Result<(), Errno> {
         let (words, rest) = from.as_chunks();
         if !offset.is_multiple_of(4) || !rest.is_empty() {
             return Err(Errno::INVAL);
         }
-        for (place, word) in (offset..).step_by(4).zip(words) {
-            self.model.bar0_write32(place, u32::from_le_bytes(*word));
-        }
+        self.model.bar0_write(offset, words);
         Ok(())
     }
 
@@ -167,7 +151,7 @@ impl<W: Wire> Device for Endpoint<W> {
         // Within a region, so the offset is small.
         let offset = access.offset as u32;
         match access.region {
-            BAR0 => self.read_bar0(offset, into),
+            BAR0 => self.model.bar0_read(offset, into),
             MSIX_BAR => self.read_msix(offset as usize, into),
             CONFIG_REGION => self.model.config_read(offset as usize, into),
             _ => return Err(Errno::INVAL),

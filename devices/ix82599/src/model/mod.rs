@@ -147,9 +147,33 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
 
     /// Writes a register. Where there is none, the write is ignored and counted.
     pub fn bar0_write32(&mut self, offset: u32, value: u32) {
+        self.bar0_write(offset, &[value.to_le_bytes()]);
+    }
+
+    /// Reads the bytes of registers, whole or not.
+    ///
+    /// Doorbells are looked at once: they are many, and so are the registers that a client may read at once.
+    pub fn bar0_read(&mut self, offset: u32, into: &mut [u8]) {
         self.take_doorbells();
-        self.write_register(offset, value);
-        self.show_written(offset);
+        let mut at = offset;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let register = self.read_register(at & !3).to_le_bytes();
+            let bytes = &register[at as usize % 4..];
+            let (now, later) = rest.split_at_mut(bytes.len().min(rest.len()));
+            now.copy_from_slice(&bytes[..now.len()]);
+            at += now.len() as u32;
+            rest = later;
+        }
+    }
+
+    /// Writes registers one after the other. Doorbells are looked at once, before.
+    pub fn bar0_write(&mut self, offset: u32, words: &[[u8; 4]]) {
+        self.take_doorbells();
+        for (place, word) in (offset..).step_by(4).zip(words) {
+            self.write_register(place, u32::from_le_bytes(*word));
+            self.show_written(place);
+        }
     }
 
     /// Reads bytes of the PCI configuration space.
