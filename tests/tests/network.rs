@@ -55,6 +55,33 @@ fn a_thousand_connections_are_open_at_once_and_all_answer() {
     booted.stop();
 }
 
+/// The client's engine is the dataplane's, and both are at the ends of a real wire: connections come and go,
+/// by RST and by FIN, and each byte is verified.
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn loads_are_carried_by_linux_and_by_the_clients_own_engine() {
+    let booted = Booted::echo(|_| {});
+    let server = format!("{}:7", booted.guest());
+    let load = |arguments: &str| {
+        let common = "--force --timeout 30 --duration 0.5 --warmup 0.1";
+        let line = format!("load --connect {server} {common} {arguments}");
+        booted.ixload(&line.split(' ').collect::<Vec<_>>());
+    };
+    for transport in ["sockets", "engine --sources 10.9.0.64-10.9.0.67"] {
+        let on = format!("--transport {transport}");
+        load(&format!(
+            "{on} --connections 32 --requests-per-connection 2"
+        ));
+        load(&format!(
+            "{on} --connections 8 --requests-per-connection 3 --close fin"
+        ));
+        load(&format!("{on} --connections 2 --size 100k --depth 2"));
+        load(&format!("{on} --connections 8 --rate 200 --agent 50"));
+    }
+    booted.assert_echoes();
+    booted.stop();
+}
+
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn clients_killed_in_mid_transfer_leave_the_others_alone() {
