@@ -137,7 +137,7 @@ pub struct MemoryPlan {
 
 impl MemoryPlan {
     const MBUFS_MOST: u64 = 128 << 20;
-    const HEAP_MOST: u64 = 512 << 20;
+    const HEAP_MOST: u64 = 1 << 30;
     const KERNEL_HEAP_MOST: u64 = 128 << 20;
     /// What is left for page tables and the image's own region.
     const RESERVE: u64 = 24 << 20;

@@ -21,19 +21,23 @@ use crate::workspace;
 
 /// Largest IP packet unless given.
 const MTU: u16 = 1500;
-/// The address and port that the load goes to.
+/// The port that echo serves.
 const ECHO_PORT: u16 = 7;
 
 /// Show the main job: boot the dataplane with its echo application, and load it from Linux.
 ///
 /// 64 connections send 1,000 messages of 64 bytes each and wait for every echo, then 4 connections
 /// stream 8 MiB each, first over IPv4, then over IPv6; every byte is verified. From a warm build it takes
-/// less than a minute.
+/// less than a minute. With `--app memcached`, 16 connections ask for the items of the ETC workload, in
+/// memcached's text and binary protocol.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to show.
     #[arg(long, value_enum, default_value_t = Scenario::Echo)]
     scenario: Scenario,
+    /// What serves.
+    #[arg(long, value_enum, default_value_t = App::Echo)]
+    app: App,
     /// Who executes the guest: auto, kvm or tcg.
     #[arg(long, value_name = "ACCEL", default_value = "auto")]
     accel: AccelChoice,
@@ -78,6 +82,33 @@ enum Scenario {
     Elastic,
 }
 
+/// An application that can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum App {
+    /// Every byte comes back.
+    Echo,
+    /// Items are stored and found.
+    Memcached,
+}
+
+impl App {
+    /// Folder of the application, and the port that it serves.
+    fn name_and_port(self) -> (&'static str, u16) {
+        match self {
+            App::Echo => ("echo", ECHO_PORT),
+            App::Memcached => (run::MEMCACHED, run::MEMCACHED_PORT),
+        }
+    }
+
+    /// The loads, and their flags.
+    fn loads(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            App::Echo => &ECHO_LOADS,
+            App::Memcached => &MEMCACHED_LOADS,
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
     if args.scenario == Scenario::Elastic && args.nic != NicKind::Intel82599 {
         let why = "--nic is of the scenario `echo` alone: leave it out";
@@ -87,10 +118,16 @@ pub fn run(args: &Args) -> Result<()> {
         let why = "--shape and --record are of the scenario `elastic`: add --scenario elastic";
         return Err(bad_input(why));
     }
+    if args.scenario == Scenario::Elastic && args.app != App::Echo {
+        return Err(bad_input(
+            "the scenario `elastic` loads echo: leave --app out",
+        ));
+    }
     crate::setup::run()?;
-    image::build(Some("echo"))?;
+    let (name, _) = args.app.name_and_port();
+    image::build(Some(name))?;
     match args.scenario {
-        Scenario::Echo => echo(args),
+        Scenario::Echo => serve(args),
         Scenario::Elastic => {
             image::build_control_plane()?;
             let shape = args.shape.unwrap_or(Shape::Diurnal);
@@ -107,9 +144,10 @@ fn wire(args: &Args) -> String {
     format!("ipv6 = '{}'\nmtu = {}\n{vlan}", args.ipv6, args.mtu)
 }
 
-fn echo(args: &Args) -> Result<()> {
+fn serve(args: &Args) -> Result<()> {
     let started = Instant::now();
-    let mut config = MachineConfig::new(&workspace::artifacts(), "echo");
+    let (name, _) = args.app.name_and_port();
+    let mut config = MachineConfig::new(&workspace::artifacts(), name);
     config.accel = args.accel;
     config.nic = args.nic;
     config.network.ipv6 = args.ipv6.0.clone();
@@ -124,7 +162,7 @@ fn echo(args: &Args) -> Result<()> {
     {
         say(&format!("  {line}"));
     }
-    let result = loads(&machine, &config);
+    let result = loads(&machine, &config, args.app);
     if let Err(error) = result {
         // How the machine fared says more about a failed load than the load's own message.
         let report = machine.wait(Duration::from_secs(1));
@@ -148,12 +186,12 @@ fn echo(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn loads(machine: &Machine, config: &MachineConfig) -> Result<()> {
+fn loads(machine: &Machine, config: &MachineConfig, app: App) -> Result<()> {
     let program = workspace::artifacts().load_program();
-    for server in servers(config) {
-        for (what, flags) in LOADS {
+    for server in servers(config, app) {
+        for (what, flags) in app.loads() {
             let mut command = machine.command(&program)?;
-            command.args([what, "--connect", &server]).args(flags);
+            command.args([what, "--connect", &server]).args(*flags);
             say(&format!(
                 "demo: ixload {what} --connect {server} {}",
                 flags.join(" ")
@@ -164,8 +202,8 @@ fn loads(machine: &Machine, config: &MachineConfig) -> Result<()> {
     Ok(())
 }
 
-/// The loads, and their flags.
-const LOADS: [(&str, &[&str]); 2] = [
+/// The loads of echo, and their flags.
+const ECHO_LOADS: [(&str, &[&str]); 2] = [
     (
         "echo",
         &["--connections", "64", "--messages", "1000", "--size", "64"],
@@ -173,13 +211,42 @@ const LOADS: [(&str, &[&str]); 2] = [
     ("stream", &["--connections", "4", "--bytes", "8M"]),
 ];
 
+/// Those of memcached. What they show is that it serves; how fast is for `bench`, hence `--force`.
+const MEMCACHED_LOADS: [(&str, &[&str]); 2] = [
+    (
+        "load",
+        &[
+            "--protocol",
+            "text",
+            "--keys",
+            "1000",
+            "--duration",
+            "3",
+            "--force",
+        ],
+    ),
+    (
+        "load",
+        &[
+            "--protocol",
+            "binary",
+            "--keys",
+            "1000",
+            "--duration",
+            "3",
+            "--force",
+        ],
+    ),
+];
+
 /// Where the dataplane serves: over IPv4, then over IPv6. By the time of the latter it has found out
 /// that nobody else has its address.
-fn servers(config: &MachineConfig) -> Vec<String> {
+fn servers(config: &MachineConfig, app: App) -> Vec<String> {
+    let (_, port) = app.name_and_port();
     let ipv6 = config.network.ipv6.as_ref().and_then(|ipv6| ipv6.guest);
     let ipv4 = IpAddr::from(config.network.guest);
     let addresses = [Some(ipv4), ipv6.map(IpAddr::from)].into_iter().flatten();
     addresses
-        .map(|address| SocketAddr::new(address, ECHO_PORT).to_string())
+        .map(|address| SocketAddr::new(address, port).to_string())
         .collect()
 }

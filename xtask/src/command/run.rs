@@ -48,9 +48,9 @@ pub struct MachineArgs {
     /// One virtual CPU more, for background threads of the application.
     #[arg(long)]
     background: bool,
-    /// Guest memory, like 512M or 5G.
-    #[arg(long, value_name = "SIZE", default_value = "512M")]
-    memory: MemorySize,
+    /// Guest memory, like 512M or 5G; 512M unless given, or what memcached needs for its -m.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<MemorySize>,
     /// Who executes the guest: auto, kvm or tcg. auto takes KVM if a small guest finishes on it.
     #[arg(long, value_name = "ACCEL", default_value = "auto")]
     accel: AccelChoice,
@@ -101,17 +101,55 @@ pub struct MachineArgs {
     app_args: Vec<String>,
 }
 
+/// The application whose arguments say how much memory it needs.
+pub const MEMCACHED: &str = "memcached";
+/// The port that it serves.
+pub const MEMCACHED_PORT: u16 = 11211;
+/// Guest memory in MiB that most need.
+const USUAL_MIB: u64 = 512;
+/// What memcached takes for items unless told otherwise.
+const USUAL_ITEMS_MIB: u64 = 64;
+
+/// What `-m` says, as one word or two; the application itself refuses what is no number.
+fn items_mib(arguments: &[String]) -> u64 {
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if let Some(attached) = word.strip_prefix("-m") {
+            let number = match attached {
+                "" => words.next().map_or("", String::as_str),
+                attached => attached,
+            };
+            return number.parse().unwrap_or(USUAL_ITEMS_MIB);
+        }
+    }
+    USUAL_ITEMS_MIB
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text.split_once('=').ok_or("use KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 impl MachineArgs {
+    /// Guest memory unless it is given.
+    fn usual_memory(&self) -> MemorySize {
+        let items_mib = match self.app.as_str() {
+            MEMCACHED => items_mib(&self.app_args),
+            _ => 0,
+        };
+        let threads = u64::from(self.cpus);
+        // A thread needs a heap of an eighth more than its share and some MiB, and heaps are 7 parts of
+        // 16 of what a thread has (`MemoryPlan` of the kernel).
+        let heap_mib = items_mib / threads * 9 / 8 + 16;
+        let needed_mib = threads * (heap_mib * 16 / 7 + 16) + 96;
+        MemorySize::from_mib(needed_mib.max(USUAL_MIB))
+    }
+
     /// The configuration that these flags describe.
     fn config(&self, artifacts: &Artifacts) -> MachineConfig {
         let mut config = MachineConfig::new(artifacts, &self.app);
         config.cpus = self.cpus + u32::from(self.background);
-        config.memory = self.memory;
+        config.memory = self.memory.unwrap_or_else(|| self.usual_memory());
         config.accel = self.accel;
         if let Some(model) = &self.cpu {
             config.cpu_model = CpuModel::Named(model.clone());
@@ -156,7 +194,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut config = flags.config(&workspace::artifacts());
     config.echo_console = true;
     let machine = boot(&config)?;
-    explain(&machine, &config, flags.port);
+    explain(&machine, &config, flags);
     let report = loop {
         if let Some(report) = machine.wait(POLL) {
             break report;
@@ -207,7 +245,7 @@ pub fn boot(config: &MachineConfig) -> Result<Machine> {
 }
 
 /// Prints how the machine is reached.
-fn explain(machine: &Machine, config: &MachineConfig, port: Option<u16>) {
+fn explain(machine: &Machine, config: &MachineConfig, flags: &MachineArgs) {
     let Some(netns) = machine.netns() else {
         say(&match config.nic {
             NicKind::Host(address) => format!(
@@ -220,23 +258,33 @@ fn explain(machine: &Machine, config: &MachineConfig, port: Option<u16>) {
     };
     let inside = format!("ip netns exec {}", netns.name());
     let guest = config.network.guest;
-    let port = port.unwrap_or(7);
-    let load = workspace::artifacts().load_program();
+    let (port, load) = usual_load(flags);
+    let program = workspace::artifacts().load_program();
+    let program = program.display();
     say(&format!(
         "run: the dataplane is {guest}; reach it from its network namespace, as root:\n  \
          {inside} ping {guest}\n  \
          {inside} nc {guest} {port}\n  \
-         {inside} {} echo --connect {guest}:{port} --connections 64 --messages 1000 --size 64",
-        load.display()
+         {inside} {program} {load} --connect {guest}:{port}"
     ));
     if let Some(guest6) = config.network.ipv6.as_ref().and_then(|ipv6| ipv6.guest) {
         say(&format!(
             "  {inside} ping {guest6}\n  \
-             {inside} {} echo --connect [{guest6}]:{port} --connections 64 --messages 1000 --size 64",
-            load.display()
+             {inside} {program} {load} --connect [{guest6}]:{port}"
         ));
     }
     say("run: Ctrl-C stops it");
+}
+
+/// The port that the application serves, and a load for it.
+fn usual_load(flags: &MachineArgs) -> (u16, &'static str) {
+    match flags.app.as_str() {
+        MEMCACHED => (MEMCACHED_PORT, "load --protocol text --connections 64"),
+        _ => {
+            let load = "echo --connections 64 --messages 1000 --size 64";
+            (flags.port.unwrap_or(7), load)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -264,6 +312,16 @@ mod tests {
         assert_eq!((config.cpus, config.memory.mib()), (1, 512));
         assert_eq!(config.network, NetworkConfig::default());
         assert!(config.app_args.is_empty() && config.kernel_options.is_empty());
+    }
+
+    #[test]
+    fn memcached_gets_the_memory_that_its_items_need() {
+        let memory = |line: &str| config(line).memory.mib();
+        assert_eq!(memory("--app memcached"), 512);
+        assert_eq!(memory("--app memcached -- -m 512"), 1465);
+        assert_eq!(memory("--app memcached -- -m512"), 1465);
+        assert_eq!(memory("--app memcached --memory 3G -- -m 512"), 3072);
+        assert_eq!(memory("--app echo -- -m 512"), 512);
     }
 
     #[test]

@@ -152,6 +152,8 @@ fn command(stage: Stage, args: &Args) -> Command {
             "-p",
             "ix-tests",
             "-p",
+            "ix-memcached-tests",
+            "-p",
             "ix-insns",
             "-p",
             "ixcpd",
