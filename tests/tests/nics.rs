@@ -5,21 +5,24 @@ use std::net::{IpAddr, SocketAddr};
 use ix_machine::NicKind;
 use ix_tests::{Booted, EXCHANGE_TIMEOUT, Pinger, pattern};
 
-/// Echo on two CPUs over that card: ICMP of a full frame, datagrams, many connections, and bulk in both
+/// Echo on two CPUs over that card with jumbo frames: ICMP of full frames, datagrams, many connections, and bulk in both
 /// directions over both IP versions, every byte compared.
 fn serves_on(nic: NicKind) {
     let booted = Booted::echo(|config| {
         config.nic = nic;
         config.cpus = 2;
+        config.network.mtu = 9000;
     });
     let guest = booted.guest();
     let pinger = booted.inside(|| Pinger::open(guest, EXCHANGE_TIMEOUT));
     let pinger = pinger.expect("a raw socket");
-    pinger.ping(1, &pattern(7, 1472)).expect("a reply");
+    for (sequence, len) in [(1, 0), (2, 1472), (3, 8972)] {
+        pinger.ping(sequence, &pattern(7, len)).expect("a reply");
+    }
     let socket = booted.datagrams(7);
-    let payload = pattern(3, 1472);
+    let payload = pattern(3, 8972);
     socket.send(&payload).expect("send a datagram");
-    let mut reply = [0; 2048];
+    let mut reply = [0; 9000];
     let count = socket.recv(&mut reply).expect("its echo");
     assert!(reply[..count] == payload, "the datagram came back changed");
     for address in [IpAddr::from(guest), booted.guest6().into()] {

@@ -86,3 +86,28 @@ impl fmt::Display for NicChoice {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn a_choice_looks_for_its_own_devices_and_auto_for_all() {
+        let devices = |choice: NicChoice| -> Vec<u16> {
+            choice.functions().map(|(_, _, device)| device).collect()
+        };
+        assert_eq!(devices(NicChoice::Intel82576), [0x10c9]);
+        assert_eq!(devices(NicChoice::Virtio), [0x1041, 0x1000]);
+        assert_eq!(devices(NicChoice::Any).len(), NicChoice::DEVICES.len());
+        assert_eq!(devices(NicChoice::None), []);
+    }
+
+    #[test]
+    fn names_are_those_that_the_message_lists() {
+        for name in ["auto", "82599", "igb", "virtio", "none"] {
+            assert!(NicChoice::parse(name).is_some() && NicChoice::NAMES.contains(name));
+        }
+        assert_eq!(NicChoice::parse("vmxnet3"), None);
+    }
+}
