@@ -52,6 +52,7 @@ impl Kernel {
                 "8021q",
                 "tcp_dctcp",
                 "ixgbe",
+                "igb",
                 "uio_pci_generic",
             ],
         }
@@ -60,8 +61,8 @@ impl Kernel {
     /// Folder of the cache; named for what is in it, so that a cache of before is not taken for it.
     fn folder(self) -> &'static str {
         match self {
-            Self::OfHost => "kernel-uio",
-            Self::Linux6_12 => "kernel-6.12",
+            Self::OfHost => "kernel-igb",
+            Self::Linux6_12 => "kernel-6.12-igb",
         }
     }
 }

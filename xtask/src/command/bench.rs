@@ -45,10 +45,11 @@ enum What {
     /// in lwIP. All of them are played the same trace. The same programs and compilers give the same
     /// counts each time.
     Net(net::Options),
-    /// Time frames through the NIC model and its driver in one process.
+    /// Time frames through the NIC model and its driver in one process, and a Linux guest with the model.
     ///
-    /// One queue, batches of 64, doorbells that are calls or stores; processor time a frame. Times are
-    /// this host's.
+    /// In process: one queue, batches of 64, doorbells that are calls or stores; processor time a frame.
+    /// The guest has the model and then QEMU's igb: iperf3 both ways, and 64-byte requests. Times are this
+    /// host's.
     Nic(nic::Options),
 }
 

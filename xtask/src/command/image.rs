@@ -49,6 +49,11 @@ pub fn build(app: Option<&str>) -> Result<()> {
         let names: Vec<&str> = apps.iter().map(|(name, _)| name.as_str()).collect();
         Ok(((), names.join(", ")))
     })?;
+    build_host_programs()
+}
+
+/// Builds what stands beside a machine, for kernels that are not ours.
+pub fn build_host_programs() -> Result<()> {
     build_programs("image: host programs", &HOST_PROGRAMS)
 }
 
@@ -64,9 +69,12 @@ fn build_programs(what: &str, programs: &[(&str, &str)]) -> Result<()> {
             command.args(["-p", package]);
         }
         let built = workspace::build(step, command)?;
-        let folder = workspace::artifacts();
+        let artifacts = workspace::artifacts();
+        let folder = artifacts.folder();
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         for (package, program) in programs {
-            let to = folder.folder().join(program);
+            let to = folder.join(program);
             place(&built, package, Some(program), &to)?;
         }
         let names: Vec<&str> = programs.iter().map(|(_, program)| *program).collect();

@@ -9,6 +9,8 @@
 //! Each function has a queue of bounded length. What finds it full is dropped, so that a function that does
 //! not take its frames costs itself alone.
 
+mod header;
+mod port;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,8 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::{Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
+use header::Header;
+pub use port::SwitchPort;
 use table::{Mac, Table};
 
 /// Frames that wait for a function.
@@ -31,12 +35,6 @@ const SPARE_BUFFERS: usize = 256;
 const BATCH: usize = 256;
 /// Dropped frames that are kept for whoever watches a port; it looks after each frame.
 const KEPT_DROPS: usize = 64;
-/// Addresses up to here are for the neighbour on the link only (IEEE 802.1Q 8.6.3).
-const RESERVED_GROUP: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
-const HEADER_BYTES: usize = 14;
-/// EtherType of a tag, and VID in what follows (IEEE 802.1Q 9.6).
-const TAG: [u8; 2] = [0x81, 0x00];
-const VID: u16 = 0x0fff;
 
 /// Who may speak at a function's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +56,7 @@ pub struct PortCounts {
     pub spoofed_address: u64,
     /// Dropped: not of the function's VLAN.
     pub spoofed_vlan: u64,
-    /// Dropped: no frame, or for the neighbour on the link only.
+    /// Dropped: no frame, or for the neighbour on the link only; at the uplink, with a service tag.
     pub not_forwarded: u64,
     /// Dropped: the receiver is where the frame came from.
     pub same_port: u64,
@@ -105,14 +103,6 @@ struct Function {
 enum Place {
     Function(usize),
     Uplink,
-}
-
-/// What the way of a frame depends on.
-struct Header {
-    destination: Mac,
-    source: Mac,
-    /// 0 without a tag.
-    vlan: u16,
 }
 
 /// The state of a switch, for people.
@@ -223,7 +213,8 @@ impl<U: Wire> Fabric<U> {
 
     fn enter_by_uplink(&mut self, frame: &[u8]) {
         self.uplink_counts.frames_in += 1;
-        let Some(header) = Header::read(frame) else {
+        let header = Header::read(frame).filter(|header| !header.hides_vlan);
+        let Some(header) = header else {
             self.uplink_counts.not_forwarded += 1;
             return;
         };
@@ -249,7 +240,7 @@ impl<U: Wire> Fabric<U> {
             counts.spoofed_address += 1;
             return Some("dropped by the switch: not the function's source address");
         }
-        if rule.vlan.unwrap_or(0) != header.vlan {
+        if header.hides_vlan || rule.vlan.unwrap_or(0) != header.vlan {
             counts.spoofed_vlan += 1;
             return Some("dropped by the switch: not of the function's VLAN");
         }
@@ -386,73 +377,5 @@ impl Function {
                 frame: frame.to_vec(),
             });
         }
-    }
-}
-
-impl Header {
-    /// `None` for what no switch forwards.
-    fn read(frame: &[u8]) -> Option<Self> {
-        let header: &[u8; HEADER_BYTES] = frame.first_chunk()?;
-        let (destination, rest) = header.split_first_chunk()?;
-        let (source, ethertype) = rest.split_first_chunk()?;
-        let is_reserved = destination.starts_with(&RESERVED_GROUP) && destination[5] < 0x10;
-        if is_reserved || source[0] & 1 != 0 {
-            return None;
-        }
-        let vlan = if ethertype == TAG {
-            let tag = frame.get(HEADER_BYTES..)?.first_chunk()?;
-            u16::from_be_bytes(*tag) & VID
-        } else {
-            0
-        };
-        Some(Self {
-            destination: *destination,
-            source: *source,
-            vlan,
-        })
-    }
-}
-
-/// A function's port: the wire that its device is plugged into.
-#[derive(Debug)]
-pub struct SwitchPort<U> {
-    switch: Switch<U>,
-    number: usize,
-}
-
-impl<U: Wire> Wire for SwitchPort<U> {
-    fn send(&mut self, frame: &[u8]) -> Result<(), WireError> {
-        let mut fabric = self.switch.0.borrow_mut();
-        if let Some(reason) = fabric.enter_by_function(self.number, frame) {
-            fabric.functions[self.number].note(Direction::Outbound, frame, reason);
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, WireError> {
-        Ok(self.switch.0.borrow_mut().take(self.number, frame))
-    }
-
-    /// Of the switch: functions reach each other without an uplink.
-    fn link_up(&self) -> bool {
-        true
-    }
-
-    fn request(&mut self, what: &str, _argument: &str) -> Option<Result<String, String>> {
-        if what != "switch" {
-            return None;
-        }
-        let status = serde_json::to_string(&self.switch.0.borrow().status());
-        Some(status.map_err(|error| error.to_string()))
-    }
-
-    fn watch(&mut self, watched: bool) {
-        self.switch.0.borrow_mut().functions[self.number].is_watched = watched;
-    }
-
-    fn next_dropped(&mut self) -> Option<Dropped> {
-        self.switch.0.borrow_mut().functions[self.number]
-            .dropped
-            .pop()
     }
 }

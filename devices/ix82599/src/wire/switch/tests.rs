@@ -1,4 +1,5 @@
 use super::super::Cable;
+use super::header::TAG;
 use super::table::{ADDRESSES, AGE_NS};
 use super::*;
 
@@ -119,6 +120,30 @@ fn vlans_are_apart() {
     assert_eq!(take(&mut one), None);
     assert_eq!(take(&mut two), Some(frame(ALL, HOST, Some(200))));
     assert_eq!(take(&mut two), None);
+}
+
+#[test]
+fn a_vlan_cannot_be_hidden_behind_another_tag() {
+    let (switch, [mut one, _two], mut host) = two();
+    let tagged = |tags: &[u8]| {
+        let mut bytes = frame(ALL, ONE, None);
+        bytes.splice(12..12, tags.iter().copied());
+        bytes
+    };
+    let hidden: [&[u8]; 4] = [
+        &[0x88, 0xa8, 0, 100],
+        &[0x91, 0, 0, 100],
+        &[0x81, 0, 0, 0, 0x81, 0, 0, 100],
+        &[0x81, 0, 0, 0, 0x88, 0xa8, 0, 100],
+    ];
+    for tags in hidden {
+        one.send(&tagged(tags)).unwrap();
+    }
+    assert_eq!(host.take(), None);
+    assert_eq!(switch.counts(Some(0)).spoofed_vlan, 4);
+    // A priority is no VLAN.
+    one.send(&tagged(&[0x81, 0, 0xe0, 0])).unwrap();
+    assert!(host.take().is_some());
 }
 
 #[test]
