@@ -74,8 +74,8 @@ fn the_frames_wanted_are_in_the_file_and_no_others() {
     assert_eq!(healed["impairment"]["duplicate"], 0.0, "{healed}");
     let shown = plane.done(&["impair", "e"]);
     assert!(shown.starts_with("frames pass unharmed"), "{shown}");
-    let said = plane.refused(&["impair", "e", "--rate-mbit", "-1"]);
-    assert!(said.contains("rate_mbit"), "{said}");
+    let said = plane.refused(&["impair", "e", "--delay-us", "99999999"]);
+    assert!(said.contains("use a shorter one"), "{said}");
     plane.done(&["stop", "e"]);
 }
 
