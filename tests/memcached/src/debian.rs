@@ -10,14 +10,20 @@ use ix_small_linux::libraries::{PrivateLibraries, command};
 use ix_small_linux::packages::{self, Source};
 
 /// Folder in the project's cache.
-const FOLDER: &str = "memcached-tools-1";
+const FOLDER: &str = "memcached-tools-2";
 /// Debian 12: its memcached is the one that apps/memcached answers like.
 const RELEASE: Suites<'static> = Suites {
     all: "bookworm bookworm-updates",
     preferred: "bookworm",
 };
 /// What is fetched; what it depends on comes along.
-const PACKAGES: [&str; 3] = ["memcached", "libmemcached-tools", "python3-pymemcache"];
+const PACKAGES: [&str; 5] = [
+    "memcached",
+    "libmemcached-tools",
+    "python3-pymemcache",
+    "python3.11-minimal",
+    "libpython3.11-stdlib",
+];
 /// Dependencies that do not matter: what sets a system up.
 const LEFT_OUT: [&str; 9] = [
     "adduser",
@@ -57,9 +63,28 @@ impl Debian {
         command(&program, Some(&self.private), &[])
     }
 
-    /// Where Python finds their modules.
-    pub fn python_modules(&self) -> PathBuf {
-        self.tree.join("usr/lib/python3/dist-packages")
+    /// The same, but where `around` makes the command that starts a program, such as in a network
+    /// namespace.
+    pub fn command_in(
+        &self,
+        around: impl FnOnce(&Path) -> Result<Command>,
+        program: &str,
+    ) -> Result<Command> {
+        let plain = self.command(program);
+        let mut command = around(Path::new(plain.get_program()))?;
+        command.args(plain.get_args());
+        Ok(command)
+    }
+
+    /// What has Python find its own modules and theirs.
+    pub fn python_environment(&self) -> [(&'static str, PathBuf); 2] {
+        [
+            ("PYTHONHOME", self.tree.join("usr")),
+            (
+                "PYTHONPATH",
+                self.tree.join("usr/lib/python3/dist-packages"),
+            ),
+        ]
     }
 }
 
