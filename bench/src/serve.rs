@@ -30,14 +30,15 @@ pub struct Server {
     events: Events,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
+    /// What every connection reads into: one of its own each would cost the system pages for it.
+    scratch: Vec<u8>,
     half_close_after: u64,
 }
 
 struct Connection {
     stream: TcpStream,
-    buffer: Vec<u8>,
-    /// The part of the buffer that is to be sent.
-    pending: std::ops::Range<usize>,
+    /// What was received and could not be sent yet.
+    pending: Vec<u8>,
     received: u64,
     is_shut_down: bool,
 }
@@ -58,6 +59,7 @@ impl Server {
             events: Events::with_capacity(1024),
             connections: Vec::new(),
             free: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
             half_close_after: options
                 .half_close_after
                 .map_or(u64::MAX, |bytes| bytes.get()),
@@ -81,7 +83,8 @@ impl Server {
                 self.accept()?;
             } else if let Some(connection) = &mut self.connections[token.0] {
                 // A connection's failure is its own.
-                let advanced = connection.advance(self.half_close_after, is_ending);
+                let advanced =
+                    connection.advance(&mut self.scratch, self.half_close_after, is_ending);
                 let is_over = advanced.unwrap_or(true);
                 if is_over {
                     self.connections[token.0] = None;
@@ -113,8 +116,7 @@ impl Server {
                 .map_err(LoadError::system("set a connection up"))?;
             self.connections[index] = Some(Connection {
                 stream,
-                buffer: vec![0; SCRATCH_BYTES],
-                pending: 0..0,
+                pending: Vec::new(),
                 received: 0,
                 is_shut_down: false,
             });
@@ -126,16 +128,18 @@ impl Connection {
     /// Echoes what there is; what cannot be sent holds the receiving side up. A short read means that
     /// there is nothing more, unless the peer has closed (`is_ending`). Returns whether the connection is
     /// over.
-    fn advance(&mut self, half_close_after: u64, is_ending: bool) -> io::Result<bool> {
+    fn advance(
+        &mut self,
+        scratch: &mut [u8],
+        half_close_after: u64,
+        is_ending: bool,
+    ) -> io::Result<bool> {
+        let unsent = std::mem::take(&mut self.pending);
+        if !self.send(&unsent)? {
+            return Ok(false);
+        }
         let mut is_drained = false;
         loop {
-            while !self.pending.is_empty() {
-                match self.stream.write(&self.buffer[self.pending.clone()]) {
-                    Ok(count) => self.pending.start += count,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                    Err(error) => return Err(error),
-                }
-            }
             if self.received >= half_close_after && !self.is_shut_down {
                 self.stream.shutdown(Shutdown::Write)?;
                 self.is_shut_down = true;
@@ -143,16 +147,33 @@ impl Connection {
             if is_drained && !is_ending {
                 return Ok(false);
             }
-            let count = match self.stream.read(&mut self.buffer) {
+            let count = match self.stream.read(scratch) {
                 Ok(0) => return Ok(true),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             };
-            is_drained = count < self.buffer.len();
+            is_drained = count < scratch.len();
             let wanted = half_close_after.saturating_sub(self.received);
             self.received += count as u64;
-            self.pending = 0..count.min(usize::try_from(wanted).unwrap_or(usize::MAX));
+            let echoed = count.min(usize::try_from(wanted).unwrap_or(usize::MAX));
+            if !self.send(&scratch[..echoed])? {
+                return Ok(false);
+            }
         }
+    }
+
+    /// Sends; what does not go is kept. Returns whether everything went.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.stream.write(&bytes[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.pending.extend_from_slice(&bytes[sent..]);
+        Ok(sent == bytes.len())
     }
 }

@@ -42,6 +42,8 @@ const fn rounds(connections: u64) -> u64 {
 /// Rounds of the slow window, and the time between them: far more polling than work.
 const SLOW_ROUNDS: u64 = 25;
 const SLOW_PAUSE: Duration = Duration::from_millis(20);
+/// The same after rounds of connections, in whose handshakes the guest waits for the client.
+const SLOW_CONNECT_PAUSE: Duration = Duration::from_millis(150);
 
 /// The result at one number of connections.
 pub struct Measured {
@@ -239,15 +241,17 @@ impl Bed {
     pub fn measure(&mut self, mut client: Client, rounds: u64, check: Check) -> Result<Measured> {
         let connections = client.connections() as u64;
         let act = |machine: &Machine| round(&mut client, machine, check);
-        let work = self.measure_rounds(connections, rounds, act)?;
+        let work = self.measure_rounds(connections, rounds, SLOW_PAUSE, act)?;
         Ok(Measured::new(connections, rounds * connections, work))
     }
 
-    /// Measures rounds of so many requests each, in windows of so many rounds.
+    /// Measures rounds of so many requests each, in windows of so many rounds; those of the slow window are
+    /// so far apart.
     fn measure_rounds(
         &mut self,
         requests_per_round: u64,
         rounds: u64,
+        slow_pause: Duration,
         mut act: impl FnMut(&Machine) -> Result<()>,
     ) -> Result<Work> {
         let requests = rounds * requests_per_round;
@@ -261,7 +265,7 @@ impl Bed {
         }
         for _ in 0..SLOW_ROUNDS {
             act(machine)?;
-            thread::sleep(SLOW_PAUSE);
+            thread::sleep(slow_pause);
         }
         let slow = Window {
             counts: self.sampler.sample()?.since(&samples[WINDOWS]),
