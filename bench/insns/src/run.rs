@@ -233,7 +233,7 @@ impl Bed {
         let server = self.server;
         let act = |machine: &Machine| connect_round(server, connections, machine, check);
         Ok(self
-            .measure_rounds(connections.into(), rounds, act)?
+            .measure_rounds(connections.into(), rounds, SLOW_CONNECT_PAUSE, act)?
             .total())
     }
 
