@@ -78,10 +78,24 @@ impl Transport {
 impl Bed {
     /// Boots an echo server of that system, after `change` has had its way with its machine.
     pub fn boot(system: System, change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
-        match system {
-            System::Ours => Self::boot_ours(change),
-            System::Linux => Ok(Self::boot_linux(change)),
-        }
+        let bed = match system {
+            System::Ours => Self::boot_ours(change)?,
+            System::Linux => Self::boot_linux(change),
+        };
+        bed.widen_ports()?;
+        Ok(bed)
+    }
+
+    /// Lets the host, whose address is one, have many connections in one run after the other: those of
+    /// the last one are in TIME-WAIT.
+    fn widen_ports(&self) -> Result<()> {
+        let netns = self.machine().netns();
+        let netns = netns.context("the machine has no network namespace")?;
+        let written = netns.run(|| {
+            fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535")?;
+            fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1")
+        })?;
+        written.context("cannot widen the range of local ports")
     }
 
     fn boot_ours(change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
