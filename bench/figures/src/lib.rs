@@ -37,7 +37,7 @@ pub type Check = fn() -> Result<()>;
 /// What to measure, and how long.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Fewer points of a second each: under ten minutes on two cores.
+    /// Fewer points, of a second each. Those of figure 3 take the longest.
     #[arg(long)]
     pub quick: bool,
     /// Numbers of the figures, all unless given.
