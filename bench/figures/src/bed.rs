@@ -17,7 +17,7 @@ const ECHO_PORT: u16 = 7;
 const WITHHELD: i32 = 3;
 /// Addresses that nobody has, for the client's own engine: each has some 60,000 ports.
 const ENGINE_ADDRESSES: &str = "10.9.0.64-10.9.0.71";
-/// Best tuning of the Linux guest (DESIGN.md's baseline): no mitigations, no zeroing of pages, no audit or
+/// Best tuning of the Linux guest (BASELINE.md): no mitigations, no zeroing of pages, no audit or
 /// security modules, the TSC as the clock.
 const LINUX_COMMAND_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr \
     random.trust_cpu=on no_timer_check net.ifnames=0 init_on_alloc=0 audit=0 lsm= selinux=0 apparmor=0 \
