@@ -9,12 +9,14 @@ use ix_linux_guest::image::Contents;
 use ix_load::report::{LoadReport, Report};
 use ix_machine::{Artifacts, Machine, MachineConfig};
 
+use crate::{Run, client};
+
 /// How long a boot may take on a loaded machine.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 /// Where the echo servers listen (RFC 862).
 const ECHO_PORT: u16 = 7;
-/// `ixload` ends with this code if it was the bottleneck itself.
-const WITHHELD: i32 = 3;
+/// How long the client may take to open its connections, and to end.
+const OPENING_BUDGET: Duration = Duration::from_secs(120);
 /// Addresses that nobody has, for the client's own engine: each has some 60,000 ports.
 const ENGINE_ADDRESSES: &str = "10.9.0.64-10.9.0.71";
 /// Best tuning of the Linux guest (BASELINE.md): no mitigations, no zeroing of pages, no audit or
@@ -66,6 +68,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Both.
+    pub const BOTH: [Transport; 2] = [Transport::Sockets, Transport::Engine];
+
     /// What the reader reads.
     pub fn name(self) -> &'static str {
         match self {
@@ -80,7 +85,7 @@ impl Bed {
     pub fn boot(system: System, change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
         let bed = match system {
             System::Ours => Self::boot_ours(change)?,
-            System::Linux => Self::boot_linux(change),
+            System::Linux => Self::boot_linux(change)?,
         };
         bed.widen_ports()?;
         Ok(bed)
@@ -109,13 +114,13 @@ impl Bed {
         })
     }
 
-    fn boot_linux(change: impl FnOnce(&mut MachineConfig)) -> Self {
-        let mut guest = best_linux(change);
-        serve_echo(&mut guest);
-        Self {
+    fn boot_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
+        let mut guest = best_linux(change)?;
+        serve_echo(&mut guest)?;
+        Ok(Self {
             server: format!("{}:{ECHO_PORT}", guest.address()),
             guest: Guest::Linux(Box::new(guest)),
-        }
+        })
     }
 
     /// The machine.
@@ -127,36 +132,28 @@ impl Bed {
     }
 
     /// Runs `ixload load` on the server.
-    pub fn load(&self, arguments: &str, transport: Transport, seconds: f64) -> Result<LoadReport> {
+    pub fn load(&self, run: Run, arguments: &str, transport: Transport) -> Result<LoadReport> {
         let folder = tempfile::tempdir().context("cannot create a folder for a report")?;
         let json = folder.path().join("report.json");
         let program = Artifacts::of_workspace().load_program();
         let mut command = self.machine().command(&program)?;
-        let warmup = (seconds / 4.0).to_string();
+        let seconds = run.options.seconds();
+        let (duration, warmup) = (seconds.to_string(), (seconds / 4.0).to_string());
         command
-            .args([
-                "load",
-                "--force",
-                "--timeout",
-                "30",
-                "--connect",
-                &self.server,
-            ])
-            .args(["--duration", &seconds.to_string(), "--warmup", &warmup])
+            .args(["load", "--force", "--timeout", "30"])
+            .args(["--connect", &self.server])
+            .args(["--duration", &duration, "--warmup", &warmup])
             .arg("--json")
             .arg(&json)
             .args(arguments.split_whitespace());
         if transport == Transport::Engine {
             command.args(["--transport", "engine", "--sources", ENGINE_ADDRESSES]);
         }
-        let output = command.output().context("cannot start ixload")?;
-        let code = output.status.code();
-        ensure!(
-            code == Some(0) || code == Some(WITHHELD),
-            "ixload {arguments} against {}: {}",
-            self.server,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let budget = OPENING_BUDGET + Duration::from_secs_f64(seconds * 1.25);
+        client::run(&mut command, folder.path(), budget, run.check).with_context(|| {
+            let by = transport.name();
+            format!("ixload {arguments}, by {by}, against {}", self.server)
+        })?;
         match serde_json::from_str(&fs::read_to_string(&json)?)? {
             Report::Load(report) => Ok(*report),
             _ => bail!("ixload wrote another report"),
@@ -173,7 +170,7 @@ impl Bed {
                     "the dataplane did not survive: {report}"
                 );
             }
-            Guest::Linux(guest) => guest.stop(),
+            Guest::Linux(guest) => guest.try_stop()?,
         }
         Ok(())
     }
@@ -181,32 +178,37 @@ impl Bed {
 
 /// A Linux guest in its best tuning: `tuned_linux`, and sockets that look at the queue themselves for a
 /// while before they wait.
-pub fn best_linux(change: impl FnOnce(&mut MachineConfig)) -> LinuxGuest {
-    let mut guest = tuned_linux(change);
-    guest.run("echo 50 > /proc/sys/net/core/busy_poll; echo 50 > /proc/sys/net/core/busy_read");
-    guest
+pub fn best_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<LinuxGuest> {
+    let mut guest = tuned_linux(change)?;
+    guest.try_run(
+        "echo 50 > /proc/sys/net/core/busy_poll; echo 50 > /proc/sys/net/core/busy_read",
+    )?;
+    Ok(guest)
 }
 
 /// A tuned Linux guest, with its interface up.
-pub fn tuned_linux(change: impl FnOnce(&mut MachineConfig)) -> LinuxGuest {
+pub fn tuned_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<LinuxGuest> {
     let contents = Contents {
         servers: true,
         ..Contents::default()
     };
-    LinuxGuest::with_link_contents(contents, |config| {
+    let mut guest = LinuxGuest::try_boot(contents, |config| {
         config.foreign_command_line = Some(LINUX_COMMAND_LINE.to_owned());
         change(config);
-    })
+    })?;
+    guest.try_configure()?;
+    Ok(guest)
 }
 
 /// Starts the echo server: one thread on epoll.
-pub fn serve_echo(guest: &mut LinuxGuest) {
+pub fn serve_echo(guest: &mut LinuxGuest) -> Result<()> {
     let address = guest.address();
-    guest.run(&format!(
+    guest.try_run(&format!(
         "(ulimit -n 300000; exec ixload serve-echo --listen {address}:{ECHO_PORT}) >/dev/null 2>&1 &"
-    ));
-    guest.run(&format!(
+    ))?;
+    guest.try_run(&format!(
         "i=0; until netstat -tln | grep -q ':{ECHO_PORT} ' || [ $i = 200 ]; do \
          i=$((i+1)); usleep 50000; done; [ $i -lt 200 ]"
-    ));
+    ))?;
+    Ok(())
 }

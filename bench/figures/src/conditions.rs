@@ -69,8 +69,21 @@ fn processor(cpuinfo: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Some.
+    pub(crate) fn conditions() -> Conditions {
+        Conditions {
+            processor: "A <fast> one".to_owned(),
+            hardware_threads: 2,
+            kernel: "6.1".to_owned(),
+            qemu: "11.1".to_owned(),
+            accelerator: Some("tcg".to_owned()),
+            load_before: 0.5,
+            load_after: Some(2.5),
+        }
+    }
 
     #[test]
     fn the_processor_is_named() {

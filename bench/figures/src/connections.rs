@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::Run;
 use crate::bed::{Bed, System, Transport};
-use crate::echo::saturate_by;
 use crate::report::{Axis, Figure, Report, Series};
+use crate::throughput::saturate;
 use ix_machine::MemorySize;
 
 /// Measures it. Each connection sends in turn, so that all of their state is needed.
@@ -35,7 +35,7 @@ pub fn measure(run: Run, report: &mut Report) -> Result<()> {
                 ..=25_000 => &[Transport::Sockets, Transport::Engine][..],
                 _ => &[Transport::Engine],
             };
-            points.push(saturate_by(
+            points.push(saturate(
                 run,
                 &bed,
                 transports,

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::Run;
 use crate::bed::{serve_echo, tuned_linux};
-use crate::report::{Axis, Figure, Headline, Point, Report, Series, Spread, Target};
+use crate::report::{Axis, Figure, Point, Report, Series, Spread};
+use crate::targets::{Goal, Measured};
 
 /// How long the plugin may take to answer.
 const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,22 +48,13 @@ pub fn measure(run: Run, report: &mut Report) -> Result<()> {
         add(&mut ours, count_ours(run, &plugin)?);
         add(&mut linux, LinuxBed::boot(&plugin)?.count(run)?);
     }
-    let targets = [
-        None,
-        Some("echo of 64 bytes, 64 connections"),
-        Some(WORK[2]),
-    ];
-    for (index, what) in targets.iter().enumerate() {
-        if let Some(what) = what {
-            report.headlines.push(Headline {
-                what: (*what).to_owned(),
-                unit: "guest instructions",
-                ours: Spread::of(&ours[index]),
-                linux: Spread::of(&linux[index]),
-                target: Target::AtMostShare(0.1),
-            });
-        }
-    }
+    let [_, echo, connect] = [0, 1, 2].map(|kind: usize| {
+        let ours = Measured::new(Spread::of(&ours[kind]));
+        ours.beside(Spread::of(&linux[kind]))
+    });
+    report.reach(Goal::EchoShare, echo.clone());
+    report.reach(Goal::EchoInstructions, echo);
+    report.reach(Goal::ConnectInstructions, connect);
     let series = |name: &str, counted: &Counted| Series {
         name: name.to_owned(),
         points: (1..)
@@ -118,8 +110,8 @@ impl LinuxBed {
             tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
         let socket = folder.path().join("insns");
         let arguments = run::counting_args(plugin, &socket)?;
-        let mut guest = tuned_linux(|config| config.qemu_args.extend(arguments));
-        serve_echo(&mut guest);
+        let mut guest = tuned_linux(|config| config.qemu_args.extend(arguments))?;
+        serve_echo(&mut guest)?;
         Ok(Self {
             sampler: Sampler::connect(&socket, SAMPLER_TIMEOUT).context("the plugin is silent")?,
             server: (guest.address(), ECHO_PORT).into(),
@@ -132,7 +124,7 @@ impl LinuxBed {
         let one = self.requests(1, run)?;
         let many = self.requests(CONNECTIONS, run)?;
         let connects = self.connections(run)?;
-        self.guest.stop();
+        self.guest.try_stop()?;
         Ok([one, many, connects])
     }
 

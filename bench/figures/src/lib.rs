@@ -2,32 +2,38 @@
 //! `cargo xtask bench figures`.
 //!
 //! Both are guests of the same emulator on the same NIC model, and `ixload` is the client of both: a
-//! [`Bed`] is one of them, booted. Each figure is a module: [`echo`] (1, 2, 5), [`connections`] (3),
-//! [`instructions`] (7); [`residence`] is the time that the NIC model sees. They fill [`report`], which
-//! [`plot`] and [`page`] turn into one HTML file.
+//! [`Bed`] is one of them, booted. Each figure is a module: [`latency`] (1), [`throughput`] (2),
+//! [`connections`] (3), [`batches`] (5), [`instructions`] (7); [`residence`] is the time that the NIC model
+//! sees. They fill [`report`], which begins with [`targets`], and which [`plot`] and [`page`] turn into one
+//! HTML file. It is written after each figure, and says what could not be measured.
 //!
 //! Absolute figures mean little under emulation, so ratios and instruction counts lead.
 
 #![forbid(unsafe_code)]
 
+pub mod batches;
 pub mod bed;
+mod client;
 pub mod conditions;
 pub mod connections;
-pub mod echo;
 pub mod instructions;
+pub mod latency;
 pub mod page;
 pub mod plot;
 pub mod report;
 pub mod residence;
+pub mod targets;
+pub mod throughput;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use conditions::Conditions;
-use report::Report;
+use report::{Failure, Report};
 
 pub use bed::{Bed, System};
 
@@ -77,37 +83,79 @@ pub struct Run<'a> {
     pub say: fn(&str),
 }
 
-/// Measures and writes the report. Images and programs must have been built.
-pub fn bench(run: Run) -> Result<()> {
-    let mut report = Report::new(Conditions::now()?);
-    if [1, 2].iter().any(|&figure| run.options.wants(figure)) {
-        echo::measure(run, &mut report)?;
+impl Run<'_> {
+    /// Does a part of a figure. If that fails, the report says why, and the rest of the figure goes on;
+    /// only an interruption ends the run.
+    pub fn attempt(
+        self,
+        report: &mut Report,
+        figure: u8,
+        part: &str,
+        work: impl FnOnce(&mut Report) -> Result<()>,
+    ) -> Result<()> {
+        let Err(error) = work(report) else {
+            return Ok(());
+        };
+        (self.check)()?;
+        let why = format!("{error:#}");
+        (self.say)(&format!("figure {figure}: {part} failed: {why}"));
+        report.failures.push(Failure {
+            figure,
+            part: part.to_owned(),
+            why,
+        });
+        Ok(())
     }
-    if run.options.wants(3) {
-        connections::measure(run, &mut report)?;
-    }
-    if run.options.wants(5) {
-        echo::measure_batches(run, &mut report)?;
-    }
-    if run.options.wants(7) {
-        instructions::measure(run, &mut report)?;
-    }
-    report.conditions.end()?;
-    write(run, &report)
 }
 
-fn write(run: Run, report: &Report) -> Result<()> {
-    let folder = &run.options.out;
+/// Measures a figure.
+type Measure = fn(Run, &mut Report) -> Result<()>;
+
+/// The figures, in the order in which they are measured.
+const FIGURES: [(u8, Measure); 5] = [
+    (1, latency::measure),
+    (2, throughput::measure),
+    (3, connections::measure),
+    (5, batches::measure),
+    (7, instructions::measure),
+];
+
+/// Measures and writes the report, anew after each figure. Images and programs must have been built.
+pub fn bench(run: Run) -> Result<()> {
+    let mut report = Report::new(Conditions::now()?);
+    let wanted = FIGURES
+        .iter()
+        .filter(|(number, _)| run.options.wants(*number));
+    for &(number, measure) in wanted {
+        let start = Instant::now();
+        run.attempt(&mut report, number, "a part", |report| measure(run, report))?;
+        report.conditions.end()?;
+        write(run.options, &report)?;
+        let seconds = start.elapsed().as_secs();
+        (run.say)(&format!("figure {number}: written after {seconds} s"));
+    }
+    print!("{}", report.summary());
+    ensure!(
+        report.failures.is_empty(),
+        "{} parts of figures are missing; the report says why",
+        report.failures.len()
+    );
+    Ok(())
+}
+
+fn write(options: &Options, report: &Report) -> Result<()> {
+    let folder = &options.out;
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let files = [
         ("report.json", serde_json::to_string_pretty(report)? + "\n"),
         ("report.html", page::render(report)?),
     ];
     for (name, text) in files {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        (run.say)(&format!("figures: {}", path.display()));
+        // Whoever reads it meanwhile finds a whole one.
+        let (path, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
+        fs::write(&fresh, text)
+            .and_then(|()| fs::rename(&fresh, &path))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    print!("{}", report.summary());
     Ok(())
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use crate::plot::{self, short};
-use crate::report::{Figure, Point, Report, Spread};
+use crate::report::{Failure, Figure, Point, Report, Spread};
+use crate::targets::{Measured, Row, Verdict};
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}\
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2.2em}table{border-collapse:collapse;margin:.8em 0}\
@@ -19,7 +20,7 @@ pub fn render(report: &Report) -> Result<String> {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Evaluation</title>\
          <style>{STYLE}</style></head><body>\n<h1>This dataplane and Linux, side by side</h1>\n"
     );
-    headlines(&mut page, report)?;
+    targets(&mut page, report)?;
     conditions(&mut page, report)?;
     for figure in &report.figures {
         one_figure(&mut page, figure)?;
@@ -28,26 +29,67 @@ pub fn render(report: &Report) -> Result<String> {
     Ok(page)
 }
 
-fn headlines(page: &mut String, report: &Report) -> Result<()> {
+/// The table of what is wanted.
+fn targets(page: &mut String, report: &Report) -> Result<()> {
     page.push_str(
-        "<table><tr><th>median (lowest to highest)</th><th>this dataplane</th><th>Linux guest</th>\
-         <th>ratio</th><th>wanted</th><th></th></tr>\n",
+        "<table><tr><th>target</th><th>this dataplane</th><th>Linux guest</th><th>ratio</th>\
+         <th>wanted</th><th></th></tr>\n",
     );
-    for headline in &report.headlines {
-        let class = if headline.is_met() { "met" } else { "missed" };
-        writeln!(
-            page,
-            "<tr><td>{}, {}</td><td>{}</td><td>{}</td><td>{:.3}</td><td>{}</td><td class=\"{class}\">{}</td></tr>",
-            escape(&headline.what),
-            headline.unit,
-            spread(headline.ours),
-            spread(headline.linux),
-            headline.ratio(),
-            headline.target_text(),
-            headline.verdict()
-        )?;
+    for row in &report.targets {
+        one_target(page, row)?;
     }
     page.push_str("</table>\n");
+    for Failure { figure, part, why } in &report.failures {
+        let (part, why) = (escape(part), escape(why));
+        writeln!(
+            page,
+            "<p class=\"missed\">Figure {figure}, {part}, is missing: {why}</p>"
+        )?;
+    }
+    Ok(())
+}
+
+fn one_target(page: &mut String, row: &Row) -> Result<()> {
+    let class = match row.verdict {
+        Verdict::Open => "open",
+        Verdict::Met => "met",
+        Verdict::MissedBy(_) => "missed",
+    };
+    let measured = row.measured.as_ref();
+    let note = measured.and_then(|measured| measured.note.as_deref());
+    let number = |value: Option<Spread>| value.map_or("".to_owned(), spread);
+    writeln!(
+        page,
+        "<tr><td>{}, {}<br><span class=\"small\">{}</span></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+         <td class=\"{class}\">{}</td></tr>",
+        escape(row.what),
+        row.unit,
+        escape(note.unwrap_or_default()),
+        number(measured.map(|measured| measured.ours)),
+        number(measured.and_then(|measured| measured.linux)),
+        measured
+            .and_then(Measured::ratio)
+            .map_or("".to_owned(), |ratio| format!("{ratio:.3}")),
+        row.wanted.text(),
+        row.verdict
+    )?;
+    match measured {
+        Some(measured) if class == "missed" => profile(page, measured),
+        _ => Ok(()),
+    }
+}
+
+/// Where the instructions of what was missed go.
+fn profile(page: &mut String, measured: &Measured) -> Result<()> {
+    for cost in &measured.profile {
+        let mode = if cost.kernel { "kernel" } else { "user" };
+        writeln!(
+            page,
+            "<tr class=\"small\"><td>{}</td><td>{:.1}</td><td>{mode}</td></tr>",
+            escape(&cost.function),
+            cost.instructions
+        )?;
+    }
     Ok(())
 }
 
@@ -142,28 +184,16 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conditions::Conditions;
-    use crate::report::{Axis, Headline, Series, Target};
+    use crate::conditions::tests::conditions;
+    use crate::report::{Axis, Series};
+    use crate::targets::Goal;
 
     #[test]
     fn the_page_leads_with_ratios_and_has_every_figure() {
-        let conditions = Conditions {
-            processor: "A <fast> one".to_owned(),
-            hardware_threads: 2,
-            kernel: "6.1".to_owned(),
-            qemu: "11.1".to_owned(),
-            accelerator: Some("tcg".to_owned()),
-            load_before: 0.5,
-            load_after: Some(2.5),
-        };
-        let mut report = Report::new(conditions);
-        report.headlines.push(Headline {
-            what: "echo".to_owned(),
-            unit: "per second",
-            ours: Spread::of(&[90_000.0]),
-            linux: Spread::of(&[6_000.0]),
-            target: Target::AtLeastTimes(10.0),
-        });
+        let mut report = Report::new(conditions());
+        let spread = |value| Spread::of(&[value]);
+        let measured = Measured::new(spread(90_000.0)).beside(spread(6_000.0));
+        report.reach(Goal::EchoRate, measured);
         let point = |y| Point {
             x: 64.0,
             y: Spread::of(&[y]),

@@ -4,42 +4,33 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::bed::System;
 use crate::conditions::Conditions;
+use crate::plot::short;
+use crate::targets::{Goal, Measured, Row};
 
 /// Everything of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Under which conditions.
     pub conditions: Conditions,
-    /// The comparisons that have a target.
-    pub headlines: Vec<Headline>,
+    /// What is wanted, and what became of it.
+    pub targets: Vec<Row>,
+    /// What is missing, and why.
+    pub failures: Vec<Failure>,
     /// The plots.
     pub figures: Vec<Figure>,
 }
 
-/// This dataplane and Linux in one number each.
+/// A part of a figure that could not be measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct Headline {
-    /// What is compared.
-    pub what: String,
-    /// Of what the numbers are.
-    pub unit: &'static str,
-    /// This dataplane.
-    pub ours: Spread,
-    /// The Linux guest.
-    pub linux: Spread,
-    /// What is wanted.
-    pub target: Target,
-}
-
-/// What is wanted of a comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// At least so many times Linux's number.
-    AtLeastTimes(f64),
-    /// At most this share of Linux's number.
-    AtMostShare(f64),
+pub struct Failure {
+    /// The figure.
+    pub figure: u8,
+    /// Which part of it.
+    pub part: String,
+    /// What went wrong.
+    pub why: String,
 }
 
 /// Several measurements of one thing.
@@ -117,6 +108,29 @@ pub struct Point {
     pub note: Option<String>,
 }
 
+impl Series {
+    /// A line of a system.
+    pub fn of(system: System, points: Vec<Point>) -> Self {
+        Self {
+            name: system.name().to_owned(),
+            points,
+        }
+    }
+}
+
+impl Point {
+    /// Without a note.
+    pub fn new(x: f64, y: Spread) -> Self {
+        Self { x, y, note: None }
+    }
+
+    /// The middle of its measurements and its note, for a line of progress.
+    pub fn text(&self) -> String {
+        let note = self.note.as_deref().unwrap_or_default();
+        format!("{} {note}", short(self.y.median))
+    }
+}
+
 impl Spread {
     /// Of at least one measurement.
     pub fn of(values: &[f64]) -> Self {
@@ -130,64 +144,50 @@ impl Spread {
     }
 }
 
-impl Headline {
-    /// Our number per Linux's.
-    pub fn ratio(&self) -> f64 {
-        self.ours.median / self.linux.median
-    }
-
-    /// Whether the target is reached.
-    pub fn is_met(&self) -> bool {
-        match self.target {
-            Target::AtLeastTimes(times) => self.ratio() >= times,
-            Target::AtMostShare(share) => self.ratio() <= share,
-        }
-    }
-
-    /// The target in words.
-    pub fn target_text(&self) -> String {
-        match self.target {
-            Target::AtLeastTimes(times) => format!("at least {times} x"),
-            Target::AtMostShare(share) => format!("at most {share} x"),
-        }
-    }
-
-    /// How far the target is away, if it is missed.
-    pub fn verdict(&self) -> String {
-        let wanted = match self.target {
-            Target::AtLeastTimes(wanted) | Target::AtMostShare(wanted) => wanted,
-        };
-        match self.is_met() {
-            true => "met".to_owned(),
-            false => format!("missed: {:.2} of it", self.ratio() / wanted),
-        }
-    }
-}
-
 impl Report {
     /// With nothing measured yet.
     pub fn new(conditions: Conditions) -> Self {
         Self {
             conditions,
-            headlines: Vec::new(),
+            targets: Goal::ALL.map(Row::open).to_vec(),
+            failures: Vec::new(),
             figures: Vec::new(),
         }
     }
 
-    /// The comparisons as a table for the terminal.
+    /// Enters what was measured of a goal.
+    pub fn reach(&mut self, goal: Goal, measured: Measured) {
+        let mut rows = self.targets.iter_mut();
+        let row = rows.find(|row| row.goal == goal);
+        *row.expect("every goal has a row") = Row::measured(goal, measured);
+    }
+
+    /// The targets as a table for the terminal.
     pub fn summary(&self) -> String {
         let mut text = String::new();
-        for headline in &self.headlines {
-            let (ours, linux) = (headline.ours.median, headline.linux.median);
-            let (what, unit) = (&headline.what, headline.unit);
-            writeln!(
-                text,
-                "{what}: {ours:.1} against {linux:.1} {unit}, {:.3} x; wanted {}: {}",
-                headline.ratio(),
-                headline.target_text(),
-                headline.verdict()
-            )
-            .expect("a string takes everything");
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            writeln!(text, "{line}").expect("a string takes everything");
+        };
+        for row in &self.targets {
+            let (what, unit, verdict) = (row.what, row.unit, row.verdict);
+            let wanted = row.wanted.text();
+            let Some(measured) = &row.measured else {
+                line(format_args!("{what}, {unit}: {verdict}; wanted {wanted}"));
+                continue;
+            };
+            let beside = measured
+                .linux
+                .zip(measured.ratio())
+                .map_or(String::new(), |(linux, ratio)| {
+                    format!(" against {:.1}, {ratio:.3} x", linux.median)
+                });
+            let ours = measured.ours.median;
+            line(format_args!(
+                "{what}, {unit}: {ours:.1}{beside}; wanted {wanted}: {verdict}"
+            ));
+        }
+        for Failure { figure, part, why } in &self.failures {
+            line(format_args!("figure {figure}, {part} is missing: {why}"));
         }
         text
     }
@@ -196,16 +196,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headline(ours: f64, linux: f64, target: Target) -> Headline {
-        Headline {
-            what: "echo".to_owned(),
-            unit: "requests/s",
-            ours: Spread::of(&[ours]),
-            linux: Spread::of(&[linux]),
-            target,
-        }
-    }
+    use crate::conditions::tests::conditions;
 
     #[test]
     fn spreads_have_a_middle_and_two_ends() {
@@ -214,13 +205,23 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_met_or_missed_by_so_much() {
-        let throughput = headline(50.0, 10.0, Target::AtLeastTimes(10.0));
-        assert!(!throughput.is_met());
-        assert_eq!(throughput.verdict(), "missed: 0.50 of it");
-        assert!(headline(100.0, 10.0, Target::AtLeastTimes(10.0)).is_met());
-        let instructions = headline(1000.0, 13_000.0, Target::AtMostShare(0.1));
-        assert_eq!(instructions.verdict(), "met");
-        assert!(!headline(2000.0, 13_000.0, Target::AtMostShare(0.1)).is_met());
+    fn the_summary_tells_what_was_reached_and_what_is_missing() {
+        let mut report = Report::new(conditions());
+        let spread = |value| Spread::of(&[value]);
+        let measured = Measured::new(spread(90_000.0)).beside(spread(6_000.0));
+        report.reach(Goal::EchoRate, measured);
+        report.failures.push(Failure {
+            figure: 3,
+            part: "Linux guest".to_owned(),
+            why: "it went away".to_owned(),
+        });
+        let text = report.summary();
+        for part in [
+            "90000.0 against 6000.0, 15.000 x; wanted at least 10 x Linux: met",
+            "memcached GET, guest instructions: not measured; wanted at most 2000",
+            "figure 3, Linux guest is missing: it went away",
+        ] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
     }
 }

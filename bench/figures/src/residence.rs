@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::Run;
 use crate::bed::{Bed, Transport};
 
 /// Block of a packet in pcapng (draft-ietf-opsawg-pcapng, 4.3).
@@ -21,7 +22,7 @@ const ETHERNET: usize = 14;
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// The median over the requests of a load of one connection, in microseconds.
-pub fn median_us(bed: &Bed, arguments: &str, seconds: f64) -> Result<f64> {
+pub fn median_us(run: Run, bed: &Bed, arguments: &str) -> Result<f64> {
     let socket = bed
         .machine()
         .wire_socket()
@@ -37,7 +38,7 @@ pub fn median_us(bed: &Bed, arguments: &str, seconds: f64) -> Result<f64> {
         "the NIC model refuses a capture: {answer}"
     );
     let bytes = thread::scope(|scope| {
-        let load = scope.spawn(|| bed.load(arguments, Transport::Sockets, seconds));
+        let load = scope.spawn(|| bed.load(run, arguments, Transport::Sockets));
         let mut bytes = Vec::new();
         let mut chunk = vec![0; 64 << 10];
         loop {

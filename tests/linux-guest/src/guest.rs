@@ -1,4 +1,5 @@
-//! A booted guest, and what the tests ask of it. All of it panics with the reason when it fails.
+//! A booted guest, and what is asked of it. What begins with `try_` returns an error when it fails; the
+//! rest is for tests, and panics with the reason.
 
 use std::fmt::{Debug, Display};
 use std::io::{Read, Write};
@@ -8,11 +9,12 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, ensure};
 use ix_machine::qemu::cache_folder;
 use ix_machine::{Artifacts, Machine, MachineConfig};
 
 use crate::image::{Contents, Image};
-use crate::shell::{self, Shell};
+use crate::shell::{self, Outcome, Shell};
 
 /// How long the guest may take until its shell answers, on a loaded machine under emulation that counts
 /// instructions.
@@ -57,11 +59,15 @@ impl LinuxGuest {
 
     /// Boots a guest made of `contents`, after `change` has had its way with its machine.
     pub fn boot_contents(contents: Contents, change: impl FnOnce(&mut MachineConfig)) -> Self {
-        let image = Image::fetch(&cache_folder(), contents);
-        let image = expect(image, "fetch Debian's packages");
-        let folder = expect(tempfile::tempdir(), "create a temporary folder");
+        expect(Self::try_boot(contents, change), "boot a guest")
+    }
+
+    /// The same with an error for whoever can go on without it.
+    pub fn try_boot(contents: Contents, change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
+        let image = Image::fetch(&cache_folder(), contents).context("fetching its packages")?;
+        let folder = tempfile::tempdir().context("creating a temporary folder")?;
         let initramfs = folder.path().join("initramfs");
-        expect(image.write_initramfs(&initramfs), "write the initramfs");
+        image.write_initramfs(&initramfs)?;
         let line = folder.path().join("shell");
         let mut config = MachineConfig::new(&Artifacts::of_workspace(), "none");
         config.kernel.clone_from(&image.kernel);
@@ -71,8 +77,8 @@ impl LinuxGuest {
         config.network.ipv6 = None;
         config.qemu_args = shell::qemu_args(&line);
         change(&mut config);
-        let (machine, shell) = start(&config, &line);
-        Self {
+        let (machine, shell) = start(&config, &line)?;
+        Ok(Self {
             machine,
             shell,
             image,
@@ -80,7 +86,7 @@ impl LinuxGuest {
             host: config.network.host,
             prefix_len: config.network.prefix_len,
             _folder: folder,
-        }
+        })
     }
 
     /// Boots a guest, brings its interface up, and waits for the link.
@@ -97,20 +103,20 @@ impl LinuxGuest {
 
     /// Brings the interface up with the guest's address, and waits for the link.
     pub fn configure(&mut self) {
+        expect(self.try_configure(), "bring the interface up");
+    }
+
+    /// The same with an error.
+    pub fn try_configure(&mut self) -> Result<()> {
         let address = format!("{}/{}", self.address, self.prefix_len);
-        self.run(&format!("ip addr add {address} dev {INTERFACE}"));
-        self.run(&format!("ip link set {INTERFACE} up"));
-        self.wait_for_carrier(true);
+        self.try_run(&format!("ip addr add {address} dev {INTERFACE}"))?;
+        self.try_run(&format!("ip link set {INTERFACE} up"))?;
+        self.try_run(&carrier(true)).map(drop)
     }
 
     /// Waits until the driver says that the link is there, or gone.
     pub fn wait_for_carrier(&mut self, up: bool) {
-        let wanted = if up { "1" } else { "0" };
-        let path = format!("/sys/class/net/{INTERFACE}/carrier");
-        self.run(&format!(
-            "i=0; until [ \"$(cat {path})\" = {wanted} ] || [ $i = 300 ]; do \
-             i=$((i+1)); usleep 100000; done; [ $i -lt 300 ]"
-        ));
+        self.run(&carrier(up));
     }
 
     /// The machine itself.
@@ -130,10 +136,17 @@ impl LinuxGuest {
 
     /// Runs a command, which must succeed, and returns what it printed.
     pub fn run(&mut self, command: &str) -> String {
-        let outcome = expect(self.shell.run(command, TIMEOUT), "run a command");
-        let (status, text) = (outcome.status, outcome.text);
-        assert!(status == 0, "`{command}` failed ({status}): {text}");
-        text
+        expect(self.try_run(command), "run a command")
+    }
+
+    /// The same with an error.
+    pub fn try_run(&mut self, command: &str) -> Result<String> {
+        let Outcome { status, text } = self.shell.run(command, TIMEOUT)?;
+        ensure!(
+            status == 0,
+            "`{command}` in the guest failed ({status}): {text}"
+        );
+        Ok(text)
     }
 
     /// The driver's and the device's counters, by `ethtool -S`.
@@ -202,10 +215,14 @@ impl LinuxGuest {
 
     /// What the kernel has logged since it loaded the driver: level and message.
     pub fn log(&mut self) -> Vec<(u8, String)> {
-        let text = self.run("dmesg -r");
+        expect(self.try_log(), "read the kernel's log")
+    }
+
+    fn try_log(&mut self) -> Result<Vec<(u8, String)>> {
+        let text = self.try_run("dmesg -r")?;
         let mut lines = text.lines().skip_while(|line| !line.contains(LOG_MARK));
-        assert!(lines.next().is_some(), "the log has lost its mark: {text}");
-        lines.filter_map(level_and_message).collect()
+        ensure!(lines.next().is_some(), "the log has lost its mark: {text}");
+        Ok(lines.filter_map(level_and_message).collect())
     }
 
     /// Stops the guest. Its kernel must have logged no warning since it loaded the driver, and the
@@ -214,27 +231,47 @@ impl LinuxGuest {
         self.stop_expecting(&[]);
     }
 
+    /// The same with an error.
+    pub fn try_stop(self) -> Result<()> {
+        self.end(&[])
+    }
+
     /// The same where the driver has reason to warn: of what contains one of these.
-    pub fn stop_expecting(mut self, expected: &[&str]) {
-        let log = self.log();
+    pub fn stop_expecting(self, expected: &[&str]) {
+        expect(self.end(expected), "end the guest well");
+    }
+
+    fn end(mut self, expected: &[&str]) -> Result<()> {
+        let log = self.try_log()?;
         let is_unexpected = |(level, message): &&(u8, String)| {
             let mut known = expected.iter().chain(&NOT_OF_THE_DRIVER);
             *level <= WARNING && !known.any(|known| message.contains(known))
         };
         let warnings: Vec<_> = log.iter().filter(is_unexpected).collect();
-        assert!(warnings.is_empty(), "Linux warned: {warnings:#?}");
+        ensure!(warnings.is_empty(), "Linux warned: {warnings:#?}");
         let report = self.machine.stop();
-        assert!(report.is_success(), "{report}");
+        ensure!(report.is_success(), "{report}");
+        Ok(())
     }
 }
 
+/// A command that waits until the interface has carrier, or has not.
+fn carrier(up: bool) -> String {
+    let wanted = if up { "1" } else { "0" };
+    let path = format!("/sys/class/net/{INTERFACE}/carrier");
+    format!(
+        "i=0; until [ \"$(cat {path})\" = {wanted} ] || [ $i = 300 ]; do \
+         i=$((i+1)); usleep 100000; done; [ $i -lt 300 ]"
+    )
+}
+
 /// Starts the machine and waits until the guest's shell answers on `line`.
-fn start(config: &MachineConfig, line: &Path) -> (Machine, Shell) {
+fn start(config: &MachineConfig, line: &Path) -> Result<(Machine, Shell)> {
     let ready = "guest: ready";
     let mut boots = 1;
     loop {
-        let machine = expect(Machine::start(config), "start the machine");
-        let shell = expect(Shell::connect(line), "reach the guest");
+        let machine = Machine::start(config).context("starting the machine")?;
+        let shell = Shell::connect(line)?;
         if let Err(error) = machine.wait_for_line(ready, WRONG_CLOCK_TIMEOUT) {
             if boots < BOOTS && error.to_string().contains(WRONG_CLOCK) {
                 println!("booting again: {error}");
@@ -242,9 +279,11 @@ fn start(config: &MachineConfig, line: &Path) -> (Machine, Shell) {
                 continue;
             }
             let rest = BOOT_TIMEOUT - WRONG_CLOCK_TIMEOUT;
-            expect(machine.wait_for_line(ready, rest), "boot Linux");
+            machine
+                .wait_for_line(ready, rest)
+                .context("booting Linux")?;
         }
-        return (machine, shell);
+        return Ok((machine, shell));
     }
 }
 
