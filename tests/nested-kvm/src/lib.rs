@@ -9,11 +9,13 @@
 //! - [`ix_small_linux`]: the outer Linux and its modules, from Debian's package, kept in the cache
 //!   folder, and the archive that carries all of it;
 //! - [`qemu`]: the inner QEMU with its libraries and firmware;
+//! - [`control_plane`]: the control plane as its users run it, with the host's libraries;
 //! - [`init`]: the archive's `/init` is the program `nested-init` of this crate, whose console lines
 //!   ([`protocol`]) are what [`outer`] reads.
 
 #![forbid(unsafe_code)]
 
+pub mod control_plane;
 pub mod init;
 pub mod outer;
 pub mod protocol;
@@ -27,17 +29,19 @@ use ix_small_linux::initramfs::Archive;
 use ix_small_linux::kernel::{self, Flavour};
 use ix_small_linux::packages::Source;
 
+pub use crate::control_plane::ControlPlane;
+use crate::outer::Expected;
 pub use crate::outer::{GuestOutcome, Outcome};
 use crate::protocol::guest_directory;
 pub use crate::qemu::Qemu;
 
 /// The outer Linux: Debian's cloud kernel, with the module that provides `/dev/kvm` on an AMD
-/// processor, which is what TCG emulates.
+/// processor, which is what TCG emulates, and the one for TAPs.
 const LINUX: Flavour = Flavour {
     source: Source::Host,
     meta_package: "linux-image-cloud-amd64",
     suffix: "-cloud-amd64",
-    modules: &["kvm-amd"],
+    modules: &["kvm-amd", "tun"],
 };
 
 /// One inner machine, run to its end under KVM.
@@ -78,6 +82,8 @@ pub struct Config {
     pub qemu: Qemu,
     /// Folder that outlives the run; the Linux package is kept here.
     pub cache: PathBuf,
+    /// What serves a dataplane after the guests.
+    pub control_plane: Option<ControlPlane>,
     /// The whole run is ended after this.
     pub timeout: Duration,
 }
@@ -88,7 +94,8 @@ pub struct Config {
 /// of them is in the outcome: see [`Outcome::check`].
 pub fn run(config: &Config, guests: &[Guest]) -> Result<Outcome> {
     ensure!(!guests.is_empty(), "no guest to run under nested KVM");
-    let linux = kernel::fetch(&config.cache.join("nested-kvm/linux"), &LINUX)?;
+    // Named for what is in it, so that a cache of before is not taken for it.
+    let linux = kernel::fetch(&config.cache.join("nested-kvm/linux-tun"), &LINUX)?;
     let init = init::build()?;
     let directory = tempfile::tempdir().context("cannot create a temporary folder")?;
 
@@ -101,6 +108,9 @@ pub fn run(config: &Config, guests: &[Guest]) -> Result<Outcome> {
     for (position, guest) in guests.iter().enumerate() {
         add_guest(&mut archive, position, guest)?;
     }
+    if let Some(control_plane) = &config.control_plane {
+        control_plane.add_to(&mut archive, &init)?;
+    }
     let initrd = directory.path().join("initramfs.cpio");
     archive.write(&initrd)?;
 
@@ -109,7 +119,10 @@ pub fn run(config: &Config, guests: &[Guest]) -> Result<Outcome> {
         &linux.image,
         &initrd,
         config.timeout,
-        guests.len(),
+        &Expected {
+            guests: guests.len(),
+            is_served: config.control_plane.is_some(),
+        },
     )
 }
 

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::Guest;
-use crate::protocol::{FAILED, GUEST_ENDED, KVM_READY, PREFIX};
+use crate::protocol::{FAILED, GUEST_ENDED, KVM_READY, PREFIX, SERVED, Served};
 use crate::qemu::Qemu;
 
 /// Memory of the outer machine: the archive twice (packed and unpacked), Linux, and the guests.
-const MEMORY: &str = "1G";
+const MEMORY: &str = "2G";
+/// Its processors: one for Linux, which keeps its first core, and one for a dataplane.
+const PROCESSORS: &str = "2";
 
 /// Linux's command line: no delays, nothing on the console but what `nested-init` prints, and a
 /// panic ends the machine.
@@ -27,9 +29,11 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=2 panic=-1 mitigations=
 pub struct Outcome {
     /// One for each guest, in order.
     pub guests: Vec<GuestOutcome>,
+    /// What the control plane did, and how long that took.
+    pub served: Option<(Served, Duration)>,
     /// From power-on to a usable `/dev/kvm`.
     pub kvm_ready: Duration,
-    /// From power-on to the end of the last guest.
+    /// From power-on to the end of all of it.
     pub total: Duration,
 }
 
@@ -69,13 +73,21 @@ impl Outcome {
     }
 }
 
-/// Boots Linux `image` with `initrd` and waits for the last of `guest_count` guests to end.
+/// What the outer machine reports before its run is over.
+pub struct Expected {
+    /// So many guests that ended.
+    pub guests: usize,
+    /// That the control plane has served.
+    pub is_served: bool,
+}
+
+/// Boots Linux `image` with `initrd` and waits until all is reported that is `expected`.
 pub fn boot(
     qemu: &Qemu,
     image: &Path,
     initrd: &Path,
     timeout: Duration,
-    guest_count: usize,
+    expected: &Expected,
 ) -> Result<Outcome> {
     let mut command = qemu.command();
     command
@@ -88,6 +100,8 @@ pub fn boot(
             "max,+svm,+npt",
             "-m",
             MEMORY,
+            "-smp",
+            PROCESSORS,
         ])
         .args([
             "-display",
@@ -115,7 +129,7 @@ pub fn boot(
         deadline: start + timeout,
     };
     let lines = machine.lines();
-    machine.follow(&lines, guest_count)
+    machine.follow(&lines, expected)
 }
 
 /// The outer machine while it runs; dropping it ends it.
@@ -141,15 +155,18 @@ impl Machine {
         receiver
     }
 
-    fn follow(&mut self, lines: &Receiver<String>, guest_count: usize) -> Result<Outcome> {
+    fn follow(&mut self, lines: &Receiver<String>, expected: &Expected) -> Result<Outcome> {
         let mut outcome = Outcome {
             guests: Vec::new(),
+            served: None,
             kvm_ready: Duration::ZERO,
             total: Duration::ZERO,
         };
         let mut console = Vec::new();
         let mut began = Duration::ZERO;
-        while outcome.guests.len() < guest_count {
+        while outcome.guests.len() < expected.guests
+            || outcome.served.is_some() != expected.is_served
+        {
             let line = self.next_line(lines, &console)?;
             let now = self.start.elapsed();
             let Some(message) = line.strip_prefix(PREFIX) else {
@@ -160,7 +177,7 @@ impl Machine {
                 outcome.kvm_ready = now;
                 console.clear();
             } else if let Some(reason) = message.strip_prefix(FAILED) {
-                bail!("the outer Linux could not run the guests: {reason}");
+                bail!("in the outer Linux: {reason}\n{}", tail(&console));
             } else if let Some(status) = message.strip_prefix(GUEST_ENDED) {
                 let status = status
                     .parse()
@@ -171,6 +188,10 @@ impl Machine {
                     console,
                     duration: now - began,
                 });
+            } else if let Some(served) = message.strip_prefix(SERVED) {
+                let served = serde_json::from_str(served)
+                    .context("nested-init's report of the control plane")?;
+                outcome.served = Some((served, now - began));
             }
             began = now;
         }
