@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ix_insns::client::Client;
+use ix_insns::exchange::Application;
 use ix_insns::run;
 use ix_insns::sample::Sampler;
 use ix_linux_guest::LinuxGuest;
@@ -87,12 +88,15 @@ fn add(all: &mut Counted, boot: [f64; 3]) {
 }
 
 fn count_ours(run: Run, plugin: &std::path::Path) -> Result<[f64; 3]> {
-    let mut echo = run::Bed::start(plugin, 1)?;
-    let one = echo.requests(1, run.check)?;
-    let many = echo.requests(CONNECTIONS, run.check)?;
-    let connects = echo.connections(CONNECTIONS, CONNECT_ROUNDS, run.check)?;
+    let mut echo = run::Bed::start(plugin, Application::Echo, 1)?;
+    let mut measured = echo.requests(1, run.check)?;
+    measured.extend(echo.requests(CONNECTIONS, run.check)?);
+    measured.push(echo.connections(CONNECTIONS, CONNECT_ROUNDS, run.check)?);
     echo.stop()?;
-    Ok([one, many, connects])
+    let totals: Vec<f64> = measured.iter().map(|it| it.point.total()).collect();
+    totals
+        .try_into()
+        .map_err(|_| anyhow!("echo has another number of kinds of request"))
 }
 
 /// The Linux guest with the plugin in it. It halts when idle, so that there are no polls to take out.

@@ -1,10 +1,13 @@
 //! The checked-in baseline, and the comparison with it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::exchange::Exchange;
 
 /// A measurement may be this much above the baseline.
 pub const TOLERANCE: f64 = 0.03;
@@ -28,12 +31,11 @@ impl Point {
     }
 }
 
-/// The points of the echo measurement.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The points of each kind of request, one for each number of connections.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
 pub struct Baseline {
-    /// One for each number of connections.
-    pub echo: Vec<Point>,
+    points: BTreeMap<Exchange, Vec<Point>>,
 }
 
 impl Baseline {
@@ -54,10 +56,16 @@ impl Baseline {
             .with_context(|| format!("cannot write the baseline {}", path.display()))
     }
 
+    /// Replaces all points of an exchange.
+    pub fn set(&mut self, exchange: Exchange, points: Vec<Point>) {
+        self.points.insert(exchange, points);
+    }
+
     /// How much `measured` is above (positive) or below its point here; `None` without a point.
-    pub fn change(&self, measured: &Point) -> Option<f64> {
+    pub fn change(&self, exchange: Exchange, measured: &Point) -> Option<f64> {
         let base = self
-            .echo
+            .points
+            .get(&exchange)?
             .iter()
             .find(|point| point.connections == measured.connections)?;
         Some(measured.total() / base.total() - 1.0)
@@ -65,18 +73,22 @@ impl Baseline {
 
     fn render(&self) -> String {
         let mut text = String::from(
-            "# Guest instructions per 64-byte echo request, without empty polls.\n\
+            "# Guest instructions per request, without empty polls: an echo of 64 bytes, and of memcached a GET\n\
+             # and a SET of 32 bytes.\n\
              # Written by `cargo xtask bench insns --update`; a measurement 3 % above fails.\n",
         );
-        for Point {
-            connections,
-            kernel,
-            user,
-        } in &self.echo
-        {
-            text += &format!(
-                "\n[[echo]]\nconnections = {connections}\nkernel = {kernel:.1}\nuser = {user:.1}\n"
-            );
+        for (exchange, points) in &self.points {
+            for Point {
+                connections,
+                kernel,
+                user,
+            } in points
+            {
+                text += &format!(
+                    "\n[[{}]]\nconnections = {connections}\nkernel = {kernel:.1}\nuser = {user:.1}\n",
+                    exchange.name()
+                );
+            }
         }
         text
     }
@@ -94,11 +106,16 @@ mod tests {
         }
     }
 
+    fn baseline() -> Baseline {
+        let mut baseline = Baseline::default();
+        baseline.set(Exchange::Echo, vec![point(1, 2900.0), point(64, 1900.0)]);
+        baseline.set(Exchange::Get, vec![point(64, 3000.5)]);
+        baseline
+    }
+
     #[test]
     fn file_round_trips() {
-        let baseline = Baseline {
-            echo: vec![point(1, 2900.0), point(64, 1900.5)],
-        };
+        let baseline = baseline();
         assert_eq!(
             toml::from_str::<Baseline>(&baseline.render()).unwrap(),
             baseline
@@ -107,16 +124,17 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused() {
-        assert!(toml::from_str::<Baseline>("echo = []\nudp = 1\n").is_err());
+        assert!(toml::from_str::<Baseline>("echo = []\nudp = []\n").is_err());
     }
 
     #[test]
     fn change_is_relative_to_the_point_of_the_same_load() {
-        let baseline = Baseline {
-            echo: vec![point(1, 2900.0), point(64, 1900.0)],
-        };
-        assert!((baseline.change(&point(64, 1960.0)).unwrap() - 0.03).abs() < 1e-9);
-        assert!((baseline.change(&point(1, 2870.0)).unwrap() + 0.01).abs() < 1e-9);
-        assert_eq!(baseline.change(&point(16, 1.0)), None);
+        let baseline = baseline();
+        let change = |measured| baseline.change(Exchange::Echo, &measured);
+        assert!((change(point(64, 1960.0)).unwrap() - 0.03).abs() < 1e-9);
+        assert!((change(point(1, 2870.0)).unwrap() + 0.01).abs() < 1e-9);
+        assert_eq!(change(point(16, 1.0)), None);
+        assert_eq!(baseline.change(Exchange::Get, &point(1, 1.0)), None);
+        assert_eq!(baseline.change(Exchange::Set, &point(64, 1.0)), None);
     }
 }

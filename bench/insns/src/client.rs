@@ -13,8 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{self, sockopt};
 
-/// Bytes of a request and of its reply.
-pub const MESSAGE_BYTES: usize = 64;
+use crate::exchange::Exchange;
 
 /// A reply that takes longer ends the measurement: something in the machine has stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,9 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Asked again and again while something takes long; an error ends it.
 pub type Check = fn() -> Result<()>;
 
-/// Open connections to an echo service.
+/// Open connections to a service, of echo unless told otherwise.
 pub struct Client {
     connections: Vec<Connection>,
+    exchange: Exchange,
     epoll: OwnedFd,
 }
 
@@ -56,7 +56,16 @@ impl Client {
             epoll::add(&epoll, &connection.stream, data, epoll::EventFlags::IN)?;
             connections.push(connection);
         }
-        Ok(Self { connections, epoll })
+        Ok(Self {
+            connections,
+            exchange: Exchange::Echo,
+            epoll,
+        })
+    }
+
+    /// Has requests be such ones from now on. None may be under way.
+    pub fn speak(&mut self, exchange: Exchange) {
+        self.exchange = exchange;
     }
 
     /// Number of connections.
@@ -66,7 +75,8 @@ impl Client {
 
     /// Sends one request on each connection.
     pub fn send_all(&mut self) -> Result<()> {
-        self.connections.iter_mut().try_for_each(Connection::send)
+        let mut connections = self.connections.iter_mut();
+        connections.try_for_each(|connection| connection.send(self.exchange))
     }
 
     /// Waits for the reply on each connection, and verifies every byte. An error of `check` ends
@@ -169,30 +179,36 @@ fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
 
 struct Connection {
     stream: TcpStream,
-    number: u8,
+    number: usize,
     requests: u64,
-    reply: [u8; MESSAGE_BYTES],
+    /// The reply that has to come, and what has come of it.
+    expected: Vec<u8>,
+    reply: Vec<u8>,
     received: usize,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, index: usize) -> Result<Self> {
+    fn new(stream: TcpStream, number: usize) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        let number = (index % 251) as u8;
         Ok(Self {
             stream,
             number,
             requests: 0,
-            reply: [0; MESSAGE_BYTES],
+            expected: Vec::new(),
+            reply: Vec::new(),
             received: 0,
         })
     }
 
     /// Sends the next request. The socket has room for it, because the one before it is answered.
-    fn send(&mut self) -> Result<()> {
+    fn send(&mut self, exchange: Exchange) -> Result<()> {
         self.requests += 1;
-        Ok(self.stream.write_all(&self.message())?)
+        let (request, expected) = exchange.message(self.number, self.requests);
+        self.reply.resize(expected.len(), 0);
+        self.expected = expected;
+        self.received = 0;
+        Ok(self.stream.write_all(&request)?)
     }
 
     /// Reads what has come; true if that completes the reply.
@@ -206,31 +222,23 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-        if self.received < MESSAGE_BYTES {
+        if self.received < self.expected.len() {
             return Ok(false);
         }
         ensure!(
-            self.reply == self.message(),
-            "connection {} got a wrong reply",
-            self.number
+            self.reply == self.expected,
+            "connection {} got a wrong reply: {:?}",
+            self.number,
+            String::from_utf8_lossy(&self.reply)
         );
-        self.received = 0;
         Ok(true)
-    }
-
-    /// The bytes of the current request: different for each connection and each request.
-    fn message(&self) -> [u8; MESSAGE_BYTES] {
-        let first = self
-            .number
-            .wrapping_mul(31)
-            .wrapping_add(self.requests as u8);
-        std::array::from_fn(|position| first.wrapping_add(position as u8))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::MESSAGE_BYTES;
     use std::net::TcpListener;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,7 +12,8 @@ use ix_channel::{Command, Commander, ControlPage, Doorbells, Ivshmem};
 use ix_machine::{ControlChannel, Machine, MachineConfig};
 
 use crate::client::Client;
-use crate::run::{APPLICATION, BOOT_TIMEOUT, PORT};
+use crate::exchange::Application;
+use crate::run::BOOT_TIMEOUT;
 
 /// Flow groups: entries of the redirection table.
 pub const GROUPS: usize = 128;
@@ -44,9 +45,10 @@ impl Crew {
         });
         let granted = ("granted".to_owned(), "1".to_owned());
         config.kernel_options.push(granted);
-        let server = SocketAddr::from((config.network.guest, PORT));
+        let application = Application::Echo;
+        let server = SocketAddr::from((config.network.guest, application.port()));
         let machine = Machine::start(&config)?;
-        machine.wait_for_line(&format!("ix: app: {APPLICATION}"), BOOT_TIMEOUT)?;
+        machine.wait_for_line(&format!("ix: app: {}", application.name()), BOOT_TIMEOUT)?;
         let crew = Self {
             commander: Commander::new(Arc::clone(&page), doorbells),
             machine,

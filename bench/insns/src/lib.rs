@@ -2,13 +2,14 @@
 //!
 //! Time under emulation says little; instruction counts under `-icount` are repeatable to a percent,
 //! so they carry the regression gate and the optimisation of the packet path. A measurement boots
-//! the echo machine with a QEMU plugin (folder `plugin/`) that counts each guest instruction by its
-//! address, sends rounds of 64-byte requests, and compares samples taken between rounds.
+//! a machine with a QEMU plugin (folder `plugin/`) that counts each guest instruction by its address, sends
+//! rounds of requests, and compares samples taken between rounds.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`run`] | one boot: machine, client, samples |
 //! | [`client`] | the client, which knows exactly what is complete; [`hold`] saturates the guest |
+//! | [`exchange`] | the applications, what they are asked and what they have to answer |
 //! | [`sample`] | the plugin's counters; [`work`] takes the empty polls out |
 //! | [`scaling`] | the same on several elastic threads |
 //! | [`migrate`], [`crew`] | how long moves of flow groups take: `cargo xtask bench migrate` |
@@ -22,6 +23,7 @@ pub mod baseline;
 pub mod client;
 pub mod code;
 pub mod crew;
+pub mod exchange;
 pub mod hold;
 pub mod migrate;
 pub mod profile;
@@ -43,6 +45,7 @@ use crate::annotate::annotate;
 use crate::baseline::Baseline;
 use crate::client::Check;
 use crate::code::Code;
+use crate::exchange::Application;
 use crate::profile::Profile;
 use crate::report::Report;
 use crate::run::Measured;
@@ -51,6 +54,9 @@ use crate::scaling::Scaling;
 /// What to measure, and what to do with the result.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// The application that is asked
+    #[arg(long, value_name = "NAME", default_value = "echo")]
+    pub app: Application,
     /// Boots to take the median over
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     pub boots: u8,
@@ -80,18 +86,20 @@ pub struct Options {
 ///
 /// `check` is asked again and again; an error from it ends the run.
 pub fn bench(options: &Options, check: Check) -> Result<()> {
-    let baseline = match options.update {
-        true => None,
-        false => Some(Baseline::read(&baseline_path())?),
-    };
+    let mut baseline = Baseline::read(&baseline_path())?;
     let plugin = run::build_plugin(&Qemu::locate()?)?;
     let mut boots = Vec::new();
     for _ in 0..options.boots {
-        boots.push(run::measure(&plugin, &options.connections, check)?);
+        boots.push(run::measure(
+            &plugin,
+            options.app,
+            &options.connections,
+            check,
+        )?);
     }
     print_details(options, boots.last().map_or(&[], Vec::as_slice))?;
 
-    let mut report = Report::new(&boots, baseline.as_ref());
+    let mut report = Report::new(&boots, (!options.update).then_some(&baseline));
     print!("{}", report.render());
     let threads: Vec<u32> = options
         .threads
@@ -100,7 +108,7 @@ pub fn bench(options: &Options, check: Check) -> Result<()> {
         .filter(|&it| it > 0)
         .collect();
     if !threads.is_empty() {
-        let scaling = Scaling::measure(&plugin, &threads, options.boots, check)?;
+        let scaling = Scaling::measure(&plugin, options.app, &threads, options.boots, check)?;
         print!("{}", scaling.render());
         report.threads = Some(scaling);
     }
@@ -109,7 +117,8 @@ pub fn bench(options: &Options, check: Check) -> Result<()> {
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     if options.update {
-        return report.baseline().write(&baseline_path());
+        report.update(&mut baseline);
+        return baseline.write(&baseline_path());
     }
     let regressions = report.regressions();
     ensure!(
@@ -131,10 +140,15 @@ pub fn bench(options: &Options, check: Check) -> Result<()> {
     Ok(())
 }
 
-/// The images that run in the guest.
-fn images() -> Result<Code> {
+/// The code that runs in the guest.
+fn images(application: Application) -> Result<Code> {
+    let [kernel, app] = image_paths(application);
+    Code::read(&[&kernel, &app])
+}
+
+fn image_paths(application: Application) -> [PathBuf; 2] {
     let artifacts = Artifacts::of_workspace();
-    Code::read(&[&artifacts.kernel(), &artifacts.app(run::APPLICATION)])
+    [artifacts.kernel(), artifacts.app(application.name())]
 }
 
 fn baseline_path() -> PathBuf {
@@ -142,28 +156,27 @@ fn baseline_path() -> PathBuf {
 }
 
 fn print_details(options: &Options, boot: &[Measured]) -> Result<()> {
-    let artifacts = Artifacts::of_workspace();
     for measured in boot {
-        let connections = measured.point.connections;
+        let (name, connections) = (measured.exchange.name(), measured.point.connections);
         if let Some(limit) = options.profile {
-            let profile = Profile::new(&measured.work, &images()?);
+            let profile = Profile::new(&measured.work, &images(options.app)?);
             println!(
-                "Instructions per request at {connections} connections\n{}",
+                "Instructions per request ({name}) at {connections} connections\n{}",
                 profile.render(limit)
             );
         }
-        if let Some(name) = &options.annotate {
-            let images = [artifacts.kernel(), artifacts.app(run::APPLICATION)];
+        if let Some(function) = &options.annotate {
+            let images = image_paths(options.app);
             let listings = images
                 .iter()
-                .map(|image| annotate(image, name, &measured.work));
+                .map(|image| annotate(image, function, &measured.work));
             let listing = listings.collect::<Result<String>>()?;
             ensure!(
                 !listing.is_empty(),
-                "no function that was executed has {name:?} in its name; what is inlined everywhere \
+                "no function that was executed has {function:?} in its name; what is inlined everywhere \
                  has no code of its own: look for the function around it"
             );
-            println!("Executions per request at {connections} connections\n{listing}");
+            println!("Executions per request ({name}) at {connections} connections\n{listing}");
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::client::{Check, Client};
 use crate::crew::{Crew, GROUPS, PATIENCE, THREADS};
+use crate::exchange::Application;
 use crate::run;
 
 /// Numbers of groups that move at once.
@@ -137,7 +138,7 @@ pub fn bench(options: &Options, count: Count<'_>, check: Check) -> Result<()> {
 /// Starts a machine, and measures with so many connections open.
 fn times(options: &Options, open: u16, check: Check) -> Result<[Times; MOVED_GROUPS.len()]> {
     let folder = tempfile::tempdir().context("cannot create a folder for sockets")?;
-    let crew = Crew::start(run::echo_machine(), folder.path())?;
+    let crew = Crew::start(run::machine(Application::Echo), folder.path())?;
     let mut client = crew.client(open.into())?;
     exchange(&mut client, check)?;
     let mut measure = |groups| time(&crew, &mut client, groups, options.grants, check);

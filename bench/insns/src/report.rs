@@ -1,25 +1,32 @@
 //! The result of a run over several boots, as table and as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::baseline::{Baseline, Point, TOLERANCE};
+use crate::exchange::Exchange;
 use crate::run::Measured;
 use crate::scaling::Scaling;
 
-/// Linux 6.12 with its igb driver in the same emulator, tuned, measured in the same way:
-/// connections, instructions per request, those of them in user mode.
-const LINUX: [(u64, f64, f64); 4] = [
-    (1, 21_300.0, 140.0),
-    (16, 13_650.0, 100.0),
-    (64, 12_970.0, 95.0),
-    (256, 13_300.0, 97.0),
+/// Linux 6.12 with its igb driver in the same emulator, tuned, with an echo server on epoll and with
+/// Debian's memcached: connections, instructions per request, those of them in user mode.
+const LINUX: [(Exchange, u64, f64, f64); 7] = [
+    (Exchange::Echo, 1, 21_300.0, 140.0),
+    (Exchange::Echo, 16, 13_650.0, 100.0),
+    (Exchange::Echo, 64, 12_970.0, 95.0),
+    (Exchange::Echo, 256, 13_300.0, 97.0),
+    (Exchange::Get, 1, 24_100.0, 2_860.0),
+    (Exchange::Get, 16, 16_880.0, 2_525.0),
+    (Exchange::Get, 64, 16_260.0, 2_415.0),
 ];
 
 /// Medians over the boots.
 #[derive(Serialize)]
 pub struct Report {
-    /// One for each number of connections.
-    pub echo: Vec<Row>,
+    /// By kind of request, one for each number of connections.
+    #[serde(flatten)]
+    pub rows: BTreeMap<Exchange, Vec<Row>>,
     /// Boots that the medians are taken over.
     pub boots: usize,
     /// The cost of a request by number of elastic threads, if that was measured.
@@ -48,49 +55,51 @@ pub struct Row {
 }
 
 impl Report {
-    /// Brings together what each boot measured; all measured at the same numbers of connections.
+    /// Brings together what each boot measured; all measured the same things in the same order.
     pub fn new(boots: &[Vec<Measured>], baseline: Option<&Baseline>) -> Self {
-        let points = boots.first().map_or(0, Vec::len);
-        let rows = (0..points).map(|index| {
+        let mut rows = BTreeMap::<_, Vec<_>>::new();
+        for index in 0..boots.first().map_or(0, Vec::len) {
             let measured = boots.iter().map(|boot| &boot[index]).collect::<Vec<_>>();
-            Row::new(&measured, baseline)
-        });
+            let of_exchange = rows.entry(measured[0].exchange).or_default();
+            of_exchange.push(Row::new(&measured, baseline));
+        }
         Self {
-            echo: rows.collect(),
+            rows,
             boots: boots.len(),
             threads: None,
         }
     }
 
-    /// The points, as a baseline.
-    pub fn baseline(&self) -> Baseline {
-        Baseline {
-            echo: self.echo.iter().map(|row| row.point).collect(),
+    /// Puts the points into a baseline.
+    pub fn update(&self, baseline: &mut Baseline) {
+        for (&exchange, rows) in &self.rows {
+            baseline.set(exchange, rows.iter().map(|row| row.point).collect());
         }
     }
 
     /// A sentence for each point that is too far above its baseline.
     pub fn regressions(&self) -> Vec<String> {
-        let above = |row: &&Row| row.change.is_some_and(|change| change > TOLERANCE);
-        let sentence = |row: &Row| {
-            format!(
-                "{} connections: {:.0} instructions per request, {:+.1} % of the baseline",
+        let above = self.rows().filter_map(|(exchange, row)| {
+            let change = row.change.filter(|change| *change > TOLERANCE)?;
+            Some(format!(
+                "{}, {} connections: {:.0} instructions per request, {:+.1} % of the baseline",
+                exchange.name(),
                 row.point.connections,
                 row.total,
-                100.0 * row.change.unwrap_or_default()
-            )
-        };
-        self.echo.iter().filter(above).map(sentence).collect()
+                100.0 * change
+            ))
+        });
+        above.collect()
     }
 
     /// The table.
     pub fn render(&self) -> String {
         let mut text = format!(
-            "Guest instructions per 64-byte echo request (icount, median of {} boots)\n\
-             connections   kernel    user    total    idle  spread  baseline   Linux 6.12 (user)\n",
+            "Guest instructions per request (icount, median of {} boots)\n\
+             request connections   kernel    user    total    idle  spread  baseline   Linux 6.12 (user)\n",
             self.boots
         );
-        for row in &self.echo {
+        for (exchange, row) in self.rows() {
             let Point {
                 connections,
                 kernel,
@@ -99,17 +108,23 @@ impl Report {
             let change = row
                 .change
                 .map_or("-".to_owned(), |c| format!("{:+.1} %", 100.0 * c));
-            let linux = linux(connections).map_or("-".to_owned(), |(total, user)| {
+            let linux = linux(exchange, connections).map_or("-".to_owned(), |(total, user)| {
                 format!("{total:.0} ({user:.0})")
             });
             text += &format!(
-                "{connections:11} {kernel:8.0} {user:7.0} {:8.0} {:7.0} {:5.1} % {change:>9}  {linux:>18}\n",
+                "{:7} {connections:11} {kernel:8.0} {user:7.0} {:8.0} {:7.0} {:5.1} % {change:>9}  {linux:>18}\n",
+                exchange.name(),
                 row.total,
                 row.idle,
                 100.0 * row.spread
             );
         }
         text
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (Exchange, &Row)> {
+        let all = self.rows.iter();
+        all.flat_map(|(&exchange, rows)| rows.iter().map(move |row| (exchange, row)))
     }
 }
 
@@ -123,6 +138,7 @@ impl Row {
                     .collect::<Vec<_>>(),
             )
         };
+        let exchange = boots[0].exchange;
         let point = Point {
             connections: boots[0].point.connections,
             kernel: median_of(|measured| measured.point.kernel),
@@ -137,17 +153,17 @@ impl Row {
             idle: median_of(|measured| measured.work.idle),
             requests: boots[0].requests,
             spread: (highest - lowest) / point.total(),
-            change: baseline.and_then(|baseline| baseline.change(&point)),
-            linux_total: linux(point.connections).map(|(total, _)| total),
+            change: baseline.and_then(|baseline| baseline.change(exchange, &point)),
+            linux_total: linux(exchange, point.connections).map(|(total, _)| total),
         }
     }
 }
 
-fn linux(connections: u64) -> Option<(f64, f64)> {
+fn linux(exchange: Exchange, connections: u64) -> Option<(f64, f64)> {
     LINUX
         .iter()
-        .find(|row| row.0 == connections)
-        .map(|row| (row.1, row.2))
+        .find(|row| (row.0, row.1) == (exchange, connections))
+        .map(|row| (row.2, row.3))
 }
 
 /// The middle value; of an even number, the lower middle one.
@@ -162,56 +178,64 @@ mod tests {
     use super::*;
     use crate::work::Work;
 
-    fn measured(kernel: f64) -> Vec<Measured> {
-        vec![Measured {
-            point: Point {
-                connections: 64,
-                kernel,
-                user: 100.0,
-            },
+    fn point(kernel: f64) -> Point {
+        Point {
+            connections: 64,
+            kernel,
+            user: 100.0,
+        }
+    }
+
+    fn measured(exchange: Exchange, kernel: f64) -> Measured {
+        Measured {
+            exchange,
+            point: point(kernel),
             requests: 25_600,
             work: Work {
                 by_address: Vec::new(),
                 idle: 7.0,
             },
-        }]
+        }
+    }
+
+    fn baseline(kernel: f64) -> Baseline {
+        let mut baseline = Baseline::default();
+        baseline.set(Exchange::Get, vec![point(kernel)]);
+        baseline
     }
 
     #[test]
     fn medians_spread_and_change_come_from_all_boots() {
-        let baseline = Baseline {
-            echo: vec![Point {
-                connections: 64,
-                kernel: 1_800.0,
-                user: 100.0,
-            }],
-        };
-        let boots = [measured(1_910.0), measured(1_900.0), measured(1_880.0)];
-        let report = Report::new(&boots, Some(&baseline));
-        let row = &report.echo[0];
+        let boots = [1_910.0, 1_900.0, 1_880.0].map(|get| {
+            vec![
+                measured(Exchange::Set, 2_400.0),
+                measured(Exchange::Get, get),
+            ]
+        });
+        let report = Report::new(&boots, Some(&baseline(1_800.0)));
+        let row = &report.rows[&Exchange::Get][0];
         assert_eq!(row.total, 2_000.0);
         assert!((row.spread - 0.015).abs() < 1e-9);
-        assert_eq!(report.regressions().len(), 1);
+        assert_eq!(report.rows[&Exchange::Set][0].change, None);
+        let regressions = report.regressions();
+        assert_eq!(regressions.len(), 1, "{regressions:?}");
         assert!(
-            report.regressions()[0].contains("+5.3 %"),
-            "{:?}",
-            report.regressions()
+            regressions[0].starts_with("get, 64 ") && regressions[0].contains("+5.3 %"),
+            "{regressions:?}"
         );
         let table = report.render();
-        assert!(table.contains("12970 (95)"), "{table}");
-        assert_eq!(report.baseline().echo[0], row.point);
+        assert!(table.contains("16260 (2415)"), "{table}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["get"][0]["total"], 2_000.0);
+        let mut updated = baseline(1.0);
+        report.update(&mut updated);
+        assert_eq!(updated.change(Exchange::Get, &row.point), Some(0.0));
     }
 
     #[test]
     fn three_percent_above_is_still_allowed() {
-        let baseline = Baseline {
-            echo: vec![Point {
-                connections: 64,
-                kernel: 1_900.0,
-                user: 100.0,
-            }],
-        };
-        let report = Report::new(&[measured(1_959.0)], Some(&baseline));
+        let boots = [vec![measured(Exchange::Get, 1_959.0)]];
+        let report = Report::new(&boots, Some(&baseline(1_900.0)));
         assert!(report.regressions().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! One measurement from power-on to power-off: boots the echo machine under `-icount` with the
+//! One measurement from power-on to power-off: boots a machine under `-icount` with the
 //! plugin in it, loads it, and takes samples while nothing is under way.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,13 +15,10 @@ use tempfile::TempDir;
 
 use crate::baseline::Point;
 use crate::client::{Check, Client, Opening};
+use crate::exchange::{Application, Exchange};
 use crate::hold::Held;
 use crate::sample::Sampler;
 use crate::work::{Window, Work};
-
-/// The application that is measured, and its port (RFC 862).
-pub const APPLICATION: &str = "echo";
-pub(crate) const PORT: u16 = 7;
 
 /// Boot under `-icount`, on a loaded machine.
 pub(crate) const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,8 +42,10 @@ const SLOW_PAUSE: Duration = Duration::from_millis(20);
 /// The same after rounds of connections, in whose handshakes the guest waits for the client.
 const SLOW_CONNECT_PAUSE: Duration = Duration::from_millis(150);
 
-/// The result at one number of connections.
+/// The result of one kind of request at one number of connections.
 pub struct Measured {
+    /// What was asked for.
+    pub exchange: Exchange,
     /// Instructions per request.
     pub point: Point,
     /// Requests in each window.
@@ -56,13 +55,14 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn new(connections: u64, requests: u64, work: Work) -> Self {
+    fn new(exchange: Exchange, connections: u64, requests: u64, work: Work) -> Self {
         let point = Point {
             connections,
             kernel: work.kernel(),
             user: work.user(),
         };
         Self {
+            exchange,
             point,
             requests,
             work,
@@ -70,18 +70,21 @@ impl Measured {
     }
 }
 
-/// Boots once and measures at each of `connections`.
-pub fn measure(plugin: &Path, connections: &[u16], check: Check) -> Result<Vec<Measured>> {
-    let mut bed = Bed::start(plugin, 1)?;
-    let measured = connections.iter().map(|&count| {
-        let client = bed.client(count.into())?;
-        bed.measure(client, rounds(count.into()), check)
-    });
-    let measured = measured
-        .collect::<Result<_>>()
-        .with_context(|| bed.last_words())?;
+/// Boots once and measures everything that can be asked for at each of `connections`.
+pub fn measure(
+    plugin: &Path,
+    application: Application,
+    connections: &[u16],
+    check: Check,
+) -> Result<Vec<Measured>> {
+    let mut bed = Bed::start(plugin, application, 1)?;
+    let mut all = Vec::new();
+    for &count in connections {
+        let measured = bed.requests(count, check);
+        all.extend(measured.with_context(|| bed.last_words())?);
+    }
     bed.stop()?;
-    Ok(measured)
+    Ok(all)
 }
 
 /// Builds the plugin for `qemu` and returns its path.
@@ -124,8 +127,13 @@ pub fn build_plugin(qemu: &Qemu) -> Result<PathBuf> {
         .with_context(|| format!("no plugin at {}", plugin.display()))
 }
 
-fn machine_config(plugin: &Path, socket: &Path, threads: u32) -> Result<MachineConfig> {
-    let mut config = echo_machine();
+fn machine_config(
+    plugin: &Path,
+    socket: &Path,
+    application: Application,
+    threads: u32,
+) -> Result<MachineConfig> {
+    let mut config = machine(application);
     config.cpus = threads;
     config.memory = config
         .memory
@@ -150,9 +158,9 @@ pub fn counting_args(plugin: &Path, socket: &Path) -> Result<Vec<String>> {
     Ok(arguments.map(str::to_owned).to_vec())
 }
 
-/// The echo machine.
-pub(crate) fn echo_machine() -> MachineConfig {
-    let mut config = MachineConfig::new(&Artifacts::of_workspace(), APPLICATION);
+/// A machine with that application.
+pub(crate) fn machine(application: Application) -> MachineConfig {
+    let mut config = MachineConfig::new(&Artifacts::of_workspace(), application.name());
     // The host's router solicitations and group reports would be counted too.
     config.network.ipv6 = None;
     config
@@ -166,9 +174,10 @@ fn option_value(path: &Path) -> Result<String> {
     Ok(path.replace(',', ",,"))
 }
 
-/// An echo machine that is counted.
+/// A machine that is counted.
 pub struct Bed {
     machine: Machine,
+    application: Application,
     sampler: Sampler,
     server: SocketAddr,
     config: MachineConfig,
@@ -178,17 +187,18 @@ pub struct Bed {
 
 impl Bed {
     /// Boots it with so many elastic threads.
-    pub fn start(plugin: &Path, threads: u32) -> Result<Self> {
+    pub fn start(plugin: &Path, application: Application, threads: u32) -> Result<Self> {
         let folder =
             tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
         let socket = folder.path().join("insns");
-        let config = machine_config(plugin, &socket, threads)?;
-        let server = SocketAddr::from((config.network.guest, PORT));
+        let config = machine_config(plugin, &socket, application, threads)?;
+        let server = SocketAddr::from((config.network.guest, application.port()));
         let machine = Machine::start(&config)?;
-        machine.wait_for_line(&format!("ix: app: {APPLICATION}"), BOOT_TIMEOUT)?;
+        machine.wait_for_line(&format!("ix: app: {}", application.name()), BOOT_TIMEOUT)?;
         let sampler = Sampler::connect(&socket, SAMPLER_TIMEOUT).context("the plugin is silent")?;
         Ok(Self {
             machine,
+            application,
             sampler,
             server,
             config,
@@ -221,28 +231,43 @@ impl Bed {
         namespace.run(act)?
     }
 
-    /// Instructions per request on so many connections.
-    pub fn requests(&mut self, connections: u16, check: Check) -> Result<f64> {
-        let client = self.client(connections.into())?;
-        let measured = self.measure(client, rounds(connections.into()), check)?;
-        Ok(measured.work.total())
+    /// Measures each kind of request on so many connections.
+    pub fn requests(&mut self, connections: u16, check: Check) -> Result<Vec<Measured>> {
+        let mut client = self.client(connections.into())?;
+        let rounds = rounds(connections.into());
+        let exchanges = self.application.exchanges().iter();
+        exchanges
+            .map(|&exchange| self.measure(&mut client, exchange, rounds, check))
+            .collect()
     }
 
-    /// Instructions per connection that is opened, has one request, and is reset.
-    pub fn connections(&mut self, connections: u16, rounds: u64, check: Check) -> Result<f64> {
+    /// Measures connections that are opened, have one echo, and are reset.
+    pub fn connections(&mut self, connections: u16, rounds: u64, check: Check) -> Result<Measured> {
         let server = self.server;
         let act = |machine: &Machine| connect_round(server, connections, machine, check);
-        Ok(self
-            .measure_rounds(connections.into(), rounds, SLOW_CONNECT_PAUSE, act)?
-            .total())
+        let count = u64::from(connections);
+        let work = self.measure_rounds(count, rounds, SLOW_CONNECT_PAUSE, act)?;
+        Ok(Measured::new(Exchange::Echo, count, rounds * count, work))
     }
 
-    /// Measures with this client, in windows of so many rounds.
-    pub fn measure(&mut self, mut client: Client, rounds: u64, check: Check) -> Result<Measured> {
+    /// Measures one kind of request with this client, in windows of so many rounds.
+    pub fn measure(
+        &mut self,
+        client: &mut Client,
+        exchange: Exchange,
+        rounds: u64,
+        check: Check,
+    ) -> Result<Measured> {
         let connections = client.connections() as u64;
-        let act = |machine: &Machine| round(&mut client, machine, check);
+        client.speak(exchange);
+        let act = |machine: &Machine| round(client, machine, check);
         let work = self.measure_rounds(connections, rounds, SLOW_PAUSE, act)?;
-        Ok(Measured::new(connections, rounds * connections, work))
+        Ok(Measured::new(
+            exchange,
+            connections,
+            rounds * connections,
+            work,
+        ))
     }
 
     /// Measures rounds of so many requests each, in windows of so many rounds; those of the slow window are
@@ -272,7 +297,7 @@ impl Bed {
             requests: SLOW_ROUNDS * requests_per_round,
         };
 
-        let code = crate::images()?;
+        let code = crate::images(self.application)?;
         let works = samples.windows(2).map(|pair| {
             let counts = pair[1].since(&pair[0]);
             Work::extract(&Window { counts, requests }, &slow, |address| {

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::baseline::Point;
 use crate::client::Check;
+use crate::exchange::Application;
 use crate::report::median;
-use crate::run::{Bed, PORT};
+use crate::run::Bed;
 
 /// The most that a request may cost more on the largest number of threads than on the smallest.
 pub const TOLERANCE: f64 = 0.03;
@@ -48,12 +49,18 @@ struct Row {
 
 impl Scaling {
     /// Boots `boots` times with each number of elastic threads, and measures.
-    pub fn measure(plugin: &Path, threads: &[u32], boots: u8, check: Check) -> Result<Self> {
+    pub fn measure(
+        plugin: &Path,
+        application: Application,
+        threads: &[u32],
+        boots: u8,
+        check: Check,
+    ) -> Result<Self> {
         let mut numbers = threads.to_vec();
         numbers.sort_unstable();
         numbers.dedup();
         let measured = numbers.into_iter().map(|threads| {
-            let points = (0..boots).map(|_| measure_once(plugin, threads, check));
+            let points = (0..boots).map(|_| measure_once(plugin, application, threads, check));
             Ok((threads, points.collect::<Result<Vec<_>>>()?))
         });
         Ok(Self::new(&measured.collect::<Result<Vec<_>>>()?))
@@ -118,26 +125,45 @@ impl Scaling {
     }
 }
 
-fn measure_once(plugin: &Path, threads: u32, check: Check) -> Result<Point> {
-    let mut bed = Bed::start(plugin, threads)?;
-    let (host, guest) = bed.addresses();
-    let ports = ports(host, guest, threads)?;
-    let rounds = (REQUESTS / ports.len() as u64).max(1);
-    let measured = bed
-        .client_from(&ports)
-        .and_then(|client| bed.measure(client, rounds, check))
+fn measure_once(
+    plugin: &Path,
+    application: Application,
+    threads: u32,
+    check: Check,
+) -> Result<Point> {
+    let mut bed = Bed::start(plugin, application, threads)?;
+    let point = measure_last(&mut bed, application, threads, check)
         .with_context(|| bed.last_words())
         .with_context(|| format!("on {threads} threads"))?;
     bed.stop()?;
-    Ok(measured.point)
+    Ok(point)
+}
+
+/// Of the last kind of request, for which those before it prepare.
+fn measure_last(
+    bed: &mut Bed,
+    application: Application,
+    threads: u32,
+    check: Check,
+) -> Result<Point> {
+    let (host, guest) = bed.addresses();
+    let ports = ports(host, (guest, application.port()), threads)?;
+    let rounds = (REQUESTS / ports.len() as u64).max(1);
+    let mut client = bed.client_from(&ports)?;
+    let measured = application.exchanges().iter().map(|&exchange| {
+        let measured = bed.measure(&mut client, exchange, rounds, check)?;
+        Ok(measured.point)
+    });
+    let points = measured.collect::<Result<Vec<_>>>()?;
+    points.last().copied().context("nothing was asked for")
 }
 
 /// Ports of the host whose connections the card deals out evenly.
-fn ports(host: Ipv4Addr, guest: Ipv4Addr, threads: u32) -> Result<Vec<u16>> {
+fn ports(host: Ipv4Addr, guest: (Ipv4Addr, u16), threads: u32) -> Result<Vec<u16>> {
     let steering = Steering::new(&Rss::even(threads));
     let mut missing = vec![CONNECTIONS; threads as usize];
     let ports = (FIRST_PORT..=u16::MAX).filter(|&port| {
-        let queue = steering.queue_of_tcp((host.to_bits(), port), (guest.to_bits(), PORT));
+        let queue = steering.queue_of_tcp((host.to_bits(), port), (guest.0.to_bits(), guest.1));
         let missing = &mut missing[usize::from(queue)];
         let is_wanted = *missing > 0;
         *missing -= usize::from(is_wanted);
@@ -168,11 +194,13 @@ mod tests {
     #[test]
     fn each_thread_gets_as_many_connections() {
         let [host, guest] = [1, 2].map(|last| Ipv4Addr::new(10, 9, 0, last));
+        let port_of_guest = 11211;
         for threads in [1, 3, 16] {
             let steering = Steering::new(&Rss::even(threads));
             let mut counts = vec![0; threads as usize];
-            for port in ports(host, guest, threads).unwrap() {
-                let queue = steering.queue_of_tcp((host.to_bits(), port), (guest.to_bits(), PORT));
+            for port in ports(host, (guest, port_of_guest), threads).unwrap() {
+                let to = (guest.to_bits(), port_of_guest);
+                let queue = steering.queue_of_tcp((host.to_bits(), port), to);
                 counts[usize::from(queue)] += 1;
             }
             assert_eq!(counts, vec![CONNECTIONS; threads as usize]);

@@ -7,6 +7,7 @@ mod nic;
 
 use anyhow::Result;
 use clap::Subcommand;
+use ix_insns::exchange::Application;
 
 use crate::command::image;
 use crate::interrupt;
@@ -22,7 +23,8 @@ pub struct Args {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Count guest instructions per echo request, exactly, and compare with the baseline.
+    /// Count guest instructions per request, of echo or of memcached, exactly, and compare with the
+    /// baseline.
     ///
     /// The guest runs under -icount, where counts repeat to a percent; the time it takes says
     /// nothing. A total more than 3 % above bench/insns/baseline.toml fails, and so does one on several
@@ -59,13 +61,13 @@ pub fn run(args: &Args) -> Result<()> {
         What::Nic(options) => nic::run(options),
         What::Insns(options) => {
             crate::setup::run()?;
-            image::build(Some(ix_insns::run::APPLICATION))?;
+            image::build(Some(options.app.name()))?;
             ix_insns::bench(options, interrupt::check)
         }
         What::Figures(options) => {
             if !options.no_build {
                 crate::setup::run()?;
-                image::build(Some(ix_insns::run::APPLICATION))?;
+                image::build(Some(Application::Echo.name()))?;
             }
             ix_figures::bench(ix_figures::Run {
                 options,
@@ -78,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
             let count = |groups, connections| moves.count(groups, connections);
             if !options.counts_only {
                 crate::setup::run()?;
-                image::build(Some(ix_insns::run::APPLICATION))?;
+                image::build(Some(Application::Echo.name()))?;
             }
             ix_insns::migrate::bench(options, &count, interrupt::check)
         }
