@@ -14,7 +14,7 @@ use crate::{Run, client};
 /// How long a boot may take on a loaded machine.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 /// Where the echo servers listen (RFC 862).
-const ECHO_PORT: u16 = 7;
+pub const ECHO_PORT: u16 = 7;
 /// How long the client may take to open its connections, and to end.
 const OPENING_BUDGET: Duration = Duration::from_secs(120);
 /// Addresses that nobody has, for the client's own engine: each has some 60,000 ports.

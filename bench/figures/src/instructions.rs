@@ -1,31 +1,24 @@
 //! Figure 7: guest instructions per request, kernel and user together, by QEMU's `-icount`.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use ix_insns::client::Client;
 use ix_insns::exchange::Application;
 use ix_insns::run;
-use ix_insns::sample::Sampler;
-use ix_linux_guest::LinuxGuest;
 use ix_machine::qemu::Qemu;
-use tempfile::TempDir;
 
 use crate::Run;
-use crate::bed::{serve_echo, tuned_linux};
+use crate::counted::CountedLinux;
 use crate::report::{Axis, Figure, Point, Report, Series, Spread};
 use crate::targets::{Goal, Measured};
 
-/// How long the plugin may take to answer.
-const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rounds of requests in Linux's window, and of connections in either's.
 const ROUNDS: u64 = 20;
+const ROUNDS_OF_ONE: u64 = 200;
 const CONNECT_ROUNDS: u64 = 10;
 /// Connections that saturate.
 const CONNECTIONS: u16 = 64;
-/// Where the echo server listens.
-const ECHO_PORT: u16 = 7;
 
 /// What is counted, from left to right.
 const WORK: [&str; 3] = [
@@ -47,7 +40,7 @@ pub fn measure(run: Run, report: &mut Report) -> Result<()> {
             run.options.repetitions
         ));
         add(&mut ours, count_ours(run, &plugin)?);
-        add(&mut linux, LinuxBed::boot(&plugin)?.count(run)?);
+        add(&mut linux, count_linux(run, &plugin)?);
     }
     let [_, echo, connect] = [0, 1, 2].map(|kind: usize| {
         let ours = Measured::new(Spread::of(&ours[kind]));
@@ -99,65 +92,29 @@ fn count_ours(run: Run, plugin: &std::path::Path) -> Result<[f64; 3]> {
         .map_err(|_| anyhow!("echo has another number of kinds of request"))
 }
 
-/// The Linux guest with the plugin in it. It halts when idle, so that there are no polls to take out.
-struct LinuxBed {
-    guest: LinuxGuest,
-    sampler: Sampler,
-    server: SocketAddr,
-    /// Of the plugin's socket.
-    _folder: TempDir,
+fn count_linux(run: Run, plugin: &std::path::Path) -> Result<[f64; 3]> {
+    let (mut linux, server) = CountedLinux::boot_echo(plugin, |_| {})?;
+    let one = requests(&mut linux, server, 1, ROUNDS_OF_ONE, run)?;
+    let many = requests(&mut linux, server, CONNECTIONS, ROUNDS, run)?;
+    let all = CONNECT_ROUNDS * u64::from(CONNECTIONS);
+    let connects = linux.count(all, |machine| {
+        (0..CONNECT_ROUNDS)
+            .try_for_each(|_| run::connect_round(server, CONNECTIONS, machine, run.check))
+    })?;
+    linux.stop()?;
+    Ok([one, many, connects])
 }
 
-impl LinuxBed {
-    fn boot(plugin: &std::path::Path) -> Result<Self> {
-        let folder =
-            tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
-        let socket = folder.path().join("insns");
-        let arguments = run::counting_args(plugin, &socket)?;
-        let mut guest = tuned_linux(|config| config.qemu_args.extend(arguments))?;
-        serve_echo(&mut guest)?;
-        Ok(Self {
-            sampler: Sampler::connect(&socket, SAMPLER_TIMEOUT).context("the plugin is silent")?,
-            server: (guest.address(), ECHO_PORT).into(),
-            guest,
-            _folder: folder,
-        })
-    }
-
-    fn count(mut self, run: Run) -> Result<[f64; 3]> {
-        let one = self.requests(1, run)?;
-        let many = self.requests(CONNECTIONS, run)?;
-        let connects = self.connections(run)?;
-        self.guest.try_stop()?;
-        Ok([one, many, connects])
-    }
-
-    fn requests(&mut self, connections: u16, run: Run) -> Result<f64> {
-        let server = self.server;
-        let mut client = self
-            .guest
-            .inside(|| Client::connect(server, connections.into()))?;
-        let rounds = ROUNDS * if connections == 1 { 10 } else { 1 };
-        let machine = self.guest.machine();
-        for _ in 0..rounds {
-            run::round(&mut client, machine, run.check)?;
-        }
-        let before = self.sampler.sample()?;
-        for _ in 0..rounds {
-            run::round(&mut client, machine, run.check)?;
-        }
-        let counts = self.sampler.sample()?.since(&before);
-        Ok(counts.total() as f64 / (rounds * u64::from(connections)) as f64)
-    }
-
-    fn connections(&mut self, run: Run) -> Result<f64> {
-        let server = self.server;
-        let machine = self.guest.machine();
-        let round = || run::connect_round(server, CONNECTIONS, machine, run.check);
-        round()?;
-        let before = self.sampler.sample()?;
-        (0..CONNECT_ROUNDS).try_for_each(|_| round())?;
-        let counts = self.sampler.sample()?.since(&before);
-        Ok(counts.total() as f64 / (CONNECT_ROUNDS * u64::from(CONNECTIONS)) as f64)
-    }
+fn requests(
+    linux: &mut CountedLinux,
+    server: SocketAddr,
+    connections: u16,
+    rounds: u64,
+    run: Run,
+) -> Result<f64> {
+    let connect = || Client::connect(server, connections.into());
+    let mut client = linux.guest().try_inside(connect)??;
+    linux.count(rounds * u64::from(connections), |machine| {
+        (0..rounds).try_for_each(|_| run::round(&mut client, machine, run.check))
+    })
 }

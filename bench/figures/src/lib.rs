@@ -16,6 +16,7 @@ pub mod bed;
 mod client;
 pub mod conditions;
 pub mod connections;
+pub mod counted;
 pub mod instructions;
 pub mod latency;
 pub mod page;

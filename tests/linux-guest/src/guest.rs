@@ -196,8 +196,13 @@ impl LinuxGuest {
 
     /// Runs `work` at the host's end of the wire.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let netns = self.machine.netns().expect("the machine has a wire");
-        expect(netns.run(work), "enter the namespace")
+        expect(self.try_inside(work), "enter the namespace")
+    }
+
+    /// The same with an error.
+    pub fn try_inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let netns = self.machine.netns().context("the machine has no wire")?;
+        Ok(netns.run(work)?)
     }
 
     /// A command at the host's end of the wire.

@@ -1,0 +1,83 @@
+//! A Linux guest whose instructions are counted, as `ix-insns` counts those of the dataplane.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ix_insns::run;
+use ix_insns::sample::Sampler;
+use ix_linux_guest::LinuxGuest;
+use ix_machine::{Machine, MachineConfig};
+use tempfile::TempDir;
+
+use crate::bed::{ECHO_PORT, serve_echo, tuned_linux};
+
+/// How long the plugin may take to answer.
+const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A tuned Linux guest with the plugin in it. It halts when idle, so that there are no polls to take out.
+pub struct CountedLinux {
+    guest: LinuxGuest,
+    sampler: Sampler,
+    /// Of the plugin's socket.
+    _folder: TempDir,
+}
+
+impl CountedLinux {
+    /// Boots it, after `change` has had its way with its machine.
+    pub fn boot(plugin: &Path, change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
+        let folder =
+            tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
+        let socket = folder.path().join("insns");
+        let arguments = run::counting_args(plugin, &socket)?;
+        let guest = tuned_linux(|config| {
+            config.qemu_args.extend(arguments);
+            change(config);
+        })?;
+        Ok(Self {
+            guest,
+            sampler: Sampler::connect(&socket, SAMPLER_TIMEOUT).context("the plugin is silent")?,
+            _folder: folder,
+        })
+    }
+
+    /// The same, with the echo server running, whose address is returned.
+    pub fn boot_echo(
+        plugin: &Path,
+        change: impl FnOnce(&mut MachineConfig),
+    ) -> Result<(Self, SocketAddr)> {
+        let mut linux = Self::boot(plugin, change)?;
+        serve_echo(&mut linux.guest)?;
+        let server = (linux.guest.address(), ECHO_PORT).into();
+        Ok((linux, server))
+    }
+
+    /// The guest.
+    pub fn guest(&mut self) -> &mut LinuxGuest {
+        &mut self.guest
+    }
+
+    /// Its machine.
+    pub fn machine(&self) -> &Machine {
+        self.guest.machine()
+    }
+
+    /// Guest instructions of each of `requests`, which `act` makes: once to warm up, then once counted.
+    pub fn count(
+        &mut self,
+        requests: u64,
+        mut act: impl FnMut(&Machine) -> Result<()>,
+    ) -> Result<f64> {
+        act(self.guest.machine())?;
+        let before = self.sampler.sample()?;
+        act(self.guest.machine())?;
+        let counts = self.sampler.sample()?.since(&before);
+        Ok(counts.total() as f64 / requests as f64)
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<()> {
+        self.guest.try_stop()
+    }
+}
