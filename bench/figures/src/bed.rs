@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ix_insns::exchange::Application;
 use ix_linux_guest::LinuxGuest;
 use ix_linux_guest::image::Contents;
 use ix_load::report::{LoadReport, Report};
@@ -13,8 +14,6 @@ use crate::{Run, client};
 
 /// How long a boot may take on a loaded machine.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
-/// Where the echo servers listen (RFC 862).
-pub const ECHO_PORT: u16 = 7;
 /// How long the client may take to open its connections, and to end.
 const OPENING_BUDGET: Duration = Duration::from_secs(120);
 /// Addresses that nobody has, for the client's own engine: each has some 60,000 ports.
@@ -47,7 +46,7 @@ impl System {
     }
 }
 
-/// A booted server of echo.
+/// A booted server.
 pub struct Bed {
     guest: Guest,
     server: String,
@@ -83,9 +82,18 @@ impl Transport {
 impl Bed {
     /// Boots an echo server of that system, after `change` has had its way with its machine.
     pub fn boot(system: System, change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
+        Self::boot_application(system, Application::Echo, change)
+    }
+
+    /// The same for another application.
+    pub fn boot_application(
+        system: System,
+        application: Application,
+        change: impl FnOnce(&mut MachineConfig),
+    ) -> Result<Self> {
         let bed = match system {
-            System::Ours => Self::boot_ours(change)?,
-            System::Linux => Self::boot_linux(change)?,
+            System::Ours => Self::boot_ours(application, change)?,
+            System::Linux => Self::boot_linux(application, change)?,
         };
         bed.widen_ports()?;
         Ok(bed)
@@ -103,22 +111,28 @@ impl Bed {
         written.context("cannot widen the range of local ports")
     }
 
-    fn boot_ours(change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
-        let mut config = MachineConfig::new(&Artifacts::of_workspace(), "echo");
+    fn boot_ours(
+        application: Application,
+        change: impl FnOnce(&mut MachineConfig),
+    ) -> Result<Self> {
+        let mut config = MachineConfig::new(&Artifacts::of_workspace(), application.name());
         change(&mut config);
         let machine = Machine::start(&config)?;
-        machine.wait_for_line("ix: app: echo", BOOT_TIMEOUT)?;
+        machine.wait_for_line(&format!("ix: app: {}", application.name()), BOOT_TIMEOUT)?;
         Ok(Self {
             guest: Guest::Ours(Box::new(machine)),
-            server: format!("{}:{ECHO_PORT}", config.network.guest),
+            server: format!("{}:{}", config.network.guest, application.port()),
         })
     }
 
-    fn boot_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<Self> {
+    fn boot_linux(
+        application: Application,
+        change: impl FnOnce(&mut MachineConfig),
+    ) -> Result<Self> {
         let mut guest = best_linux(change)?;
-        serve_echo(&mut guest)?;
+        serve(&mut guest, application)?;
         Ok(Self {
-            server: format!("{}:{ECHO_PORT}", guest.address()),
+            server: format!("{}:{}", guest.address(), application.port()),
             guest: Guest::Linux(Box::new(guest)),
         })
     }
@@ -190,6 +204,7 @@ pub fn best_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<LinuxGuest>
 pub fn tuned_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<LinuxGuest> {
     let contents = Contents {
         servers: true,
+        memcached: true,
         ..Contents::default()
     };
     let mut guest = LinuxGuest::try_boot(contents, |config| {
@@ -200,14 +215,22 @@ pub fn tuned_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<LinuxGuest
     Ok(guest)
 }
 
-/// Starts the echo server: one thread on epoll.
-pub fn serve_echo(guest: &mut LinuxGuest) -> Result<()> {
-    let address = guest.address();
+/// Starts Linux's server: `ixload`'s echo, one thread on epoll, or Debian's memcached with one thread that
+/// serves, as much memory for items as ours, and no threads beside it that tidy up.
+pub fn serve(guest: &mut LinuxGuest, application: Application) -> Result<()> {
+    let (address, port) = (guest.address(), application.port());
+    let server = match application {
+        Application::Echo => format!("ixload serve-echo --listen {address}:{port}"),
+        Application::Memcached => format!(
+            "memcached -u root -l {address} -p {port} -U 0 -t 1 -m 64 -c 8192 \
+             -o no_lru_crawler,no_lru_maintainer,no_slab_reassign"
+        ),
+    };
     guest.try_run(&format!(
-        "(ulimit -n 300000; exec ixload serve-echo --listen {address}:{ECHO_PORT}) >/dev/null 2>&1 &"
+        "(ulimit -n 300000; exec {server}) >/dev/null 2>&1 &"
     ))?;
     guest.try_run(&format!(
-        "i=0; until netstat -tln | grep -q ':{ECHO_PORT} ' || [ $i = 200 ]; do \
+        "i=0; until netstat -tln | grep -q ':{port} ' || [ $i = 200 ]; do \
          i=$((i+1)); usleep 50000; done; [ $i -lt 200 ]"
     ))?;
     Ok(())

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ix_insns::exchange::Application;
 use ix_insns::run;
 use ix_insns::sample::Sampler;
 use ix_linux_guest::LinuxGuest;
 use ix_machine::{Machine, MachineConfig};
 use tempfile::TempDir;
 
-use crate::bed::{ECHO_PORT, serve_echo, tuned_linux};
+use crate::bed::{serve, tuned_linux};
 
 /// How long the plugin may take to answer.
 const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,9 +49,14 @@ impl CountedLinux {
         change: impl FnOnce(&mut MachineConfig),
     ) -> Result<(Self, SocketAddr)> {
         let mut linux = Self::boot(plugin, change)?;
-        serve_echo(&mut linux.guest)?;
-        let server = (linux.guest.address(), ECHO_PORT).into();
+        let server = linux.serve(Application::Echo)?;
         Ok((linux, server))
+    }
+
+    /// Starts a server and returns its address.
+    pub fn serve(&mut self, application: Application) -> Result<SocketAddr> {
+        serve(&mut self.guest, application)?;
+        Ok((self.guest.address(), application.port()).into())
     }
 
     /// The guest.

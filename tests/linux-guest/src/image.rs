@@ -1,5 +1,6 @@
 //! What the guest is made of: Debian's kernel with `ixgbe`, and the programs that the tests call.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ pub struct Contents {
     /// It has `ixload`, whose echo server is one thread on epoll. That is the workspace's: it must have
     /// been built.
     pub servers: bool,
+    /// It has Debian's memcached.
+    pub memcached: bool,
 }
 
 /// A kernel that the guest may run.
@@ -77,6 +80,9 @@ const PACKAGES: [&str; 6] = [
     "ibverbs-providers",
 ];
 const PROGRAMS: [&str; 3] = ["ethtool", "iperf3", "ip"];
+/// The package, program and folder of the cache. The program is of the host's release, as the others are,
+/// so that one C library serves all.
+const MEMCACHED: &str = "memcached";
 /// DPDK's program, and the plugin that it needs besides what it is linked with, without its version.
 const DPDK_PROGRAM: &str = "dpdk-testpmd";
 const DPDK_PLUGIN: &str = "librte_mempool_ring.so";
@@ -88,6 +94,8 @@ pub struct Image {
     pub kernel: PathBuf,
     tree: PathBuf,
     modules: Vec<Vec<u8>>,
+    /// Where memcached's package is, if the guest has it.
+    memcached: Option<PathBuf>,
     dpdk: bool,
     servers: bool,
 }
@@ -100,13 +108,13 @@ impl Image {
             let kernel = contents.kernel;
             kernel::fetch(&cache.join(kernel.folder()), &kernel.flavour())?
         };
-        let tree = cache.join("programs-dpdk");
-        if !tree.exists() {
-            fetch_programs(&cache, &tree)?;
-        }
+        let memcached = contents
+            .memcached
+            .then(|| fetch_programs(&cache, MEMCACHED, &[MEMCACHED]));
         Ok(Self {
             kernel: linux.image,
-            tree,
+            tree: fetch_programs(&cache, "programs-dpdk", &PACKAGES)?,
+            memcached: memcached.transpose()?,
             modules: linux.modules,
             dpdk: contents.dpdk,
             servers: contents.servers,
@@ -121,23 +129,34 @@ impl Image {
         for (position, module) in self.modules.iter().enumerate() {
             archive.file(&format!("modules/{position:02}.ko"), module);
         }
+        let libraries = PrivateLibraries::of_tree(&self.tree)?;
         let mut programs = Programs {
-            libraries: PrivateLibraries::of_tree(&self.tree)?,
             archive: &mut archive,
             added: Vec::new(),
         };
         for name in PROGRAMS {
-            programs.add(&format!("usr/sbin/{name}"), &self.program(name)?)?;
+            let path = format!("usr/sbin/{name}");
+            programs.add(&path, &self.program(name)?, Some(&libraries))?;
         }
         if self.dpdk {
             let path = format!("usr/sbin/{DPDK_PROGRAM}");
-            programs.add(&path, &self.program(DPDK_PROGRAM)?)?;
-            let plugin = programs.libraries.find(DPDK_PLUGIN)?;
-            programs.add(&format!("lib/dpdk/{DPDK_PLUGIN}"), &plugin)?;
+            programs.add(&path, &self.program(DPDK_PROGRAM)?, Some(&libraries))?;
+            let plugin = libraries.find(DPDK_PLUGIN)?;
+            let path = format!("lib/dpdk/{DPDK_PLUGIN}");
+            programs.add(&path, &plugin, Some(&libraries))?;
+        }
+        if let Some(tree) = &self.memcached {
+            let libraries = PrivateLibraries::of_tree(tree)?;
+            let program = program_of(tree, MEMCACHED)?;
+            programs.add("usr/sbin/memcached", &program, Some(&libraries))?;
+            // It asks who the user is that it is to run as.
+            programs
+                .archive
+                .file("etc/passwd", b"root:x:0:0::/:/bin/sh\n");
         }
         if self.servers {
             let program = Artifacts::of_workspace().load_program();
-            programs.add_of_host("usr/sbin/ixload", &program)?;
+            programs.add("usr/sbin/ixload", &program, None)?;
         }
         archive.write(destination)
     }
@@ -154,71 +173,77 @@ impl Image {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf> {
-        ["bin", "sbin", "usr/bin", "usr/sbin"]
-            .iter()
-            .map(|folder| self.tree.join(folder).join(name))
-            // A link may point at where the package would be installed.
-            .find(|path| path.is_file() && !path.is_symlink())
-            .with_context(|| {
-                let tree = self.tree.display();
-                format!("no {name} in {tree}: remove that folder, and it is fetched anew")
-            })
+        program_of(&self.tree, name)
     }
+}
+
+/// A program of an unpacked tree.
+fn program_of(tree: &Path, name: &str) -> Result<PathBuf> {
+    ["bin", "sbin", "usr/bin", "usr/sbin"]
+        .iter()
+        .map(|folder| tree.join(folder).join(name))
+        // A link may point at where the package would be installed.
+        .find(|path| path.is_file() && !path.is_symlink())
+        .with_context(|| {
+            let tree = tree.display();
+            format!("no {name} in {tree}: remove that folder, and it is fetched anew")
+        })
 }
 
 /// Programs on their way into an archive.
 struct Programs<'a> {
-    libraries: PrivateLibraries,
     archive: &'a mut Archive,
-    /// Libraries that are in it.
-    added: Vec<PathBuf>,
+    /// Names of the libraries that are in it.
+    added: Vec<OsString>,
 }
 
 impl Programs<'_> {
-    /// Adds a program or plugin with the libraries that it needs.
-    fn add(&mut self, path: &str, program: &Path) -> Result<()> {
+    /// Adds a program or plugin with the libraries that it needs: these or the host's. All are of the
+    /// host's release, so what is there already will do.
+    fn add(
+        &mut self,
+        path: &str,
+        program: &Path,
+        private: Option<&PrivateLibraries>,
+    ) -> Result<()> {
         self.archive.program(path, program)?;
-        let needed = libraries::needed(program, Some(&self.libraries))?;
-        self.add_libraries(needed)
-    }
-
-    /// Adds a program that was built on the host. It runs with the packages' C library, as on the host,
-    /// whose release they are of; what they do not have comes from the host.
-    fn add_of_host(&mut self, path: &str, program: &Path) -> Result<()> {
-        self.archive.program(path, program)?;
-        let mut needed = libraries::needed(program, None)?;
-        needed.retain(|library| {
-            let name = library.file_name();
-            library != program && !self.added.iter().any(|added| added.file_name() == name)
-        });
+        let mut needed = libraries::needed(program, private)?;
+        needed.retain(|library| library != program);
         self.add_libraries(needed)
     }
 
     fn add_libraries(&mut self, libraries: Vec<PathBuf>) -> Result<()> {
         for library in libraries {
-            if self.added.contains(&library) {
+            let name = library.file_name().unwrap_or_default().to_owned();
+            if self.added.contains(&name) {
                 continue;
             }
-            let name = library.file_name().unwrap_or_default().to_string_lossy();
-            let folder = if name.starts_with("ld-linux") {
+            let text = name.to_string_lossy();
+            let folder = if text.starts_with("ld-linux") {
                 "lib64"
             } else {
                 "lib/x86_64-linux-gnu"
             };
             self.archive
-                .program(&format!("{folder}/{name}"), &library)?;
-            self.added.push(library);
+                .program(&format!("{folder}/{text}"), &library)?;
+            self.added.push(name);
         }
         Ok(())
     }
 }
 
-/// Unpacks the programs' packages aside and renames the folder when it is complete.
-fn fetch_programs(cache: &Path, tree: &Path) -> Result<()> {
+/// The tree with the programs of these packages, in a folder of the cache. What is not there yet is unpacked
+/// aside, and the folder renamed when it is complete.
+fn fetch_programs(cache: &Path, folder: &str, packages: &[&str]) -> Result<PathBuf> {
+    let tree = cache.join(folder);
+    if tree.exists() {
+        return Ok(tree);
+    }
     let work = tempfile::tempdir_in(cache)?;
     let unpacked = work.path().join("tree");
     let is_library = |name: &str| name.starts_with("lib") && !name.ends_with("-dev");
-    packages::unpack(Source::Host, &PACKAGES, is_library, &unpacked)?;
-    fs::rename(&unpacked, tree)
-        .with_context(|| format!("cannot move the programs to {}", tree.display()))
+    packages::unpack(Source::Host, packages, is_library, &unpacked)?;
+    fs::rename(&unpacked, &tree)
+        .with_context(|| format!("cannot move the programs to {}", tree.display()))?;
+    Ok(tree)
 }
