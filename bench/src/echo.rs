@@ -4,6 +4,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::connections::allow_open_files;
 use crate::cpu::CpuMeter;
 use crate::error::LoadError;
 use crate::load::{Plan, exchange};
@@ -25,6 +26,7 @@ pub fn run(options: &options::Echo) -> Result<EchoReport, LoadError> {
         first: 0,
         threads: options.threads.get(),
         depth: 1,
+        at_once: None,
         requests_per_connection: None,
         close: Close::Fin,
         pace: None,
@@ -34,6 +36,7 @@ pub fn run(options: &options::Echo) -> Result<EchoReport, LoadError> {
         timeout: options.target.timeout,
         seed: 0,
     };
+    allow_open_files(plan.connections)?;
     let cpu = CpuMeter::start();
     let message_bytes = options.size.get();
     let transport =

@@ -111,6 +111,17 @@ pub enum LoadError {
         /// Bytes received and verified.
         received: u64,
     },
+    /// The server did not close after this side had.
+    #[error(
+        "{connections} connections are still there {} s after they were closed: the server has to close \
+         them too", .timeout.as_secs_f64()
+    )]
+    Unclosed {
+        /// How many.
+        connections: usize,
+        /// How long.
+        timeout: Duration,
+    },
     /// A connection was accepted where it should have been refused.
     #[error("{target} accepted a connection; it was expected to refuse it")]
     NotRefused {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -227,4 +228,57 @@ fn an_error_of_the_server_is_shown() {
         errors.contains("the server answers `SERVER_ERROR busy`"),
         "{errors}"
     );
+}
+
+/// How the server's end of a connection saw it end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    ByFin,
+    ByReset,
+}
+
+#[test]
+fn connections_that_are_open_in_the_end_are_closed_as_asked() {
+    for (close, expected) in [("reset", Ended::ByReset), ("fin", Ended::ByFin)] {
+        let (tell, told) = mpsc::channel();
+        let server = server(move |mut stream| {
+            let mut writer = stream.try_clone().expect("another handle");
+            let ended = match std::io::copy(&mut stream, &mut writer) {
+                Ok(_) => Ended::ByFin,
+                Err(_) => Ended::ByReset,
+            };
+            tell.send(ended).expect("the test listens");
+        });
+        let arguments = format!("--connections 100 --warmup 0 --duration 0.1 --close {close}");
+        report(server, &arguments);
+        for _ in 0..100 {
+            let ended = told.recv_timeout(Duration::from_secs(60));
+            assert_eq!(ended, Ok(expected), "--close {close}");
+        }
+    }
+}
+
+#[test]
+fn where_few_requests_are_under_way_connections_take_turns() {
+    let busy = Arc::new(AtomicUsize::new(0));
+    let served = Arc::new(Mutex::new(HashMap::<SocketAddr, usize>::new()));
+    let (counter, counts) = (Arc::clone(&busy), Arc::clone(&served));
+    let server = server(move |mut stream| {
+        let peer = stream.peer_addr().expect("connected");
+        let mut message = [0; 64];
+        while stream.read_exact(&mut message).is_ok() {
+            let others = counter.fetch_add(1, SeqCst);
+            assert!(others < 3, "{others} others are under way");
+            *counts.lock().expect("no panic").entry(peer).or_default() += 1;
+            counter.fetch_sub(1, SeqCst);
+            stream.write_all(&message).expect("the client reads");
+        }
+    });
+    let report = report(
+        server,
+        "--connections 12 --at-once 3 --warmup 0 --duration 0.5",
+    );
+    let served = served.lock().expect("no panic");
+    assert!(report.requests >= 12, "{report:?}");
+    assert_eq!(served.len(), 12, "{served:?}");
 }

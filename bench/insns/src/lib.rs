@@ -11,7 +11,7 @@
 //! | [`client`] | the client, which knows exactly what is complete; [`hold`] saturates the guest |
 //! | [`exchange`] | the applications, what they are asked and what they have to answer |
 //! | [`sample`] | the plugin's counters; [`work`] takes the empty polls out |
-//! | [`scaling`] | the same on several elastic threads |
+//! | [`scaling`] | the same on several elastic threads; [`crowd`] with very many connections |
 //! | [`migrate`], [`crew`] | how long moves of flow groups take: `cargo xtask bench migrate` |
 //! | [`report`], [`baseline`] | the table, and the comparison with the checked-in figures |
 //! | [`code`], [`profile`], [`annotate`] | which functions, lines and instructions it was |
@@ -23,6 +23,7 @@ pub mod baseline;
 pub mod client;
 pub mod code;
 pub mod crew;
+pub mod crowd;
 pub mod exchange;
 pub mod hold;
 pub mod migrate;

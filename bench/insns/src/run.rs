@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::baseline::Point;
 use crate::client::{Check, Client, Opening};
+use crate::crowd::Crowd;
 use crate::exchange::{Application, Exchange};
 use crate::hold::Held;
 use crate::sample::Sampler;
@@ -188,10 +189,21 @@ pub struct Bed {
 impl Bed {
     /// Boots it with so many elastic threads.
     pub fn start(plugin: &Path, application: Application, threads: u32) -> Result<Self> {
+        Self::start_changed(plugin, application, threads, |_| {})
+    }
+
+    /// The same after `change` has had its way with the machine.
+    pub fn start_changed(
+        plugin: &Path,
+        application: Application,
+        threads: u32,
+        change: impl FnOnce(&mut MachineConfig),
+    ) -> Result<Self> {
         let folder =
             tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
         let socket = folder.path().join("insns");
-        let config = machine_config(plugin, &socket, application, threads)?;
+        let mut config = machine_config(plugin, &socket, application, threads)?;
+        change(&mut config);
         let server = SocketAddr::from((config.network.guest, application.port()));
         let machine = Machine::start(&config)?;
         machine.wait_for_line(&format!("ix: app: {}", application.name()), BOOT_TIMEOUT)?;
@@ -210,6 +222,16 @@ impl Bed {
     pub fn addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
         let network = &self.config.network;
         (network.host, network.guest)
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Where its application listens.
+    pub fn server(&self) -> SocketAddr {
+        self.server
     }
 
     /// A client with so many connections.
@@ -266,6 +288,24 @@ impl Bed {
             exchange,
             connections,
             rounds * connections,
+            work,
+        ))
+    }
+
+    /// Measures echoes of a crowd, in windows of so many rounds.
+    pub fn measure_crowd(
+        &mut self,
+        crowd: &mut Crowd,
+        rounds: u64,
+        check: Check,
+    ) -> Result<Measured> {
+        let (connections, active) = (crowd.len() as u64, crowd.active() as u64);
+        let act = |machine: &Machine| crowd.round(machine, check);
+        let work = self.measure_rounds(active, rounds, SLOW_PAUSE, act)?;
+        Ok(Measured::new(
+            Exchange::Echo,
+            connections,
+            rounds * active,
             work,
         ))
     }

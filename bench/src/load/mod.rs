@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     pub threads: u64,
     /// Requests under way on each.
     pub depth: u32,
+    /// Requests under way on all together, so that connections take turns; on every one unless given.
+    pub at_once: Option<u64>,
     /// Requests on a connection before it is opened anew.
     pub requests_per_connection: Option<u64>,
     pub close: Close,
@@ -108,6 +110,7 @@ fn preload<F: Format + Send>(options: &Load) -> Result<(), LoadError> {
         connections: 1,
         threads: 1,
         depth: PRELOAD_DEPTH,
+        at_once: None,
         requests_per_connection: None,
         pace: None,
         messages: Some(options.items.keys.get()),
@@ -149,6 +152,7 @@ fn carry<P: Protocol<Reply: Send> + Send>(
         }
         (load::Transport::Engine, None) => unreachable!("the command line requires --sources"),
         (load::Transport::Sockets, sources) => {
+            allow_open_files(plan.connections + agent.map_or(0, |agent| agent.connections))?;
             let sockets = |_| {
                 let made = Sockets::new(plan.server, sources);
                 made.map_err(LoadError::system("make an event queue"))
@@ -177,6 +181,7 @@ fn run_as<P: Protocol<Reply: Send> + Send>(
         first: plan.connections,
         threads: 1,
         depth: 1,
+        at_once: None,
         requests_per_connection: None,
         pace: Some((rate, load::Arrivals::Poisson)),
         ..plan
@@ -193,6 +198,9 @@ fn plan(options: &Load) -> Plan {
         first: 0,
         threads: shape.threads.get(),
         depth: shape.depth.get(),
+        at_once: shape
+            .at_once
+            .map(|number| number.get().min(shape.connections.get())),
         requests_per_connection: shape.requests_per_connection.map(|number| number.get()),
         close: shape.close,
         pace: shape.rate.map(|rate| (rate, shape.arrivals)),
@@ -212,7 +220,6 @@ pub(crate) fn exchange<T: Transport + Send, P: Protocol<Reply: Send> + Send>(
     transport: &(impl Fn(u64) -> Result<T, LoadError> + Sync),
     protocol: &(impl Fn(u64) -> P + Sync),
 ) -> Result<Outcome, LoadError> {
-    allow_open_files(plan.connections + agent.map_or(0, |agent| agent.connections))?;
     let total = plan
         .messages
         .and_then(|messages| messages.checked_mul(plan.connections));
@@ -252,6 +259,9 @@ fn shares(plan: &Plan) -> impl Iterator<Item = Plan> {
         let share = connections as f64 / plan.connections as f64;
         Plan {
             connections,
+            at_once: plan
+                .at_once
+                .map(|all| (all * (thread + 1) / threads - all * thread / threads).max(1)),
             first: plan.first + first_of(thread),
             threads: 1,
             pace: plan.pace.map(|(rate, arrivals)| (rate * share, arrivals)),

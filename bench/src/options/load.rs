@@ -71,10 +71,13 @@ pub struct Shape {
     /// Requests of one connection that may be under way (pipelining).
     #[arg(long, value_name = "N", default_value = "1")]
     pub depth: NonZeroU32,
+    /// Requests under way on all connections together, which take turns; on every one unless given.
+    #[arg(long, value_name = "N", conflicts_with_all = ["depth", "requests_per_connection", "rate"])]
+    pub at_once: Option<NonZeroU64>,
     /// Requests on a connection before it is closed and another one opened; no limit unless given.
     #[arg(long, value_name = "N")]
     pub requests_per_connection: Option<NonZeroU64>,
-    /// How connections end.
+    /// How connections end, also those that are open in the end.
     #[arg(long, value_name = "HOW", default_value = "reset")]
     pub close: Close,
     /// Send so many requests a second in all, whether replies come or not (open loop). A closed loop

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ix_net::{Endpoint, Event, IpAddress};
+use ix_net::{Endpoint, Engine, Event, IpAddress};
 use ix82599::wire::{MAX_FRAME_BYTES, PacketSocket, Wire as _, WireError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -189,6 +189,13 @@ impl Transport for Engines {
     fn close(&mut self, slot: usize, how: Close) -> io::Result<()> {
         let Slot { station, stream } = &mut self.slots[slot];
         stream.close(&mut self.stations[*station].host, how)
+    }
+
+    fn closing(&self) -> usize {
+        let engines = self.stations.iter().map(|station| &station.host.engine);
+        let unfinished =
+            |engine: &Engine| engine.connections() + usize::from(engine.has_pending_output());
+        engines.map(unfinished).sum()
     }
 
     fn send(&mut self, slot: usize, bytes: &[u8]) -> io::Result<usize> {

@@ -23,6 +23,11 @@ pub(crate) trait Transport {
     /// Ends the connection at once.
     fn close(&mut self, slot: usize, how: Close) -> io::Result<()>;
 
+    /// Connections that were closed and of whose end the peer may not know yet. Linux sees to its own.
+    fn closing(&self) -> usize {
+        0
+    }
+
     /// Sends what goes of `bytes` and returns how much that was. After less than all, the slot becomes
     /// ready when there is room.
     fn send(&mut self, slot: usize, bytes: &[u8]) -> io::Result<usize>;

@@ -1,24 +1,29 @@
-//! The loop of one thread over its connections.
+//! The loop of one thread over its connections: from opening them to closing them. [`exchange`] is what
+//! happens on them in between.
+
+mod exchange;
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::Plan;
 use super::arrivals::Arrivals;
-use super::connection::{Connection, Waiting};
+use super::connection::Connection;
 use super::measured::{Measured, UsageMeter};
 use crate::connections::{SCRATCH_BYTES, TICK};
 use crate::error::LoadError;
 use crate::progress::Progress;
 use crate::protocol::{Protocol, Tally};
-use crate::transport::{Ready, Received, Transport};
+use crate::transport::{Ready, Transport};
 
-/// Connections that are being opened at the same time at the beginning: fewer than any listen queue
-/// holds.
+/// Connections that are being opened at the same time at the beginning, and closed in the end: fewer than
+/// any listen queue and any wire holds.
 const OPENING_AT_ONCE: u64 = 64;
 
-/// How often silence is looked for: it costs a look at each connection.
+/// How often silence is looked for at most, and the time between two looks for each connection: it costs
+/// a look at each.
 const SILENCE_CHECK_NS: u64 = 100_000_000;
+const SILENCE_CHECK_EACH_NS: u64 = 4_000;
 
 /// A thread's connections.
 pub(super) struct Worker<'a, T, P: Protocol> {
@@ -32,13 +37,15 @@ pub(super) struct Worker<'a, T, P: Protocol> {
     /// Those whose handshake has ended.
     established: u64,
     arrivals: Option<Arrivals>,
-    /// Which connection gets the next request of an open loop.
+    /// Which connection gets the next request, where they take turns.
     turn: usize,
     /// Connections that still have measured requests to exchange, if their number ends the run.
     unfinished: u64,
     /// Requests under way.
     under_way: u64,
     epoch: Instant,
+    /// How long it took to open all connections in the beginning.
+    opening_ns: u64,
     /// The measured time. Both are 0 until the run begins.
     start_ns: u64,
     end_ns: u64,
@@ -79,6 +86,7 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             unfinished: plan.messages.map_or(0, |_| plan.connections),
             under_way: 0,
             epoch: Instant::now(),
+            opening_ns: 0,
             start_ns: 0,
             end_ns: 0,
             phase: Phase::Warmup,
@@ -113,11 +121,12 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             }
             self.check_silence()?;
         }
+        self.opening_ns = self.now_ns();
         Ok(())
     }
 
     /// Exchanges requests, of which those due from `start` on are measured, until time or number is up
-    /// and the last reply has come.
+    /// and the last reply has come, and closes the connections.
     pub fn run(mut self, start: Instant) -> Result<Measured, LoadError> {
         let duration_ns = self
             .plan
@@ -133,9 +142,17 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             .pace
             .map(|(rate, kind)| Arrivals::new(rate, kind, now_ns, seed));
         self.arrivals = arrivals;
+        let busy = self.plan.at_once.unwrap_or(self.plan.connections) as usize;
+        self.turn = if busy < self.connections.len() {
+            busy
+        } else {
+            0
+        };
         for slot in 0..self.connections.len() {
             self.connections[slot].moved_ns = now_ns;
-            self.fill(slot);
+            if slot < busy {
+                self.fill(slot);
+            }
             // Events that came while the connections were opened are gone.
             self.advance(Ready {
                 slot,
@@ -156,7 +173,9 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             self.issue_due()?;
             self.check_silence()?;
         }
-        Ok(self.finish())
+        self.conclude();
+        self.close_all()?;
+        Ok(self.measured)
     }
 
     /// How long to wait for events.
@@ -193,10 +212,52 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Draining) && self.under_way == 0
+        let is_opening = self.established < self.opened;
+        matches!(self.phase, Phase::Draining) && self.under_way == 0 && !is_opening
     }
 
-    fn finish(mut self) -> Measured {
+    /// Ends the connections as the plan says, twice as fast as they were opened: a RST that finds no room
+    /// on the way is not sent again, and the server would keep the connection.
+    fn close_all(&mut self) -> Result<(), LoadError> {
+        let each_ns = self.opening_ns / (2 * self.plan.connections).max(1);
+        for first in (0..self.connections.len()).step_by(OPENING_AT_ONCE as usize) {
+            let until_ns = self.now_ns() + OPENING_AT_ONCE * each_ns;
+            let last = self.connections.len().min(first + OPENING_AT_ONCE as usize);
+            for slot in first..last {
+                let closed = self.transport.close(slot, self.plan.close);
+                closed.map_err(|error| self.broken(slot, error))?;
+            }
+            if last < self.connections.len() {
+                self.linger(until_ns)?;
+            }
+        }
+        let deadline_ns = self.now_ns() + self.plan.timeout.as_nanos() as u64;
+        while self.transport.closing() > 0 {
+            if self.now_ns() > deadline_ns {
+                return Err(LoadError::Unclosed {
+                    connections: self.transport.closing(),
+                    timeout: self.plan.timeout,
+                });
+            }
+            self.wait(TICK, &mut Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Lets the transport do its work for a while.
+    fn linger(&mut self, until_ns: u64) -> Result<(), LoadError> {
+        let mut ready = Vec::new();
+        loop {
+            let left_ns = until_ns.saturating_sub(self.now_ns());
+            ready.clear();
+            self.wait(Duration::from_nanos(left_ns), &mut ready)?;
+            if left_ns == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn conclude(&mut self) {
         let now_ns = self.now_ns();
         let (start_ns, end_ns) = (self.start_ns, self.end_ns);
         let is_measured = |due_ns: &u64| (start_ns..end_ns).contains(due_ns);
@@ -213,226 +274,6 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
         });
         self.measured.lost_frames = self.transport.lost();
         self.measured.seconds = ended_ns.saturating_sub(self.start_ns) as f64 / 1e9;
-        self.measured
-    }
-
-    /// Does what one connection can do now.
-    fn advance(&mut self, ready: Ready) -> Result<(), LoadError> {
-        let slot = ready.slot;
-        if self.connections[slot].opening_since_ns.is_some() {
-            if !self.look_whether_open(slot)? {
-                return Ok(());
-            }
-            self.fill(slot);
-        }
-        self.flush(slot)?;
-        let number = self.connections[slot].number;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        // What is read after a reconnection would be another connection's.
-        while self.connections[slot].number == number {
-            match self.transport.receive(slot, &mut scratch) {
-                Err(error) => return Err(self.broken(slot, error)),
-                Ok(Received::Nothing) => break,
-                Ok(Received::End) => return Err(self.closed_early(slot)),
-                Ok(Received::Bytes(count)) => {
-                    self.digest(slot, &scratch[..count])?;
-                    // Events come once for each change; a short read means that nothing is left.
-                    if count < scratch.len() && !ready.is_ending {
-                        break;
-                    }
-                }
-            }
-        }
-        self.scratch = scratch;
-        self.flush(slot)
-    }
-
-    /// Reads replies.
-    fn digest(&mut self, slot: usize, bytes: &[u8]) -> Result<(), LoadError> {
-        let now_ns = self.now_ns();
-        let connection = &mut self.connections[slot];
-        connection.moved_ns = now_ns;
-        if self.is_in_window(now_ns) {
-            self.measured.received_bytes += bytes.len() as u64;
-        }
-        let mut joined = std::mem::take(&mut self.connections[slot].rest);
-        let mut bytes = if joined.is_empty() {
-            bytes
-        } else {
-            joined.extend_from_slice(bytes);
-            &joined
-        };
-        while !bytes.is_empty() {
-            let connection = &mut self.connections[slot];
-            let Some(waiting) = connection.waiting.front_mut() else {
-                return Err(LoadError::TooMuch {
-                    connection: connection.number,
-                    expected: connection.received,
-                });
-            };
-            let step = self
-                .protocol
-                .consume(&mut waiting.reply, bytes)
-                .map_err(|fault| LoadError::of_fault(connection.number, fault))?;
-            connection.received += step.used as u64;
-            bytes = &bytes[step.used..];
-            if step.is_whole {
-                self.reply_is_whole(slot)?;
-            } else if step.used == 0 {
-                self.connections[slot].rest = bytes.to_vec();
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    fn reply_is_whole(&mut self, slot: usize) -> Result<(), LoadError> {
-        let now_ns = self.now_ns();
-        let connection = &mut self.connections[slot];
-        let waiting = connection.waiting.pop_front().expect("it was consumed");
-        self.under_way -= 1;
-        let is_measured = (self.start_ns..self.end_ns).contains(&waiting.due_ns);
-        if is_measured {
-            self.measured
-                .latency
-                .saturating_record(now_ns - waiting.due_ns);
-            connection.measured += 1;
-            if Some(connection.measured) == self.plan.messages {
-                self.unfinished -= 1;
-            }
-        }
-        // What ends in the measured time is its throughput, whenever it was due.
-        let counts = match self.plan.messages {
-            Some(_) => is_measured,
-            None => self.is_in_window(now_ns),
-        };
-        if counts {
-            self.measured.completed += 1;
-            self.last_ns = now_ns;
-            self.progress.add(1);
-        } else if waiting.due_ns < self.start_ns {
-            self.measured.warmup += 1;
-        }
-        let connection = &self.connections[slot];
-        if Some(connection.requests) == self.plan.requests_per_connection
-            && connection.waiting.is_empty()
-        {
-            return self.reconnect(slot);
-        }
-        self.fill(slot);
-        Ok(())
-    }
-
-    /// Writes requests on a connection, as many as may be under way; they leave with the next flush.
-    fn fill(&mut self, slot: usize) {
-        loop {
-            let connection = &self.connections[slot];
-            let is_full = connection.opening_since_ns.is_some()
-                || connection.waiting.len() >= self.plan.depth as usize
-                || Some(connection.requests) == self.plan.requests_per_connection;
-            if is_full || matches!(self.phase, Phase::Draining) {
-                break;
-            }
-            let now_ns = self.now_ns();
-            let due_ns = match (self.plan.pace, self.plan.messages) {
-                (Some(_), _) => match self.connections[slot].backlog.pop_front() {
-                    Some(due_ns) => due_ns,
-                    None => break,
-                },
-                _ if now_ns >= self.end_ns => break,
-                (None, Some(messages)) if !self.wants_more(slot, messages) => break,
-                (None, _) => now_ns,
-            };
-            self.write_request(slot, due_ns, now_ns);
-        }
-    }
-
-    /// Whether a connection has measured requests left, beside those under way.
-    fn wants_more(&self, slot: usize, messages: u64) -> bool {
-        let connection = &self.connections[slot];
-        let is_measured = |waiting: &&Waiting<_>| waiting.due_ns >= self.start_ns;
-        let under_way = connection.waiting.iter().filter(is_measured).count() as u64;
-        connection.measured + under_way < messages
-    }
-
-    fn write_request(&mut self, slot: usize, due_ns: u64, now_ns: u64) {
-        let connection = &mut self.connections[slot];
-        if connection.waiting.is_empty() {
-            connection.moved_ns = now_ns;
-        }
-        let before = connection.out.len();
-        let (number, position) = (connection.number, connection.written);
-        let reply = self.protocol.request(number, position, &mut connection.out);
-        let len = (connection.out.len() - before) as u64;
-        connection.written += len;
-        connection.requests += 1;
-        connection.waiting.push_back(Waiting { due_ns, reply });
-        self.under_way += 1;
-        if self.is_in_window(now_ns) {
-            self.measured.sent_bytes += len;
-        }
-    }
-
-    fn flush(&mut self, slot: usize) -> Result<(), LoadError> {
-        let connection = &mut self.connections[slot];
-        if connection.out.is_empty() || connection.opening_since_ns.is_some() {
-            return Ok(());
-        }
-        let sent = match self.transport.send(slot, &connection.out) {
-            Ok(sent) => sent,
-            Err(error) => return Err(self.broken(slot, error)),
-        };
-        let connection = &mut self.connections[slot];
-        if sent == connection.out.len() {
-            connection.out.clear();
-        } else {
-            connection.out.drain(..sent);
-        }
-        if sent > 0 {
-            self.connections[slot].moved_ns = self.now_ns();
-        }
-        Ok(())
-    }
-
-    /// Gives requests of an open loop that are due to the connections, in turn.
-    fn issue_due(&mut self) -> Result<(), LoadError> {
-        if matches!(self.phase, Phase::Draining) {
-            return Ok(());
-        }
-        let now_ns = self.now_ns().min(self.end_ns - 1);
-        while let Some(due_ns) = self
-            .arrivals
-            .as_mut()
-            .and_then(|arrivals| arrivals.take(now_ns))
-        {
-            if self.is_in_window(due_ns) {
-                self.measured.lateness.saturating_record(now_ns - due_ns);
-            }
-            let slot = self.turn;
-            self.turn = if slot + 1 == self.connections.len() {
-                0
-            } else {
-                slot + 1
-            };
-            self.connections[slot].backlog.push_back(due_ns);
-            self.fill(slot);
-            self.flush(slot)?;
-        }
-        Ok(())
-    }
-
-    /// Ends a connection that has had its requests, and begins another one in its place.
-    fn reconnect(&mut self, slot: usize) -> Result<(), LoadError> {
-        if matches!(self.phase, Phase::Draining) {
-            return Ok(());
-        }
-        if let Err(error) = self.transport.close(slot, self.plan.close) {
-            return Err(self.broken(slot, error));
-        }
-        let number = self.next_number();
-        let now_ns = self.now_ns();
-        self.connections[slot].reopen(number, now_ns);
-        self.begin_to_open(slot)
     }
 
     fn begin_to_open(&mut self, slot: usize) -> Result<(), LoadError> {
@@ -472,7 +313,8 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
 
     fn check_silence(&mut self) -> Result<(), LoadError> {
         let now_ns = self.now_ns();
-        if now_ns.saturating_sub(self.checked_ns) < SILENCE_CHECK_NS {
+        let pause_ns = SILENCE_CHECK_EACH_NS * self.connections.len() as u64;
+        if now_ns.saturating_sub(self.checked_ns) < pause_ns.max(SILENCE_CHECK_NS) {
             return Ok(());
         }
         self.checked_ns = now_ns;
