@@ -264,6 +264,22 @@ fn a_slot_is_used_again_when_its_connection_is_over_elsewhere() {
 }
 
 #[test]
+fn the_next_connection_of_a_slot_gives_back_where_it_is_and_not_where_the_last_one_ended() {
+    let mut threads = Threads::new(2, Habit::LeaveBehind);
+    let (peer, _) = threads.open(0);
+    let peer = threads.give(0, peer, 1);
+    threads.kernel(1).peer(peer).reset();
+    assert!(threads.is_empty());
+    let (peer, _) = threads.open(0);
+    threads.kernel(0).peer(peer).send_bytes(&text(1000));
+    threads.settle();
+    assert_eq!(threads.kernel(0).peer(peer).owed_bytes(), 1000);
+    threads.service(0).held.clear();
+    threads.settle();
+    assert_eq!(threads.kernel(0).peer(peer).owed_bytes(), 0);
+}
+
+#[test]
 fn what_is_kept_in_the_state_is_given_back_at_the_new_place() {
     let mut threads = Threads::new(2, Habit::Keep);
     let (peer, id) = threads.open(0);

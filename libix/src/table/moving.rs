@@ -174,9 +174,12 @@ impl Table {
     }
 
     fn end_reservation(&mut self, cookie: u64) {
-        let index = cookie::index(cookie);
+        let (index, ledger) = (cookie::index(cookie), self.ledger);
         let slot = self.slot(index);
         debug_assert!(slot.phase == Phase::Away);
+        // No hold of the connection is left, and the next one of this slot begins here.
+        slot.anchor.send_to(ledger);
+        slot.anchor.settle(index);
         slot.cookie = cookie::next(cookie);
         slot.phase = Phase::Free;
         self.moving.away -= 1;
