@@ -17,11 +17,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ix82599::daemon::{self, End, Endpoint};
-use ix82599::model::ModelConfig;
+use ix82599::model::{ModelConfig, VirtualConfig};
 use ix82599::wire::{AccessPort, Captured, Impaired, Observed, PcapWriter};
-use options::{Doorbells, Options};
+use options::{Doorbells, Kind, Options};
 use port::Port;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -70,12 +70,22 @@ fn prepare(options: &Options, socket: &Path) -> anyhow::Result<Prepared> {
     let (door, door_file) = door.transpose()?.unzip();
     let wire = Observed::new(captured, &options.mac.to_string(), door)
         .context("cannot let requests in")?;
+    if options.trust && options.kind == Kind::Pf {
+        bail!("--trust is for a virtual function: add --kind vf");
+    }
     let config = ModelConfig {
         mac: options.mac.0,
-        queues: options.queues,
+        queues: options
+            .kind
+            .queues(options.queues)
+            .map_err(anyhow::Error::msg)?,
         // A TAP device keeps what the guest has no room for; it drops by itself when full.
         pause_wire: true,
         msix: !options.no_msix,
+        virtual_function: (options.kind == Kind::Vf).then_some(VirtualConfig {
+            trusted: options.trust,
+            port_vlan: false,
+        }),
     };
     let mut endpoint = Endpoint::new(config, wire);
     if options.doorbells == Doorbells::Mapped {

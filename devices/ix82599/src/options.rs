@@ -28,9 +28,11 @@ pub(crate) struct Options {
     /// Serve several devices behind a switch whose uplink is what they are plugged into: once for each,
     /// `socket=PATH,mac=ADDRESS`, perhaps with `vlan=ID` (its frames are tagged with it), `queues=N`,
     /// `doorbells=mapped`, `control-socket=PATH`, and `spoof-check=off` (it may use any source address).
+    /// With `kind=vf` it is a virtual function: its VLAN is the port's and unknown to it, it has one or two
+    /// queues, and with `trust=on` it may choose addresses and VLANs that nobody else has.
     /// A device waits for the next client when one leaves.
     #[arg(long, value_name = "KEY=VALUE,...", conflicts_with_all = ["socket", "access_vlan", "pcap",
-          "control_socket", "doorbells", "queues", "mac", "no_msix"])]
+          "control_socket", "doorbells", "queues", "mac", "no_msix", "kind", "trust"])]
     pub(crate) function: Vec<FunctionOptions>,
 
     /// What the device is plugged into.
@@ -61,10 +63,18 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Doorbells::Trapped)]
     pub(crate) doorbells: Doorbells,
 
-    /// Receive and transmit queues that the device has.
-    #[arg(long, value_name = "NUMBER", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(1..=128))]
-    pub(crate) queues: u32,
+    /// Receive and transmit queues that the device has: 64 if nobody says, of a virtual function 2, which are
+    /// all that it can have.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) queues: Option<u32>,
+
+    /// Whether the device is a physical function or a virtual one, whose owner `ixnicd` then is.
+    #[arg(long, value_enum, default_value_t = Kind::Pf)]
+    pub(crate) kind: Kind,
+
+    /// The guest of a virtual function may choose its addresses and VLANs.
+    #[arg(long)]
+    pub(crate) trust: bool,
 
     /// Offer interrupts by MSI only, and not by MSI-X as well: for drivers that know no more.
     #[arg(long)]
@@ -123,6 +133,15 @@ pub(crate) enum Doorbells {
     Trapped,
     /// The pages of queue registers are shared memory.
     Mapped,
+}
+
+/// What the device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A physical function: an 82599.
+    Pf,
+    /// A virtual function of one.
+    Vf,
 }
 
 impl Options {

@@ -77,6 +77,7 @@ impl Prepared {
             queues: options.queues,
             // The switch keeps what the guest has no room for; it drops by itself when full.
             pause_wire: true,
+            virtual_function: options.virtual_function(),
             ..ModelConfig::default()
         };
         let mut endpoint = Endpoint::new(config, wire);

@@ -1,4 +1,4 @@
-//! What the guest is made of: Debian's kernel with `ixgbe`, and the programs that the tests call.
+//! What the guest is made of: Debian's kernel with `ixgbe` and its like, and the programs that the tests call.
 
 use std::ffi::OsString;
 use std::fs;
@@ -55,6 +55,7 @@ impl Kernel {
                 "8021q",
                 "tcp_dctcp",
                 "ixgbe",
+                "ixgbevf",
                 "igb",
                 "uio_pci_generic",
             ],
@@ -64,8 +65,8 @@ impl Kernel {
     /// Folder of the cache; named for what is in it, so that a cache of before is not taken for it.
     fn folder(self) -> &'static str {
         match self {
-            Self::OfHost => "kernel-igb",
-            Self::Linux6_12 => "kernel-6.12-igb",
+            Self::OfHost => "kernel-vf",
+            Self::Linux6_12 => "kernel-6.12-vf",
         }
     }
 }

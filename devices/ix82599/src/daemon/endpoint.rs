@@ -3,21 +3,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ixgbe_spec::MSIX_VECTORS;
-use ixgbe_spec::register::BAR0_BYTES;
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 
 use super::interrupts::EventFds;
 use crate::memory::{GuestMemory, HostMemory, MapError, Protection};
-use crate::model::{
-    CONFIG_BYTES, DOORBELL_PAGES, MSIX_BAR_BYTES, MSIX_PBA, MSIX_TABLE, Model, ModelConfig,
-};
+use crate::model::{CONFIG_BYTES, MSIX_BAR_BYTES, MSIX_PBA, MSIX_TABLE, Model, ModelConfig};
 use crate::vfio_user::message::{DmaMap, RegionAccess, SetIrqs};
 use crate::vfio_user::{CONFIG_REGION, Device, ERROR_INDEX, MSI_INDEX, MSIX_INDEX, Region};
 use crate::wire::Wire;
 
 const BAR0: u32 = 0;
-const MSIX_BAR: u32 = 4;
 /// An entry of the MSI-X table: address, data, vector control.
 const MSIX_ENTRY_BYTES: usize = 16;
 const MSIX_TABLE_BYTES: usize = MSIX_VECTORS as usize * MSIX_ENTRY_BYTES;
@@ -53,8 +49,8 @@ impl<W: Wire> Endpoint<W> {
     /// The operating system's, if it gives no memory for them.
     pub fn map_doorbells(&mut self) -> Result<(), Errno> {
         let file = rustix::fs::memfd_create("ix82599-bar0", rustix::fs::MemfdFlags::CLOEXEC)?;
-        rustix::fs::ftruncate(&file, u64::from(BAR0_BYTES))?;
-        let bytes = u64::from(BAR0_BYTES);
+        let bytes = u64::from(self.model.bar0_bytes());
+        rustix::fs::ftruncate(&file, bytes)?;
         let pages = HostMemory::map_file(&file, 0, bytes, Protection::READ_WRITE)?;
         self.model.map_doorbells(pages);
         self.doorbell_file = Some(file);
@@ -121,12 +117,12 @@ impl<W: Wire> Endpoint<W> {
 impl<W: Wire> Device for Endpoint<W> {
     fn region(&self, index: u32) -> Region<'_> {
         let mappable: &[(u64, u64)] = match (index, &self.doorbell_file) {
-            (BAR0, Some(_)) => &DOORBELL_PAGES,
+            (BAR0, Some(_)) => self.model.doorbell_pages(),
             _ => &[],
         };
         let size = match index {
-            BAR0 => u64::from(BAR0_BYTES),
-            MSIX_BAR => u64::from(MSIX_BAR_BYTES),
+            BAR0 => u64::from(self.model.bar0_bytes()),
+            _ if index == self.model.msix_bar() => u64::from(MSIX_BAR_BYTES),
             CONFIG_REGION => CONFIG_BYTES as u64,
             _ => 0,
         };
@@ -140,8 +136,8 @@ impl<W: Wire> Device for Endpoint<W> {
 
     fn irqs(&self, index: u32) -> u32 {
         match index {
-            MSI_INDEX => 1,
-            MSIX_INDEX if self.model.has_msix() => MSIX_VECTORS,
+            MSI_INDEX => self.model.msi_vectors(),
+            MSIX_INDEX => self.model.msix_vectors(),
             ERROR_INDEX => 1,
             _ => 0,
         }
@@ -152,7 +148,7 @@ impl<W: Wire> Device for Endpoint<W> {
         let offset = access.offset as u32;
         match access.region {
             BAR0 => self.model.bar0_read(offset, into),
-            MSIX_BAR => self.read_msix(offset as usize, into),
+            bar if bar == self.model.msix_bar() => self.read_msix(offset as usize, into),
             CONFIG_REGION => self.model.config_read(offset as usize, into),
             _ => return Err(Errno::INVAL),
         }
@@ -163,7 +159,7 @@ impl<W: Wire> Device for Endpoint<W> {
         let offset = access.offset as u32;
         match access.region {
             BAR0 => return self.write_bar0(offset, from),
-            MSIX_BAR => self.write_msix(offset as usize, from),
+            bar if bar == self.model.msix_bar() => self.write_msix(offset as usize, from),
             CONFIG_REGION => self.model.config_write(offset as usize, from),
             _ => return Err(Errno::INVAL),
         }

@@ -38,11 +38,19 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         if link_up != self.state.link_up {
             self.state.link_up = link_up;
             self.state.link_was_down = true;
-            self.state.interrupts.raise_other(Eicr::LSC);
+            if self.config.virtual_function.is_some() {
+                self.state.mailbox.announce();
+                self.answer_guest();
+            } else {
+                self.state.interrupts.raise_other(Eicr::LSC);
+            }
         }
     }
 
     pub(super) fn read_register(&mut self, offset: u32) -> u32 {
+        if self.config.virtual_function.is_some() {
+            return self.read_virtual_register(offset);
+        }
         let Some(register) = Register::at(offset) else {
             return 0;
         };
@@ -186,6 +194,9 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
     }
 
     pub(super) fn write_register(&mut self, offset: u32, value: u32) {
+        if self.config.virtual_function.is_some() {
+            return self.write_virtual_register(offset, value);
+        }
         let Some(register) = Register::at(offset) else {
             self.counters.unknown_writes += 1;
             log::debug!("write of {value:#x} to unknown register {offset:#x}");
@@ -352,7 +363,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         self.state.interrupts.raise_other(Eicr::LSC);
     }
 
-    fn write_rx(&mut self, register: RxRegister, number: usize, value: u32) {
+    pub(super) fn write_rx(&mut self, register: RxRegister, number: usize, value: u32) {
         let queue = &mut self.state.rx[number];
         match register {
             RxRegister::Rdbal => queue.ring.set_base_low(value),
@@ -377,7 +388,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         }
     }
 
-    fn write_tx(&mut self, register: TxRegister, number: usize, value: u32) {
+    pub(super) fn write_tx(&mut self, register: TxRegister, number: usize, value: u32) {
         let queue = &mut self.state.tx[number];
         match register {
             TxRegister::Tdbal => queue.ring.set_base_low(value),
@@ -409,7 +420,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
 }
 
 impl RxQueue {
-    fn read(&self, register: RxRegister) -> u32 {
+    pub(super) fn read(&self, register: RxRegister) -> u32 {
         match register {
             RxRegister::Rdbal => self.ring.base_low(),
             RxRegister::Rdbah => self.ring.base_high(),
@@ -429,7 +440,7 @@ impl RxQueue {
 }
 
 impl TxQueue {
-    fn read(&self, register: TxRegister) -> u32 {
+    pub(super) fn read(&self, register: TxRegister) -> u32 {
         match register {
             TxRegister::Tdbal => self.ring.base_low(),
             TxRegister::Tdbah => self.ring.base_high(),

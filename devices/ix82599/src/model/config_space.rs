@@ -6,15 +6,17 @@
 //! list, and so are INTx and the I/O BAR: messages are the only way to interrupt.
 
 use ixgbe_spec::register::BAR0_BYTES;
-use ixgbe_spec::{MSIX_VECTORS, PCI_VENDOR};
+use ixgbe_spec::{MSIX_VECTORS, PCI_VENDOR, virtual_function};
+
+use super::ModelConfig;
 
 /// Bytes of the configuration space of a PCI Express function.
 pub const CONFIG_BYTES: usize = 4096;
-/// Bytes of BAR 4, which holds the MSI-X table and pending bits.
+/// Bytes of BAR 4, and of a virtual function's BAR 3, which holds the MSI-X table and pending bits.
 pub const MSIX_BAR_BYTES: u32 = 0x4000;
-/// Offset of the MSI-X table in BAR 4.
+/// Offset of the MSI-X table in its BAR.
 pub const MSIX_TABLE: u32 = 0;
-/// Offset of the MSI-X pending bits in BAR 4.
+/// Offset of the MSI-X pending bits in the same BAR.
 pub const MSIX_PBA: u32 = 0x2000;
 
 /// 82599 with SFI/SFP+.
@@ -25,6 +27,7 @@ const REVISION: u8 = 0x01;
 const COMMAND: usize = 0x04;
 const STATUS: usize = 0x06;
 const BAR0: usize = 0x10;
+const BAR3: usize = 0x1c;
 const BAR4: usize = 0x20;
 const CAPABILITIES: usize = 0x34;
 const POWER: usize = 0x40;
@@ -60,17 +63,22 @@ pub(super) struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// As after power-up, with MSI, and with MSI-X too if so wanted.
-    pub(super) fn new(msix: bool) -> Self {
+    /// As after power-up: with MSI, and with MSI-X too if so wanted.
+    pub(super) fn new(config: &ModelConfig) -> Self {
         let mut space = Self {
             bytes: Box::new([0; CONFIG_BYTES]),
             writable: Box::new([0; CONFIG_BYTES]),
         };
-        space.header();
+        if config.virtual_function.is_some() {
+            space.virtual_function();
+            return space;
+        }
+        space.header(DEVICE_ID, &[(BAR0, BAR0_BYTES), (BAR4, MSIX_BAR_BYTES)]);
+        space.bytes[CAPABILITIES] = POWER as u8;
         space.power_management();
-        if msix {
+        if config.msix {
             space.msi(MSIX);
-            space.msix();
+            space.msix(4, MSIX_VECTORS);
         } else {
             space.msi(EXPRESS);
         }
@@ -78,22 +86,31 @@ impl ConfigSpace {
         space
     }
 
-    fn header(&mut self) {
+    /// A virtual function (9.4), as a hypervisor shows it: with an identity and BARs of its own, and neither power
+    /// states nor MSI.
+    fn virtual_function(&mut self) {
+        let bars = [(BAR0, virtual_function::BAR0_BYTES), (BAR3, MSIX_BAR_BYTES)];
+        self.header(virtual_function::PCI_DEVICES[0], &bars);
+        self.bytes[CAPABILITIES] = MSIX as u8;
+        self.msix(3, virtual_function::MSIX_VECTORS);
+        self.express();
+    }
+
+    fn header(&mut self, device: u16, bars: &[(usize, u32)]) {
         self.set16(0x00, PCI_VENDOR, 0);
-        self.set16(0x02, DEVICE_ID, 0);
+        self.set16(0x02, device, 0);
         self.set16(COMMAND, 0, COMMAND_WRITABLE);
         self.set16(STATUS, STATUS_CAPABILITIES, 0);
         self.bytes[0x08] = REVISION;
         // Class: network controller, Ethernet.
         self.bytes[0x0a..0x0c].copy_from_slice(&[0x00, 0x02]);
         self.writable[0x0c] = 0xff;
-        for (bar, size) in [(BAR0, BAR0_BYTES), (BAR4, MSIX_BAR_BYTES)] {
+        for &(bar, size) in bars {
             self.set32(bar, BAR_FLAGS, !(size - 1));
             self.set32(bar + 4, 0, u32::MAX);
         }
         self.set16(0x2c, PCI_VENDOR, 0);
         self.set16(0x2e, 0x0003, 0);
-        self.bytes[CAPABILITIES] = POWER as u8;
         self.writable[0x3c] = 0xff;
     }
 
@@ -116,13 +133,13 @@ impl ConfigSpace {
         self.set32(MSI + 16, 0, 1);
     }
 
-    fn msix(&mut self) {
+    fn msix(&mut self, bar: u32, vectors: u32) {
         self.bytes[MSIX] = 0x11;
         self.bytes[MSIX + 1] = EXPRESS as u8;
         // Table size less one; enable and function mask are writable.
-        self.set16(MSIX + 2, MSIX_VECTORS as u16 - 1, 0xc000);
-        self.set32(MSIX + 4, MSIX_TABLE | 4, 0);
-        self.set32(MSIX + 8, MSIX_PBA | 4, 0);
+        self.set16(MSIX + 2, vectors as u16 - 1, 0xc000);
+        self.set32(MSIX + 4, MSIX_TABLE | bar, 0);
+        self.set32(MSIX + 8, MSIX_PBA | bar, 0);
     }
 
     fn express(&mut self) {
@@ -189,6 +206,7 @@ impl ConfigSpace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::VirtualConfig;
     use super::*;
 
     fn read32(space: &ConfigSpace, offset: usize) -> u32 {
@@ -199,9 +217,12 @@ mod tests {
 
     #[test]
     fn the_list_of_capabilities_ends_and_has_what_it_should() {
-        let list = |msix| {
-            let space = ConfigSpace::new(msix);
-            assert_eq!(read32(&space, 0), 0x10fb_8086);
+        let list = |msix, virtual_function| {
+            let space = ConfigSpace::new(&ModelConfig {
+                msix,
+                virtual_function,
+                ..ModelConfig::default()
+            });
             let mut found = Vec::new();
             let mut at = read32(&space, CAPABILITIES) as usize & 0xff;
             while at != 0 && found.len() < 48 {
@@ -212,15 +233,38 @@ mod tests {
             found
         };
         assert_eq!(
-            list(true),
+            list(true, None),
             [(0x40, 0x01), (0x50, 0x05), (0x70, 0x11), (0xa0, 0x10)]
         );
-        assert_eq!(list(false), [(0x40, 0x01), (0x50, 0x05), (0xa0, 0x10)]);
+        assert_eq!(
+            list(false, None),
+            [(0x40, 0x01), (0x50, 0x05), (0xa0, 0x10)]
+        );
+        let virtual_function = Some(VirtualConfig::default());
+        assert_eq!(list(true, virtual_function), [(0x70, 0x11), (0xa0, 0x10)]);
+    }
+
+    #[test]
+    fn a_virtual_function_has_two_small_bars_and_three_vectors() {
+        let mut space = ConfigSpace::new(&ModelConfig {
+            virtual_function: Some(VirtualConfig::default()),
+            ..ModelConfig::default()
+        });
+        assert_eq!(read32(&space, 0), 0x10ed_8086);
+        assert_eq!(read32(&space, MSIX) >> 16, 2);
+        assert_eq!(read32(&space, MSIX + 4), 3);
+        for (bar, size) in [(BAR0, 0xffff_c00c), (0x18, 0), (BAR3, 0xffff_c00c)] {
+            space.write(bar, &[0xff; 4]);
+            assert_eq!(read32(&space, bar), size, "{bar:#x}");
+        }
+        assert_eq!(space.write(PMCSR, &[3]), Effects { reset: false });
+        space.write(COMMAND, &[0x06, 0]);
+        assert!(space.may_master(), "no power states");
     }
 
     #[test]
     fn bars_are_sized_by_writing_ones() {
-        let mut space = ConfigSpace::new(true);
+        let mut space = ConfigSpace::new(&ModelConfig::default());
         space.write(BAR0, &[0xff; 8]);
         assert_eq!(read32(&space, BAR0), !(BAR0_BYTES - 1) | 0xc);
         assert_eq!(read32(&space, BAR0 + 4), u32::MAX);
@@ -234,14 +278,14 @@ mod tests {
 
     #[test]
     fn identity_cannot_be_written() {
-        let mut space = ConfigSpace::new(true);
+        let mut space = ConfigSpace::new(&ModelConfig::default());
         space.write(0, &[0; 4]);
         assert_eq!(read32(&space, 0), 0x10fb_8086);
     }
 
     #[test]
     fn mastering_needs_the_command_bit_and_full_power() {
-        let mut space = ConfigSpace::new(true);
+        let mut space = ConfigSpace::new(&ModelConfig::default());
         assert!(!space.may_master());
         space.write(COMMAND, &[0x06, 0]);
         assert!(space.may_master());
@@ -253,14 +297,14 @@ mod tests {
 
     #[test]
     fn function_level_reset_is_asked_for_and_reads_as_zero() {
-        let mut space = ConfigSpace::new(true);
+        let mut space = ConfigSpace::new(&ModelConfig::default());
         assert!(space.write(DEVICE_CONTROL, &[0x10, 0xa8]).reset);
         assert_eq!(read32(&space, DEVICE_CONTROL) & 0x8000, 0);
     }
 
     #[test]
     fn accesses_beyond_the_end_are_harmless() {
-        let mut space = ConfigSpace::new(true);
+        let mut space = ConfigSpace::new(&ModelConfig::default());
         space.write(CONFIG_BYTES - 1, &[1; 8]);
         space.write(usize::MAX, &[1; 8]);
         let mut bytes = [1; 8];

@@ -81,6 +81,16 @@ counters! {
     write_faults: "writes out of reach",
     /// Tail registers set to a descriptor that the ring does not have.
     bad_tails: "tails outside of the ring",
+    /// Messages of a virtual function's driver.
+    mailbox_messages: "messages",
+    /// Those that nobody knows, or not in the version agreed on.
+    mailbox_unknown: "messages refused as unknown",
+    /// Those that came before the first.
+    mailbox_unheard: "messages refused before RESET",
+    /// Those that asked for what the owner of the card does not give.
+    mailbox_forbidden: "messages refused by policy",
+    /// Those that make no sense.
+    mailbox_senseless: "messages refused as senseless",
     /// Writes to registers that are not modelled.
     unknown_writes: "writes to unknown registers",
 }

@@ -50,6 +50,19 @@ impl Filters {
         &mut self.vfta[usize::from(index) % TABLE_WORDS]
     }
 
+    /// Empties the tables and the list of addresses, apart from the first and from VLAN 0.
+    pub(super) fn forget_all_but_station(&mut self) {
+        self.clear_mta();
+        self.vfta = [0; TABLE_WORDS];
+        self.vfta[0] = 1;
+        self.rah[1..].fill(0);
+        self.collect_stations();
+    }
+
+    pub(super) fn clear_mta(&mut self) {
+        self.mta = [0; TABLE_WORDS];
+    }
+
     pub(super) fn ral(&self, index: u8) -> u32 {
         self.ral[usize::from(index) % ADDRESSES]
     }

@@ -114,6 +114,13 @@ impl Interrupts {
         self.raise_allocated(register, entry);
     }
 
+    /// The mailbox of a virtual function, which VTIVAR_MISC allocates.
+    pub(super) fn raise_mailbox(&mut self) {
+        if let Some(vector) = IvarEntry::of(self.ivar_misc, 0).vector() {
+            self.raise_vectors(1 << vector);
+        }
+    }
+
     fn raise_allocated(&mut self, register: u32, entry: u32) {
         let entry = IvarEntry::of(self.ivar[register as usize % 64], entry);
         if let Some(vector) = entry.vector() {

@@ -8,6 +8,7 @@
 //! | `ring` | head, tail and base of a descriptor ring |
 //! | `receive`, `filters`, `flow_director`, `rss`, `parse`, `header_split`, `write_back`, `packet_buffer` | the way in |
 //! | `transmit`, `offload` | the way out |
+//! | `virtual_function` | the registers and the mailbox of a virtual function |
 //! | `doorbells` | queue registers in pages that the guest has mapped |
 //! | `interrupts`, `statistics`, `eeprom`, `sfp`, `config_space` | as their names say |
 //!
@@ -37,17 +38,20 @@ mod statistics;
 #[cfg(test)]
 mod testing;
 mod transmit;
+mod virtual_function;
 mod write_back;
 
 pub use config_space::{CONFIG_BYTES, MSIX_BAR_BYTES, MSIX_PBA, MSIX_TABLE};
 pub use counters::Counters;
-pub use doorbells::{DOORBELL_PAGES, MAPPED_QUEUES};
+pub use doorbells::DOORBELL_PAGES;
 pub use interrupts::{InterruptCounts, InterruptSink};
+pub use virtual_function::{VIRTUAL_QUEUES, VirtualConfig};
 
-use ixgbe_spec::QUEUES;
+use ixgbe_spec::register::BAR0_BYTES;
+use ixgbe_spec::{MSIX_VECTORS, QUEUES, virtual_function as virtual_spec};
 
 use crate::memory::{GuestMemory, HostMemory};
-use crate::wire::{MAX_FRAME_BYTES, Wire};
+use crate::wire::{Claim, MAX_FRAME_BYTES, Wire};
 use config_space::ConfigSpace;
 use eeprom::Eeprom;
 use sfp::Sfp;
@@ -75,6 +79,8 @@ pub struct ModelConfig {
     pub pause_wire: bool,
     /// Offers MSI-X beside MSI, as silicon does; without, a driver has to do with MSI.
     pub msix: bool,
+    /// It is a virtual function, whose owner has decided that; it has MSI-X alone.
+    pub virtual_function: Option<VirtualConfig>,
 }
 
 impl Default for ModelConfig {
@@ -84,6 +90,7 @@ impl Default for ModelConfig {
             queues: QUEUES,
             pause_wire: false,
             msix: true,
+            virtual_function: None,
         }
     }
 }
@@ -110,6 +117,8 @@ pub struct Model<W, I> {
     eeprom: Eeprom,
     sfp: Sfp,
     state: State,
+    /// The station address, in RAL0 after a reset: a virtual function's guest may have chosen it.
+    station: [u8; 6],
     counters: Counters,
     /// The frame being received; with room for the FCS.
     frame: Box<[u8; MAX_FRAME_BYTES]>,
@@ -124,8 +133,9 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         memory.set_bus_master(false);
         let link_up = wire.link_up();
         Self {
-            state: State::new(&config, link_up),
-            pci: ConfigSpace::new(config.msix),
+            state: fresh_state(&config, config.mac, link_up),
+            station: config.mac,
+            pci: ConfigSpace::new(&config),
             config,
             memory,
             wire,
@@ -201,14 +211,19 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
     /// Resets everything but the configuration space and the counters of [`Model::counters`].
     pub fn reset(&mut self) {
         self.counters.resets += 1;
-        self.state = State::new(&self.config, self.wire.link_up());
+        self.state = fresh_state(&self.config, self.station, self.wire.link_up());
+        if self.config.virtual_function.is_some() {
+            self.forget_claims();
+        }
         self.show_queue_registers();
     }
 
     /// Resets the function as the slot's reset line does: the configuration space too.
     pub fn power_on_reset(&mut self) {
-        self.pci = ConfigSpace::new(self.config.msix);
+        self.pci = ConfigSpace::new(&self.config);
         self.memory.set_bus_master(false);
+        self.station = self.config.mac;
+        self.wire.claim(Claim::Original);
         self.reset();
     }
 
@@ -228,9 +243,38 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         interrupts.into_iter().chain(self.wire.deadline_ns()).min()
     }
 
-    /// Whether the function offers MSI-X.
-    pub fn has_msix(&self) -> bool {
-        self.config.msix
+    /// Bytes of BAR 0.
+    pub fn bar0_bytes(&self) -> u32 {
+        match self.config.virtual_function {
+            Some(_) => virtual_spec::BAR0_BYTES,
+            None => BAR0_BYTES,
+        }
+    }
+
+    /// The BAR with the MSI-X table.
+    pub fn msix_bar(&self) -> u32 {
+        match self.config.virtual_function {
+            Some(_) => 3,
+            None => 4,
+        }
+    }
+
+    /// Vectors that the function offers by MSI-X.
+    pub fn msix_vectors(&self) -> u32 {
+        match self.config.virtual_function {
+            Some(_) => virtual_spec::MSIX_VECTORS,
+            None if self.config.msix => MSIX_VECTORS,
+            None => 0,
+        }
+    }
+
+    /// Vectors that it offers by MSI.
+    pub fn msi_vectors(&self) -> u32 {
+        u32::from(self.config.virtual_function.is_none())
+    }
+
+    fn virtual_config(&self) -> VirtualConfig {
+        self.config.virtual_function.unwrap_or_default()
     }
 
     /// Moves frames both ways until nothing is left, or, where work feeds on itself, for a bounded
@@ -307,6 +351,18 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             };
             self.state.interrupts.fire(self.now_ns, &mut sink);
         }
+    }
+}
+
+/// The state after a reset, with that station address.
+fn fresh_state(config: &ModelConfig, station: [u8; 6], link_up: bool) -> State {
+    let config = ModelConfig {
+        mac: station,
+        ..*config
+    };
+    match config.virtual_function {
+        Some(_) => State::virtual_function(&config, link_up),
+        None => State::new(&config, link_up),
     }
 }
 

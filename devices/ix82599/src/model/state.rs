@@ -17,6 +17,7 @@ use super::receive::{Blocked, RxQueue};
 use super::rss::Rss;
 use super::statistics::Statistics;
 use super::transmit::TxQueue;
+use super::virtual_function::{Guest, Mailbox};
 
 /// The device apart from its configuration space, EEPROM and surroundings.
 #[derive(Debug)]
@@ -52,6 +53,9 @@ pub(super) struct State {
     pub(super) looped: VecDeque<Vec<u8>>,
     pub(super) packet_buffer: PacketBuffer,
     pub(super) blocked: Option<Blocked>,
+    /// Of a virtual function.
+    pub(super) mailbox: Mailbox,
+    pub(super) guest: Guest,
     /// Registers without effect, by offset.
     stored: Vec<u32>,
 }
@@ -102,6 +106,8 @@ impl State {
             looped: VecDeque::new(),
             packet_buffer: PacketBuffer::default(),
             blocked: None,
+            mailbox: Mailbox::new(),
+            guest: Guest::new(),
             stored: vec![0; reg::BAR0_BYTES as usize / 4],
         };
         state.store(reg::rxpbsize(0), reg::rxpbsize_of(512));

@@ -186,6 +186,11 @@ impl Statistics {
         std::mem::take(&mut self.counters[counter as usize])
     }
 
+    /// A counter that stays.
+    pub(super) fn peek(&self, counter: Counter) -> u32 {
+        self.counters[counter as usize]
+    }
+
     pub(super) fn low(&self, counter: WideCounter) -> u32 {
         self.wide[counter as usize] as u32
     }

@@ -126,6 +126,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             statistics: &mut state.statistics,
             counters: &mut self.counters,
             number,
+            must_check_context: self.config.virtual_function.is_some(),
             pad: state.hlreg0 & Hlreg0::TXPADEN.bits() != 0,
             masks: FlagMasks {
                 low: state.dtxtcpflgl,
@@ -271,6 +272,9 @@ impl TxQueue {
         data: TxData,
         port: &mut Port<'_, impl Wire>,
     ) -> Result<(), Drop> {
+        if port.must_check_context && !data.check_context {
+            return Err(Fault::BadContext.into());
+        }
         let segmentation = data.command.contains(TxCommand::TSE);
         let tag = data.command.contains(TxCommand::VLE);
         let checksums = data.options & (TxOptions::IXSM | TxOptions::TXSM | TxOptions::IPSEC);
@@ -302,6 +306,9 @@ struct Port<'a, W> {
     counters: &'a mut Counters,
     /// Number of the queue.
     number: usize,
+    /// Every frame has to name a context: with virtual functions the device switches by what it says
+    /// (7.10.3.2.2).
+    must_check_context: bool,
     /// Short frames are padded.
     pad: bool,
     masks: FlagMasks,

@@ -1,13 +1,17 @@
-//! A hostile guest: any register writes, ring contents, frames and doorbells, trapped and mapped.
+//! A hostile guest of a physical or virtual function: any register writes, messages, ring contents, frames and
+//! doorbells, trapped and mapped.
 //!
 //! Around and between what the guest handed over lies memory that it did not, and some that the device
 //! may only read: both must be as they were.
 
 use ixgbe_spec::register as reg;
+use ixgbe_spec::virtual_function::mailbox::{RESET, with_argument};
+use ixgbe_spec::virtual_function::{self as virtual_reg, Vfmailbox};
+use ixgbe_spec::{TxCommand, TxContext, TxData, TxOptions};
 
 use super::Input;
 use crate::memory::{GuestMemory, HostMemory, Protection, SharedMemory};
-use crate::model::{Counters, DOORBELL_PAGES, InterruptCounts, Model, ModelConfig};
+use crate::model::{Counters, DOORBELL_PAGES, InterruptCounts, Model, ModelConfig, VirtualConfig};
 use crate::wire::{Cable, MAX_FRAME_BYTES, Wire};
 
 const BUS: u64 = 0x1_2000_0000;
@@ -53,7 +57,7 @@ fn memories() -> (SharedMemory, SharedMemory) {
         let fill = if is_writable(page) { 0 } else { UNTOUCHED };
         memory.write(page * PAGE, &[fill; PAGE]);
     }
-    for (offset, length) in DOORBELL_PAGES {
+    for (offset, length) in DOORBELL_PAGES.into_iter().chain([(0x2000, PAGE as u64)]) {
         doorbells.write(offset as usize, &[0; PAGE][..length as usize]);
     }
     (memory, doorbells)
@@ -71,6 +75,7 @@ struct Run {
     doorbells: Option<SharedMemory>,
     far: Cable,
     now_ns: u64,
+    is_virtual: bool,
 }
 
 impl Run {
@@ -92,6 +97,10 @@ impl Run {
         let config = ModelConfig {
             queues: [64, 1, 4, 128][usize::from(choices & 3)],
             pause_wire: choices & 4 != 0,
+            virtual_function: (choices & 0x20 != 0).then_some(VirtualConfig {
+                trusted: choices & 0x40 != 0,
+                port_vlan: false,
+            }),
             ..ModelConfig::default()
         };
         let mut model = Model::new(config, guest_memory, near, InterruptCounts::new());
@@ -105,6 +114,7 @@ impl Run {
             doorbells: is_mapped.then_some(doorbells),
             far,
             now_ns: 0,
+            is_virtual: config.virtual_function.is_some(),
         };
         if choices & 0x10 == 0 {
             run.start(0);
@@ -116,6 +126,9 @@ impl Run {
     /// What a driver does, up to the doorbells.
     fn start(&mut self, queue: u32) {
         self.model.set_bus_master(true);
+        if self.is_virtual {
+            self.tell(&[RESET]);
+        }
         let ring = queue as usize * 0x200;
         for n in 0..16 {
             let buffer = BUS + (BUFFERS + 0x400 * n) as u64;
@@ -137,14 +150,32 @@ impl Run {
             (reg::DMATXCTL, 1),
             (reg::txdctl(queue), 1 << 25),
         ] {
-            self.model.bar0_write32(register, value);
+            let offset = self.place_of(register);
+            self.model.bar0_write32(offset, value);
         }
+    }
+
+    /// Where the function has that register of a physical one. Those that a virtual one lacks do nothing.
+    fn place_of(&self, register: u32) -> u32 {
+        match register {
+            0x6000..0x7000 if self.is_virtual => register - virtual_reg::TRANSMIT_DISTANCE,
+            _ => register,
+        }
+    }
+
+    /// A message of the mailbox.
+    fn tell(&mut self, message: &[u32]) {
+        for (n, word) in (0..virtual_reg::VFMBMEM_WORDS).zip(message) {
+            self.model.bar0_write32(virtual_reg::vfmbmem(n), *word);
+        }
+        let request = Vfmailbox::REQ.bits();
+        self.model.bar0_write32(virtual_reg::VFMAILBOX, request);
     }
 
     fn act(&mut self, input: &mut Input<'_>) {
         match input.byte() % 16 {
             0..=2 => {
-                let (offset, value) = (register(input), value(input));
+                let (offset, value) = (self.place_of(register(input)), value(input));
                 self.model.bar0_write32(offset, value);
             }
             3 => {
@@ -166,6 +197,13 @@ impl Run {
                 let [offset, count] = input.array();
                 let bytes = input.bytes(usize::from(count % 8));
                 self.model.config_write(usize::from(offset), bytes);
+            }
+            13 if self.is_virtual => {
+                let [kind, argument, words] = input.array();
+                let first = with_argument(u32::from(kind % 32), argument.into());
+                let words = (0..words % 4).map(|_| input.word());
+                let message: Vec<u32> = [first].into_iter().chain(words).collect();
+                self.tell(&message);
             }
             13 => self.start(u32::from(input.byte() % 4)),
             14 => {
@@ -223,7 +261,9 @@ impl Run {
 
     /// A doorbell as a message or as a store, which both reach any register of the pages.
     fn ring(&mut self, offset: u32, value: u32) {
-        let mapped = DOORBELL_PAGES
+        let offset = self.place_of(offset);
+        let pages = self.model.doorbell_pages();
+        let mapped = pages
             .iter()
             .any(|(start, length)| (*start..start + length).contains(&u64::from(offset)));
         match &self.doorbells {
@@ -285,12 +325,13 @@ impl Run {
         let mut frame = vec![0xff; 64];
         frame[6..12].fill(2);
         self.far.send(&frame).expect("an empty cable");
-        let command = 0x0b << 24 | 3 << 20 | 1 << 29;
-        let words = [BUS + BUFFERS as u64, command | 64, 64 << 14];
-        self.memory.write(TX_RING, &words[0].to_le_bytes());
-        self.memory
-            .write(TX_RING + 8, &(words[1] | words[2] << 32).to_le_bytes());
-        self.ring(reg::tdt(0), 1);
+        for (n, words) in (0..).zip(sound_frame()) {
+            for (half, word) in (0..).zip(words) {
+                self.memory
+                    .write(TX_RING + 16 * n + 8 * half, &word.to_le_bytes());
+            }
+        }
+        self.ring(reg::tdt(0), 2);
         self.model.poll();
         let after = self.model.counters();
         assert_eq!(after.rx_frames, before.rx_frames + 1, "{after}");
@@ -298,6 +339,30 @@ impl Run {
         assert!(self.far.take().is_some());
         counters
     }
+}
+
+/// Descriptors of a frame of 64 bytes, with the context that a virtual function's frames must name.
+fn sound_frame() -> [[u64; 2]; 2] {
+    let context = TxContext {
+        mac_length: 14,
+        ip_length: 20,
+        vlan: 0,
+        ipv4: true,
+        l4_type: None,
+        index: 0,
+        l4_length: 0,
+        mss: 0,
+    };
+    let data = TxData {
+        address: BUS + BUFFERS as u64,
+        length: 64,
+        command: TxCommand::EOP | TxCommand::IFCS | TxCommand::RS | TxCommand::DEXT,
+        options: TxOptions::empty(),
+        context: 0,
+        check_context: true,
+        payload_length: 64,
+    };
+    [context.encode(), data.encode()]
 }
 
 /// Registers that matter most come up most often.

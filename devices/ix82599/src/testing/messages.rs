@@ -17,7 +17,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use super::Input;
 use crate::daemon::{Conversation, Endpoint, Turn};
 use crate::memory::MAX_REGIONS;
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, VirtualConfig};
 use crate::vfio_user::message::{HEADER_BYTES, MAX_MESSAGE_BYTES};
 use crate::wire::Loopback;
 
@@ -104,7 +104,14 @@ struct Run {
 
 impl Run {
     fn new(choices: u8) -> Self {
-        let mut endpoint = Endpoint::new(ModelConfig::default(), Loopback::new(16));
+        let config = ModelConfig {
+            virtual_function: (choices & 4 != 0).then_some(VirtualConfig {
+                trusted: choices & 8 != 0,
+                port_vlan: false,
+            }),
+            ..ModelConfig::default()
+        };
+        let mut endpoint = Endpoint::new(config, Loopback::new(16));
         if choices & 1 != 0 {
             endpoint.map_doorbells().expect("memory for doorbells");
         }

@@ -5,7 +5,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
+use super::{Claim, Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
 
 /// Destination and source address, which come before the tag.
 const ADDRESSES: usize = 12;
@@ -115,6 +115,10 @@ impl<W: Wire> Wire for AccessPort<W> {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.inner.readiness()
+    }
+
+    fn claim(&mut self, claim: Claim) -> bool {
+        self.inner.claim(claim)
     }
 
     fn request(&mut self, what: &str, argument: &str) -> Option<Result<String, String>> {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Dropped, MAX_FRAME_BYTES, Wire, WireError};
+use super::{Claim, Dropped, MAX_FRAME_BYTES, Wire, WireError};
 
 /// Magic number of a pcap file with nanosecond time stamps, in the writer's byte order.
 const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
@@ -153,6 +153,10 @@ impl<W: Wire, F: Write> Wire for Captured<W, F> {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.inner.readiness()
+    }
+
+    fn claim(&mut self, claim: Claim) -> bool {
+        self.inner.claim(claim)
     }
 
     fn request(&mut self, what: &str, argument: &str) -> Option<Result<String, String>> {

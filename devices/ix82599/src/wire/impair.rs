@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
+use super::{Claim, Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
 use lane::{Dice, Lane};
 
 /// Longest delay and jitter.
@@ -311,6 +311,10 @@ impl<W: Wire> Wire for Impaired<W> {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.inner.readiness()
+    }
+
+    fn claim(&mut self, claim: Claim) -> bool {
+        self.inner.claim(claim)
     }
 
     fn request(&mut self, what: &str, argument: &str) -> Option<Result<String, String>> {

@@ -8,6 +8,8 @@
 //! pcap file), [`Observed`] (lets others listen and ask while it runs), [`Impaired`] (loses, delays and
 //! damages frames), [`AccessPort`] (takes VLAN tags off and puts them on).
 //!
+//! A virtual function's guest may want to be more than its port was made for ([`Wire::claim`]).
+//!
 //! A frame that is dropped is told to whoever observes, with the reason: from within by
 //! [`Wire::next_dropped`], by the device through [`Wire::dropped`].
 
@@ -65,6 +67,31 @@ pub struct Dropped {
     pub frame: Vec<u8>,
 }
 
+/// What the guest of a virtual function wants to be on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Its station has that address from now on.
+    Station([u8; 6]),
+    /// It has that one too.
+    Other([u8; 6]),
+    /// It has no others.
+    NoOthers,
+    /// It belongs to that VLAN, or no longer does.
+    Vlan {
+        /// 1 to 4094.
+        vlan: u16,
+        /// Whether it does.
+        joins: bool,
+    },
+    /// It has only its station's address, and no VLAN.
+    Nothing,
+    /// It is what its port was made for.
+    Original,
+}
+
+/// Addresses, and VLANs, that a function may claim beside what its port was made for.
+pub const MAX_CLAIMS: usize = 16;
+
 /// The far side of the device's port.
 pub trait Wire {
     /// Sends one frame.
@@ -110,6 +137,12 @@ pub trait Wire {
     /// answer, or why not; `None` if nobody here knows the word.
     fn request(&mut self, _what: &str, _argument: &str) -> Option<Result<String, String>> {
         None
+    }
+
+    /// The guest of a virtual function that is plugged in wants to be somebody else, or to be more. Whether it may,
+    /// as far as others on this wire are concerned; it always may be less.
+    fn claim(&mut self, _claim: Claim) -> bool {
+        true
     }
 
     /// Whether somebody wants to know of frames that are dropped.

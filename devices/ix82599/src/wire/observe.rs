@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::epoll;
 
-use super::{Direction, Dropped, Filter, Wire, WireError};
+use super::{Claim, Direction, Dropped, Filter, Wire, WireError};
 use recording::{Recording, SEND_BYTES};
 
 /// Connections at the same time.
@@ -297,6 +297,10 @@ impl<W: Wire> Wire for Observed<W> {
             Ok(observer) => self.observers.extend(observer),
             Err(error) => log::warn!("an observer could not be let in: {error}"),
         }
+    }
+
+    fn claim(&mut self, claim: Claim) -> bool {
+        self.inner.claim(claim)
     }
 
     fn request(&mut self, what: &str, argument: &str) -> Option<Result<String, String>> {

@@ -4,11 +4,13 @@
 //! VLAN, or they are dropped and counted ([`PortRule`]). So nobody receives what is another's by claiming to
 //! be it, and addresses of functions need not be learned. Those behind the uplink are, as in IEEE 802.1Q
 //! 8.7: they age, and a full table learns no more. A frame for an address that nobody has shown goes to the
-//! uplink and to functions that may be anybody, not to the others.
+//! uplink and to functions that may be anybody, not to the others. The guest of a virtual function may claim
+//! more ([`Claim`]), as far as nobody else has it.
 //!
 //! Each function has a queue of bounded length. What finds it full is dropped, so that a function that does
 //! not take its frames costs itself alone.
 
+mod claims;
 mod header;
 mod port;
 mod table;
@@ -22,7 +24,9 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::{Direction, Dropped, MAX_FRAME_BYTES, Wire, WireError};
+use super::{Claim, Direction, Dropped, MAX_CLAIMS, MAX_FRAME_BYTES, Wire, WireError};
+use claims::Claims;
+pub use claims::PortRule;
 use header::Header;
 pub use port::SwitchPort;
 use table::{Mac, Table};
@@ -35,15 +39,6 @@ const SPARE_BUFFERS: usize = 256;
 const BATCH: usize = 256;
 /// Dropped frames that are kept for whoever watches a port; it looks after each frame.
 const KEPT_DROPS: usize = 64;
-
-/// Who may speak at a function's port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRule {
-    /// The only source address; `None` for any.
-    pub mac: Option<[u8; 6]>,
-    /// The VLAN that its frames are tagged with; `None` for frames without a tag.
-    pub vlan: Option<u16>,
-}
 
 /// What a port let through, and what it dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -85,13 +80,15 @@ struct Fabric<U> {
     spare: Vec<Vec<u8>>,
     /// The frame from the uplink that is looked at.
     frame: Vec<u8>,
+    /// Room for a frame with the tag that a port has put on.
+    tagged: Vec<u8>,
     now_ns: u64,
 }
 
 #[derive(Debug)]
 struct Function {
     name: String,
-    rule: PortRule,
+    claims: Claims,
     queue: VecDeque<Vec<u8>>,
     counts: PortCounts,
     is_watched: bool,
@@ -133,6 +130,7 @@ impl<U: Wire> Switch<U> {
             table: Table::new(),
             spare: Vec::new(),
             frame: vec![0; MAX_FRAME_BYTES],
+            tagged: Vec::new(),
             now_ns: 0,
         })))
     }
@@ -142,7 +140,7 @@ impl<U: Wire> Switch<U> {
         let mut fabric = self.0.borrow_mut();
         fabric.functions.push(Function {
             name: name.to_owned(),
-            rule,
+            claims: Claims::new(rule),
             queue: VecDeque::new(),
             counts: PortCounts::default(),
             is_watched: false,
@@ -230,21 +228,27 @@ impl<U: Wire> Fabric<U> {
     /// A function has sent a frame. Why it is dropped, if it is.
     fn enter_by_function(&mut self, number: usize, frame: &[u8]) -> Option<&'static str> {
         let function = &mut self.functions[number];
-        let (rule, counts) = (function.rule, &mut function.counts);
+        let (claims, counts) = (&function.claims, &mut function.counts);
         counts.frames_in += 1;
-        let Some(header) = Header::read(frame) else {
+        let Some(mut header) = Header::read(frame) else {
             counts.not_forwarded += 1;
             return Some("dropped by the switch: not to be forwarded");
         };
-        if rule.mac.is_some_and(|mac| mac != header.source) {
+        if !(claims.is_open() || claims.has(header.source)) {
             counts.spoofed_address += 1;
             return Some("dropped by the switch: not the function's source address");
         }
-        if header.hides_vlan || rule.vlan.unwrap_or(0) != header.vlan {
+        let port_vlan = claims.port_vlan();
+        let is_in_vlan = match port_vlan {
+            Some(_) => header.vlan == 0,
+            None => claims.is_in(header.vlan),
+        };
+        if header.hides_vlan || !is_in_vlan {
             counts.spoofed_vlan += 1;
             return Some("dropped by the switch: not of the function's VLAN");
         }
-        if rule.mac.is_none() {
+        header.vlan = port_vlan.unwrap_or(header.vlan);
+        if claims.is_open() {
             // Nobody takes an address from a function that it belongs to.
             if self.function_of(header.source, header.vlan).is_some() {
                 self.functions[number].counts.spoofed_address += 1;
@@ -254,14 +258,22 @@ impl<U: Wire> Fabric<U> {
             self.table
                 .learn(header.vlan, header.source, place, self.now_ns);
         }
-        self.forward(Place::Function(number), &header, frame)
+        let from = Place::Function(number);
+        let Some(vlan) = port_vlan else {
+            return self.forward(from, &header, frame);
+        };
+        let mut tagged = std::mem::take(&mut self.tagged);
+        header::tag(frame, vlan, &mut tagged);
+        let reason = self.forward(from, &header, &tagged);
+        self.tagged = tagged;
+        reason
     }
 
     /// The function whose address that is.
     fn function_of(&self, mac: Mac, vlan: u16) -> Option<usize> {
         self.functions
             .iter()
-            .position(|it| it.rule.mac == Some(mac) && it.rule.vlan.unwrap_or(0) == vlan)
+            .position(|it| it.claims.has(mac) && it.claims.is_in(vlan))
     }
 
     fn forward(&mut self, from: Place, header: &Header, frame: &[u8]) -> Option<&'static str> {
@@ -292,9 +304,9 @@ impl<U: Wire> Fabric<U> {
     /// To all of the VLAN that may be meant.
     fn flood(&mut self, from: Place, header: &Header, is_group: bool, frame: &[u8]) {
         for number in 0..self.functions.len() {
-            let rule = self.functions[number].rule;
-            let may_be_meant = is_group || rule.mac.is_none();
-            let in_vlan = rule.vlan.unwrap_or(0) == header.vlan;
+            let claims = &self.functions[number].claims;
+            let may_be_meant = is_group || claims.is_open();
+            let in_vlan = claims.is_in(header.vlan);
             if may_be_meant && in_vlan && from != Place::Function(number) {
                 self.to(Place::Function(number), frame);
             }
@@ -325,6 +337,9 @@ impl<U: Wire> Fabric<U> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(frame);
+        if function.claims.port_vlan().is_some() {
+            header::untag(&mut buffer);
+        }
         function.queue.push_back(buffer);
         function.counts.frames_out += 1;
         None

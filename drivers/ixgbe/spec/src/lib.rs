@@ -7,7 +7,8 @@
 //! - [`register`]: byte offsets in BAR 0, and flags for those registers that have any;
 //! - [`RxRead`], [`RxWriteBack`]: advanced receive descriptors;
 //! - [`TxDescriptor`] and its variants: transmit descriptors, built and decoded;
-//! - [`toeplitz`], [`ToeplitzTable`]: the receive side scaling hash.
+//! - [`toeplitz`], [`ToeplitzTable`]: the receive side scaling hash;
+//! - [`virtual_function`]: the registers of a virtual function, and the messages of its mailbox.
 //!
 //! Section numbers in comments are those of the Intel 82599 10 GbE Controller Datasheet.
 
@@ -18,6 +19,7 @@ pub mod register;
 mod rss;
 mod rx_descriptor;
 mod tx_descriptor;
+pub mod virtual_function;
 
 pub use rss::{
     IPV4_INPUT_BYTES, IPV6_INPUT_BYTES, RETA_ENTRIES, RSS_KEY_BYTES, ToeplitzTable, ipv4_input,

@@ -1,6 +1,6 @@
 //! The side of a switch where a device is plugged in.
 
-use super::{Direction, Dropped, Switch, Wire, WireError};
+use super::{Claim, Direction, Dropped, Switch, Wire, WireError};
 
 /// A function's port: the wire that its device is plugged into.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ impl<U: Wire> Wire for SwitchPort<U> {
     /// Of the switch: functions reach each other without an uplink.
     fn link_up(&self) -> bool {
         true
+    }
+
+    fn claim(&mut self, claim: Claim) -> bool {
+        self.switch.0.borrow_mut().claim(self.number, claim)
     }
 
     fn request(&mut self, what: &str, _argument: &str) -> Option<Result<String, String>> {

@@ -28,6 +28,7 @@ fn bound(mac: Mac) -> PortRule {
     PortRule {
         mac: Some(mac),
         vlan: None,
+        port_tags: false,
     }
 }
 
@@ -99,6 +100,7 @@ fn vlans_are_apart() {
     let vlan = |mac, vlan| PortRule {
         mac: Some(mac),
         vlan: Some(vlan),
+        port_tags: false,
     };
     let mut one = switch.port("one", vlan(ONE, 100));
     let mut two = switch.port("two", vlan(TWO, 200));
@@ -152,6 +154,7 @@ fn addresses_are_learned_where_anybody_may_speak_and_forgotten() {
     let anybody = PortRule {
         mac: None,
         vlan: None,
+        port_tags: false,
     };
     let mut open = switch.port("open", anybody);
     let mut one = switch.port("one", bound(ONE));
