@@ -113,22 +113,28 @@ pub enum PciError {
 pub struct Found {
     /// The function.
     pub address: Address,
+    /// Its device number.
+    pub device: u16,
     /// The bridges that lead to it, nearest first.
     pub bridges: List<Address, BRIDGES_MAX>,
 }
 
-/// The first function of that vendor and device, buses in the order in which bridges lead to them.
-pub fn find(config: &impl ConfigSpace, vendor: u16, device: u16) -> Option<Found> {
-    let wanted = u32::from(vendor) | u32::from(device) << 16;
+/// The first function whose vendor and device are `wanted`, buses in the order in which bridges lead to
+/// them.
+pub fn find(config: &impl ConfigSpace, wanted: impl Fn(u16, u16) -> bool) -> Option<Found> {
     let mut buses = Buses::new();
     let mut next = 0;
     while let Some(&bus) = buses.order.get(next) {
         next += 1;
         for address in functions(config, bus) {
             let id = config.read(address, ID);
-            if id == wanted {
-                let bridges = buses.way_to(bus);
-                return Some(Found { address, bridges });
+            let (vendor, device) = (id as u16, (id >> 16) as u16);
+            if wanted(vendor, device) {
+                return Some(Found {
+                    address,
+                    device,
+                    bridges: buses.way_to(bus),
+                });
             }
             if let Some(secondary) = secondary_bus(config, address, id) {
                 buses.add(secondary, address);

@@ -10,7 +10,7 @@ use ix_hal::{
 use ix82599::memory::SharedMemory;
 use ix82599::model::{Counters, DOORBELL_PAGES, InterruptCounts, Model, ModelConfig};
 use ix82599::wire::{Wire, WireError};
-use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
+use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
 use serde::Serialize;
 
 /// Frames between two doorbells.
@@ -137,8 +137,8 @@ impl Machine {
             model.poll();
         };
         let config = Config::new(1);
-        let mut device =
-            Ixgbe::new(registers.clone(), config, &mut delay).expect("the NIC comes up");
+        let mut device = Ixgbe::new(Card::I82599Sfp, registers.clone(), config, &mut delay)
+            .expect("the NIC comes up");
         let geometry = memory.mbufs();
         let queue = QueueConfig {
             vector: 0,

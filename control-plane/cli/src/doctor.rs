@@ -233,13 +233,15 @@ fn isolated_cpus() -> Finding {
     }
 }
 
-/// Cards that the kernel has a driver for: vendor and device.
-const CARDS: [(&str, &str, &str); 4] = [
-    ("0x8086", "0x10f7", "82599"),
-    ("0x8086", "0x10f8", "82599"),
-    ("0x8086", "0x10fb", "82599"),
-    ("0x8086", "0x10c9", "82576"),
-];
+/// What people call a card that the kernel has a driver for, by the words of sysfs.
+fn card_name(vendor: &str, device: &str) -> Option<&'static str> {
+    let number = |word: &str| u16::from_str_radix(word.trim().strip_prefix("0x")?, 16).ok();
+    match (number(vendor)?, number(device)?) {
+        (igb::PCI_VENDOR, igb::PCI_DEVICE) => Some("82576"),
+        (ixgbe_spec::PCI_VENDOR, device) => ixgbe::Card::of(device).map(ixgbe::Card::name),
+        _ => None,
+    }
+}
 
 /// Real cards that a dataplane could have, and who has them now.
 fn cards(devices: &Path) -> Finding {
@@ -251,9 +253,7 @@ fn cards(devices: &Path) -> Finding {
         .filter_map(|entry| {
             let folder = entry.path();
             let (vendor, device) = (read(&folder, "vendor"), read(&folder, "device"));
-            let (_, _, name) = CARDS
-                .iter()
-                .find(|card| card.0 == vendor.trim() && card.1 == device.trim())?;
+            let name = card_name(&vendor, &device)?;
             let driver = fs::read_link(folder.join("driver")).ok();
             let driver = driver
                 .as_deref()
@@ -398,14 +398,26 @@ mod tests {
     fn cards_are_listed_with_who_has_them() {
         let host = tempfile::tempdir().unwrap();
         assert_eq!(cards(host.path()).verdict, Verdict::Note);
-        for (address, device) in [("0000:03:00.0", "0x10fb"), ("0000:04:00.0", "0x1234")] {
+        let cards_there = [
+            ("0000:03:00.0", "0x10fb"),
+            ("0000:04:00.0", "0x1234"),
+            ("0000:05:00.0", "0x1528"),
+        ];
+        for (address, device) in cards_there {
             let folder = host.path().join(address);
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("vendor"), "0x8086\n").unwrap();
             fs::write(folder.join("device"), format!("{device}\n")).unwrap();
             std::os::unix::fs::symlink("/drivers/vfio-pci", folder.join("driver")).unwrap();
         }
-        assert_eq!(cards(host.path()).found, "82599 0000:03:00.0 (vfio-pci)");
+        let found = cards(host.path()).found;
+        for card in [
+            "82599 0000:03:00.0 (vfio-pci)",
+            "X540 0000:05:00.0 (vfio-pci)",
+        ] {
+            assert!(found.contains(card), "{found}");
+        }
+        assert!(!found.contains("0000:04:00.0"), "{found}");
     }
 
     #[test]

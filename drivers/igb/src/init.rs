@@ -1,4 +1,4 @@
-//! Reset and global initialisation. What belongs to one queue is in `queue.rs`.
+//! Reset and global initialisation. What belongs to one queue is in `controller.rs`.
 
 use ix_hal::Mmio;
 use ix_nic::registers::{Delay, Expected, clear, set, wait};
@@ -37,6 +37,7 @@ pub(crate) fn initialise<R: Mmio>(
     set_up_filters(registers, config.vlan);
     set_up_receive(registers, config);
     set_up_transmit(registers);
+    set(registers, CTRL_EXT, CtrlExt::DRV_LOAD.bits());
     Ok(mac)
 }
 

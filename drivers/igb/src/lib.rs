@@ -1,8 +1,8 @@
 //! Driver for the Intel 82576 Gigabit Ethernet controller, which is also the `igb` of QEMU.
 //!
-//! [`Igb`] is the device: it resets and initialises it and hands out [`QueuePair`]s, which are those of
-//! `ix_nic`: the 82576 has the descriptors of the 82599, and its registers elsewhere. Like the driver
-//! of the 82599 it has no unsafe code, and never believes the device.
+//! Device and queue pairs are those of `ix_nic`: the 82576 has the descriptors of the 82599, and its
+//! registers elsewhere, which is what is here. Like the driver of the 82599 it has no unsafe code, and
+//! never believes the device.
 //!
 //! What is covered is copper (CTRL_EXT.LINK_MODE 0), as QEMU has it: the link is negotiated by the
 //! internal PHY. The driver does not take the PHY's semaphore (SW_FW_SYNC), so that a board whose
@@ -16,15 +16,13 @@
 #[cfg(test)]
 extern crate std;
 
-mod device;
+mod controller;
 mod init;
 mod interrupt;
 mod link;
-mod queue;
 mod register;
 
-pub use device::Igb;
-pub use link::Link;
+pub use controller::I82576;
 
 use ix_nic::Limits;
 
@@ -44,9 +42,8 @@ const LIMITS: Limits = Limits {
     max_frame: 9728,
 };
 
-/// The 82576.
-#[derive(Debug)]
-pub enum I82576 {}
+/// An initialised 82576.
+pub type Igb<R> = ix_nic::Device<R, I82576>;
 
 /// A queue pair of an [`Igb`].
 pub type QueuePair<R> = ix_nic::QueuePair<R, I82576>;

@@ -1,10 +1,9 @@
 //! The link: negotiated by the internal PHY, which is reached through MDIC.
 
 use ix_hal::Mmio;
-use ix_nic::Error;
 use ix_nic::registers::{Delay, Expected, clear, set, wait};
+use ix_nic::{Error, Link};
 
-use crate::Igb;
 use crate::register::*;
 
 /// The PHY's control register (IEEE 802.3-2022 22.2.4.1), and its bits for full duplex at 1000 Mb/s,
@@ -13,15 +12,6 @@ const BMCR: u32 = 0;
 const BMCR_NEGOTIATE: u32 = 1 << 12 | 1 << 9 | 1 << 8 | 1 << 6;
 /// An access to the PHY takes about 64 us.
 const MDIC_TIMEOUT_US: u32 = 10_000;
-
-/// State of the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Whether it is up.
-    pub up: bool,
-    /// Its speed in Mb/s while up.
-    pub megabits: u32,
-}
 
 /// The MAC follows the PHY, neither pauses nor lets itself be paused, and the PHY negotiates anew.
 /// Where the link does not run over the internal PHY, the EEPROM has set it up.
@@ -45,37 +35,18 @@ pub(crate) fn set_up<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Err
     wait(registers, &written, delay)
 }
 
-/// Reads STATUS.
-pub(crate) fn read<R: Mmio>(registers: &R) -> Link {
+/// Whether it is up.
+pub(crate) fn is_up(registers: &impl Mmio) -> bool {
+    registers.read32(STATUS) & Status::LU.bits() != 0
+}
+
+/// Whether it is up, and how fast.
+pub(crate) fn read(registers: &impl Mmio) -> Link {
     let status = registers.read32(STATUS);
-    let up = status & Status::LU.bits() != 0;
     let megabits = match status >> 6 & 3 {
         0 => 10,
         1 => 100,
         _ => 1000,
     };
-    Link {
-        up,
-        megabits: if up { megabits } else { 0 },
-    }
-}
-
-impl<R: Mmio + Clone> Igb<R> {
-    /// Waits until the link is up, at most `timeout_us`. `delay` waits that many microseconds.
-    pub fn wait_for_link(
-        &mut self,
-        timeout_us: u32,
-        delay: &mut dyn FnMut(u32),
-    ) -> Result<Link, Error> {
-        let up = Expected {
-            register: "STATUS",
-            offset: STATUS,
-            mask: Status::LU.bits(),
-            value: Status::LU.bits(),
-            words: "expected the link to come up",
-            timeout_us,
-        };
-        wait(self.registers(), &up, delay)?;
-        Ok(read(self.registers()))
-    }
+    Link::new(status & Status::LU.bits() != 0, megabits)
 }

@@ -16,7 +16,7 @@ use ix_hal::{
     DmaSlice, Fragment, HEADER_ROOM, MbufGeometry, MbufPool, Mmio, Nic, RxFrame, Transmit,
     TxChecksum, TxFrame,
 };
-use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
+use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
 use ixgbe_spec::register::*;
 use ixgbe_spec::{PacketType, RssType, RxError, RxStatus, RxWriteBack, TxDescriptor, TxWriteBack};
 
@@ -198,8 +198,8 @@ impl Bench {
             interrupt_interval_us: 0,
             pool: geometry,
         };
-        let mut device =
-            Ixgbe::new(registers.clone(), Config::new(1), &mut |_| {}).expect("bring-up");
+        let mut device = Ixgbe::new(Card::I82599, registers.clone(), Config::new(1), &mut |_| {})
+            .expect("bring-up");
         let mut pair = device
             .open(0, config, memory, &mut |_| {})
             .expect("a queue pair");

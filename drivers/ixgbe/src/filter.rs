@@ -1,6 +1,6 @@
 //! Which frames come in: station address, multicast, promiscuous mode (7.1.1.1), VLAN (7.4.4).
 
-use crate::{Config, Error, Ixgbe, VlanTag};
+use crate::{Config, Error, VlanTag};
 use ix_hal::Mmio;
 use ix_nic::registers::{clear, set};
 use ixgbe_spec::register::*;
@@ -85,39 +85,31 @@ fn set_up_vlan<R: Mmio>(registers: &R, vlan: Option<VlanTag>) {
     registers.write32(VLNCTRL, vlnctrl.bits());
 }
 
-impl<R: Mmio + Clone> Ixgbe<R> {
-    /// Takes in all frames, or only those addressed to this station again.
-    pub fn set_promiscuous(&mut self, on: bool) {
-        self.with_receiver_off(|registers| {
-            let both = (Fctrl::UPE | Fctrl::MPE).bits();
-            if on {
-                set(registers, FCTRL, both);
-            } else {
-                clear(registers, FCTRL, both);
-            }
-        });
-    }
-
-    /// Takes in frames to one more multicast address. The table holds 12 bits of an address, so
-    /// that others may come in with it.
-    pub fn join_multicast(&mut self, mac: [u8; 6]) -> Result<(), Error> {
-        if mac[0] & 1 == 0 {
-            return Err(Error::NotMulticast(mac));
+/// Takes in all frames, or only those addressed to this station again.
+pub fn set_promiscuous(registers: &impl Mmio, on: bool) {
+    with_receiver_off(registers, || {
+        let both = (Fctrl::UPE | Fctrl::MPE).bits();
+        if on {
+            set(registers, FCTRL, both);
+        } else {
+            clear(registers, FCTRL, both);
         }
-        let bit = TABLE_OFFSET.table_bit(mac);
-        self.with_receiver_off(|registers| {
-            set(registers, mta(bit / 32), 1 << (bit % 32));
-            registers.write32(MCSTCTRL, (TABLE_OFFSET | Mcstctrl::MFE).bits());
-        });
-        Ok(())
-    }
+    });
+}
 
-    /// 8.2.3.7.1: filters change only while RXCTRL.RXEN is clear.
-    fn with_receiver_off(&mut self, change: impl FnOnce(&R)) {
-        let registers = self.registers();
-        let rxctrl = registers.read32(RXCTRL);
-        registers.write32(RXCTRL, rxctrl & !Rxctrl::RXEN.bits());
-        change(registers);
-        registers.write32(RXCTRL, rxctrl);
-    }
+/// The table holds 12 bits of an address.
+pub(crate) fn join(registers: &impl Mmio, group: [u8; 6]) {
+    let bit = TABLE_OFFSET.table_bit(group);
+    with_receiver_off(registers, || {
+        set(registers, mta(bit / 32), 1 << (bit % 32));
+        registers.write32(MCSTCTRL, (TABLE_OFFSET | Mcstctrl::MFE).bits());
+    });
+}
+
+/// 8.2.3.7.1: filters change only while RXCTRL.RXEN is clear.
+fn with_receiver_off(registers: &impl Mmio, change: impl FnOnce()) {
+    let rxctrl = registers.read32(RXCTRL);
+    registers.write32(RXCTRL, rxctrl & !Rxctrl::RXEN.bits());
+    change();
+    registers.write32(RXCTRL, rxctrl);
 }

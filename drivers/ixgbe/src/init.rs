@@ -1,7 +1,7 @@
 //! Reset and global initialisation, in the order of section 4.6.3, a step a function. What belongs
-//! to one queue is in `queue_pair.rs`.
+//! to one queue is in `controller.rs`.
 
-use crate::{Config, Error};
+use crate::{Card, Config, Error, semaphore};
 use ix_hal::Mmio;
 use ix_nic::registers::{Delay, Expected, clear, set, wait};
 use ixgbe_spec::QUEUES;
@@ -15,34 +15,36 @@ const MASTER_DISABLE_TIMEOUT_US: u32 = 80_000;
 const RESET_SETTLE_US: u32 = 1_000;
 /// Wait after a reset for the initialisation to go smoothly (4.6.3.2).
 const RESET_WAIT_US: u32 = 10_000;
-/// Receive packet buffer without traffic classes, in KB (4.6.11.3.4).
-const RX_PACKET_BUFFER_KB: u32 = 512;
+/// The same where firmware has a PHY to set up.
+const RESET_WAIT_PHY_US: u32 = 100_000;
 /// Transmit packet buffer without traffic classes, in KB (4.6.11.3.4).
 const TX_PACKET_BUFFER_KB: u32 = 160;
 
 /// Section 4.6.3 from a device in any state to one that is ready for queues. Returns its station
 /// address.
 pub(crate) fn initialise<R: Mmio>(
+    card: Card,
     registers: &R,
     config: &Config,
     delay: Delay<'_>,
 ) -> Result<[u8; 6], Error> {
-    reset(registers, delay)?;
-    disable_flow_control(registers);
-    wait_for_eeprom(registers, delay)?;
+    reset(card, registers, delay)?;
+    disable_flow_control(card, registers);
+    wait_for_eeprom(card, registers, delay)?;
     wait_for_dma(registers, delay)?;
     let mac = crate::filter::station_address(registers, config)?;
-    crate::link::set_up(registers);
+    crate::link::set_up(card, registers);
     crate::statistics::set_up(registers);
     crate::interrupt::set_up(registers);
-    set_up_receive(registers, config);
+    set_up_receive(card, registers, config);
     set_up_transmit(registers, config);
+    set(registers, CTRL_EXT, CtrlExt::DRV_LOAD.bits());
     Ok(mac)
 }
 
 /// 4.6.3.1, 4.6.3.2, 4.2.1.6: quiesce, reset, and mask interrupts again, since the reset unmasks
 /// nothing but a device handed over by firmware may have anything enabled.
-pub(crate) fn reset<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Error> {
+pub(crate) fn reset<R: Mmio>(card: Card, registers: &R, delay: Delay<'_>) -> Result<(), Error> {
     if registers.read32(STATUS) == u32::MAX {
         return Err(Error::Gone);
     }
@@ -51,9 +53,9 @@ pub(crate) fn reset<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Erro
     if !disable_master(registers, delay) {
         // 5.2.5.3.2: it takes two resets then, and the data path is to be empty before.
         flush_data_path(registers, delay);
-        global_reset(registers, delay)?;
+        global_reset(card, registers, delay)?;
     }
-    global_reset(registers, delay)?;
+    global_reset(card, registers, delay)?;
     crate::interrupt::mask_all(registers);
     Ok(())
 }
@@ -94,29 +96,41 @@ fn disable_master<R: Mmio>(registers: &R, delay: Delay<'_>) -> bool {
     wait(registers, &quiet, delay).is_ok()
 }
 
-/// 4.2.1.6.1 and 4.2.1.6.2 together: software and link reset (8.2.3.1.1).
-fn global_reset<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Error> {
-    let both = (Ctrl::RST | Ctrl::LRST).bits();
-    set(registers, CTRL, both);
-    delay(RESET_SETTLE_US);
-    let done = Expected {
-        register: "CTRL",
-        offset: CTRL,
-        mask: both,
-        value: 0,
-        words: "expected RST and LRST to clear",
-        timeout_us: TIMEOUT_US,
-    };
-    wait(registers, &done, delay)?;
-    delay(RESET_WAIT_US);
+/// 4.2.1.6.1 and 4.2.1.6.2 together: software and link reset (8.2.3.1.1). Where firmware shares the
+/// PHY, not while it talks to it, and without the link's reset, which would have the PHY negotiate anew.
+fn global_reset<R: Mmio>(card: Card, registers: &R, delay: Delay<'_>) -> Result<(), Error> {
+    if card.shares_phy() {
+        semaphore::with_phy(registers, delay, |registers, delay| {
+            reset_by(Ctrl::RST, registers, delay)
+        })?;
+        delay(RESET_WAIT_PHY_US);
+    } else {
+        reset_by(Ctrl::RST | Ctrl::LRST, registers, delay)?;
+        delay(RESET_WAIT_US);
+    }
     // The master disable outlives the reset on some steppings; without it nothing moves.
     clear(registers, CTRL, Ctrl::PCIE_MASTER_DISABLE.bits());
     Ok(())
 }
 
+/// Sets these bits and waits until they are clear again.
+fn reset_by<R: Mmio>(bits: Ctrl, registers: &R, delay: Delay<'_>) -> Result<(), Error> {
+    set(registers, CTRL, bits.bits());
+    delay(RESET_SETTLE_US);
+    let done = Expected {
+        register: "CTRL",
+        offset: CTRL,
+        mask: (Ctrl::RST | Ctrl::LRST).bits(),
+        value: 0,
+        words: "expected RST and LRST to clear",
+        timeout_us: TIMEOUT_US,
+    };
+    wait(registers, &done, delay)
+}
+
 /// 4.6.3.2: the dataplane drops what it cannot take in time and never pauses its peer. RTH is to
 /// be set all the same.
-fn disable_flow_control<R: Mmio>(registers: &R) {
+fn disable_flow_control<R: Mmio>(card: Card, registers: &R) {
     for n in 0..4 {
         registers.write32(fcttv(n), 0);
     }
@@ -124,14 +138,16 @@ fn disable_flow_control<R: Mmio>(registers: &R) {
         registers.write32(fcrtl(n), 0);
         registers.write32(fcrth(n), 0);
     }
-    registers.write32(fcrth(0), RX_PACKET_BUFFER_KB * 1024 - 0x6000);
+    let threshold = card.rx_packet_buffer_kb() * 1024 - 0x6000;
+    registers.write32(fcrth(0), threshold);
     registers.write32(FCRTV, 0);
     registers.write32(FCCFG, 0);
     clear(registers, MFLCN, (Mflcn::RPFCE | Mflcn::RFCE).bits());
 }
 
-/// 4.6.3: the device configures itself from the EEPROM. Auto_RD also sets without one (8.2.3.2.1).
-fn wait_for_eeprom<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Error> {
+/// 4.6.3: the device configures itself from the EEPROM. Auto_RD also sets without one (8.2.3.2.1). An
+/// X540 or X550 has a flash instead, without which there would be no PHY and no address.
+fn wait_for_eeprom<R: Mmio>(card: Card, registers: &R, delay: Delay<'_>) -> Result<(), Error> {
     let read = Expected {
         register: "EEC",
         offset: EEC,
@@ -142,7 +158,7 @@ fn wait_for_eeprom<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Error
     };
     wait(registers, &read, delay)?;
     let eec = registers.read32(EEC);
-    if eec & Eec::EE_PRES.bits() == 0 {
+    if eec & Eec::EE_PRES.bits() == 0 && !card.shares_phy() {
         return Err(Error::NoEeprom { eec });
     }
     Ok(())
@@ -162,7 +178,7 @@ fn wait_for_dma<R: Mmio>(registers: &R, delay: Delay<'_>) -> Result<(), Error> {
 }
 
 /// 4.6.7 down to the queues.
-fn set_up_receive<R: Mmio>(registers: &R, config: &Config) {
+fn set_up_receive<R: Mmio>(card: Card, registers: &R, config: &Config) {
     crate::filter::set_up(registers, config);
 
     // The RSS hash takes the place of the fragment checksum (8.2.3.7.5).
@@ -180,7 +196,7 @@ fn set_up_receive<R: Mmio>(registers: &R, config: &Config) {
     registers.write32(RDRXCTL, rdrxctl.bits());
 
     // 4.6.11.3.4: no traffic classes, no virtualisation: one packet buffer for all.
-    registers.write32(rxpbsize(0), rxpbsize_of(RX_PACKET_BUFFER_KB));
+    registers.write32(rxpbsize(0), rxpbsize_of(card.rx_packet_buffer_kb()));
     for n in 1..8 {
         registers.write32(rxpbsize(n), 0);
     }

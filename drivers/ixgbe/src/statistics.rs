@@ -1,6 +1,5 @@
 //! The port's statistics counters (8.2.3.23), which clear when read and are summed up here.
 
-use crate::Ixgbe;
 use ix_hal::Mmio;
 use ixgbe_spec::QUEUES;
 use ixgbe_spec::register::*;
@@ -60,7 +59,7 @@ pub(crate) fn set_up<R: Mmio>(registers: &R) {
 }
 
 /// Reads the port's counters, and with it clears them.
-fn read<R: Mmio>(registers: &R) -> PortStatistics {
+fn read(registers: &impl Mmio) -> PortStatistics {
     let counter = |offset| u64::from(registers.read32(offset));
     // The low half is read first; that latches the high one (8.2.3.23).
     let wide = |low, high| counter(low) | (counter(high) & 0xf) << 32;
@@ -82,21 +81,20 @@ fn read<R: Mmio>(registers: &R) -> PortStatistics {
     }
 }
 
-impl<R: Mmio + Clone> Ixgbe<R> {
-    /// What the port counted so far. The hardware counters stop at their maximum, so that this is
-    /// to be asked for every few seconds at full rate.
-    pub fn statistics(&mut self) -> PortStatistics {
-        let new = read(self.registers());
-        let sum = self.port_statistics();
-        sum.rx_frames += new.rx_frames;
-        sum.rx_bytes += new.rx_bytes;
-        sum.tx_frames += new.tx_frames;
-        sum.tx_bytes += new.tx_bytes;
-        sum.rx_filtered += new.rx_filtered;
-        sum.rx_crc_errors += new.rx_crc_errors;
-        sum.rx_length_errors += new.rx_length_errors;
-        sum.rx_checksum_errors += new.rx_checksum_errors;
-        sum.rx_missed += new.rx_missed;
-        *sum
+impl PortStatistics {
+    /// Adds what the port counted since the last time, or since the device was initialised. The
+    /// hardware counters stop at their maximum, so that this is to be done every few seconds at full
+    /// rate.
+    pub fn update(&mut self, registers: &impl Mmio) {
+        let new = read(registers);
+        self.rx_frames += new.rx_frames;
+        self.rx_bytes += new.rx_bytes;
+        self.tx_frames += new.tx_frames;
+        self.tx_bytes += new.tx_bytes;
+        self.rx_filtered += new.rx_filtered;
+        self.rx_crc_errors += new.rx_crc_errors;
+        self.rx_length_errors += new.rx_length_errors;
+        self.rx_checksum_errors += new.rx_checksum_errors;
+        self.rx_missed += new.rx_missed;
     }
 }

@@ -25,6 +25,12 @@ pub enum Error {
         /// How long was waited.
         waited_us: u32,
     },
+    /// Nobody is at the other end.
+    #[error("the link is down after {waited_us} us; check the cable, and that the peer is up")]
+    LinkDown {
+        /// How long was waited.
+        waited_us: u32,
+    },
     /// No EEPROM, or one without a good signature.
     #[error("no valid EEPROM (EEC = {eec:#010x}); the device needs one to come out of reset")]
     NoEeprom {

@@ -113,6 +113,11 @@ impl FakeRegisters {
         self
     }
 
+    /// Whether a register was ever written to.
+    pub fn touched(&self, offset: u32) -> bool {
+        self.log.borrow().iter().any(|&(at, _)| at == offset)
+    }
+
     /// Position in the log of the first write to a register, from `from` on, with these bits.
     pub fn written(&self, from: usize, offset: u32, bits: u32) -> usize {
         let log = self.log.borrow();

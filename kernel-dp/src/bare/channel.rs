@@ -44,7 +44,9 @@ pub fn open(
     config: &mut Configuration,
     apics: &[u32],
 ) -> Result<Option<&'static [AtomicU64]>, ChannelError> {
-    let Some(found) = pci::find(config, VENDOR, DEVICE) else {
+    let Some(found) = pci::find(config, |vendor, device| {
+        (vendor, device) == (VENDOR, DEVICE)
+    }) else {
         return Ok(None);
     };
     let address = found.address;

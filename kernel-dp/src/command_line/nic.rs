@@ -5,9 +5,9 @@ use core::fmt;
 /// Which network device the kernel drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NicChoice {
-    /// The first on the PCI bus that there is a driver for, in the order of [`NicChoice::DEVICES`].
+    /// The first on the PCI bus that there is a driver for, in the order of [`NicChoice::KINDS`].
     Any,
-    /// An Intel 82599, or one of its kind.
+    /// An Intel 82599, X540 or X550.
     Intel82599,
     /// An Intel 82576, QEMU's `igb`.
     Intel82576,
@@ -21,19 +21,8 @@ impl NicChoice {
     /// What the key takes, in words.
     pub const NAMES: &str = "auto, 82599, igb, virtio or none";
 
-    /// The devices that there are drivers for: vendor and device on the PCI bus.
-    const DEVICES: [(Self, u16, u16); 6] = {
-        let [modern, transitional] = virtio_net::PCI_DEVICES;
-        let [backplane, fiber, mezzanine] = ixgbe_spec::PCI_DEVICES;
-        [
-            (Self::Intel82599, ixgbe_spec::PCI_VENDOR, fiber),
-            (Self::Intel82599, ixgbe_spec::PCI_VENDOR, backplane),
-            (Self::Intel82599, ixgbe_spec::PCI_VENDOR, mezzanine),
-            (Self::Intel82576, igb::PCI_VENDOR, igb::PCI_DEVICE),
-            (Self::Virtio, virtio_net::PCI_VENDOR, modern),
-            (Self::Virtio, virtio_net::PCI_VENDOR, transitional),
-        ]
-    };
+    /// What there are drivers for.
+    const KINDS: [Self; 3] = [Self::Intel82599, Self::Intel82576, Self::Virtio];
 
     pub(super) fn parse(value: &str) -> Option<Self> {
         [
@@ -68,18 +57,35 @@ impl NicChoice {
         }
     }
 
-    /// The functions to look for: what drives each, its vendor, and its device.
-    pub fn functions(self) -> impl Iterator<Item = (Self, u16, u16)> {
-        let fits = move |kind| self == Self::Any || self == kind;
-        Self::DEVICES.into_iter().filter(move |it| fits(it.0))
+    /// What to look for, the best first.
+    pub fn kinds(self) -> impl Iterator<Item = Self> {
+        let fits = move |kind: &Self| self == Self::Any || self == *kind;
+        Self::KINDS.into_iter().filter(fits)
+    }
+
+    /// Whether the driver of this kind is one for that PCI device.
+    pub fn drives(self, vendor: u16, device: u16) -> bool {
+        match self {
+            Self::Intel82599 => {
+                vendor == ixgbe_spec::PCI_VENDOR && ixgbe::Card::of(device).is_some()
+            }
+            Self::Intel82576 => vendor == igb::PCI_VENDOR && device == igb::PCI_DEVICE,
+            Self::Virtio => {
+                vendor == virtio_net::PCI_VENDOR && virtio_net::PCI_DEVICES.contains(&device)
+            }
+            Self::Any => self.kinds().any(|kind| kind.drives(vendor, device)),
+            Self::None => false,
+        }
     }
 }
 
 impl fmt::Display for NicChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Any => "NIC that there is a driver for (Intel 82599 or 82576, VIRTIO)",
-            Self::Intel82599 => "Intel 82599",
+            Self::Any => {
+                "NIC that there is a driver for (Intel 82599, X540, X550 or 82576, VIRTIO)"
+            }
+            Self::Intel82599 => "Intel 82599, X540 or X550",
             Self::Intel82576 => "Intel 82576",
             Self::Virtio => "VIRTIO network device",
             Self::None => "NIC",
@@ -94,13 +100,25 @@ mod tests {
 
     #[test]
     fn a_choice_looks_for_its_own_devices_and_auto_for_all() {
-        let devices = |choice: NicChoice| -> Vec<u16> {
-            choice.functions().map(|(_, _, device)| device).collect()
-        };
-        assert_eq!(devices(NicChoice::Intel82576), [0x10c9]);
-        assert_eq!(devices(NicChoice::Virtio), [0x1041, 0x1000]);
-        assert_eq!(devices(NicChoice::Any).len(), NicChoice::DEVICES.len());
-        assert_eq!(devices(NicChoice::None), []);
+        let cases = [
+            (NicChoice::Intel82599, 0x8086, 0x10fb),
+            (NicChoice::Intel82599, 0x8086, 0x1528),
+            (NicChoice::Intel82576, 0x8086, 0x10c9),
+            (NicChoice::Virtio, 0x1af4, 0x1041),
+            (NicChoice::Virtio, 0x1af4, 0x1000),
+        ];
+        for (kind, vendor, device) in cases {
+            for other in NicChoice::KINDS {
+                assert_eq!(other.drives(vendor, device), other == kind);
+            }
+            assert!(NicChoice::Any.drives(vendor, device));
+            assert!(!NicChoice::None.drives(vendor, device));
+            assert!(!NicChoice::Any.drives(vendor ^ 1, device));
+        }
+        let kinds = |choice: NicChoice| -> Vec<NicChoice> { choice.kinds().collect() };
+        assert_eq!(kinds(NicChoice::Virtio), [NicChoice::Virtio]);
+        assert_eq!(kinds(NicChoice::Any), NicChoice::KINDS);
+        assert_eq!(kinds(NicChoice::None), []);
     }
 
     #[test]

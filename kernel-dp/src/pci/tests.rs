@@ -65,6 +65,10 @@ impl ConfigSpace for Bus {
 
 const NIC: u32 = 0x10fb_8086;
 
+fn is_nic(vendor: u16, device: u16) -> bool {
+    (vendor, device) == (0x8086, 0x10fb)
+}
+
 /// A root port at 0:3.0 (function 0 of a multi-function device) leads to bus 5, a switch there to
 /// bus 9, where the NIC sits as function 1.
 fn machine() -> Bus {
@@ -84,24 +88,24 @@ fn machine() -> Bus {
 
 #[test]
 fn a_function_behind_two_bridges_is_found() {
-    let found = find(&machine(), 0x8086, 0x10fb).unwrap();
-    assert_eq!(found.address, at(9, 0, 1));
+    let found = find(&machine(), is_nic).unwrap();
+    assert_eq!((found.address, found.device), (at(9, 0, 1), 0x10fb));
     assert_eq!(&*found.bridges, [at(5, 0, 0), at(0, 3, 0)]);
-    assert!(find(&machine(), 0x8086, 0x1234).is_none());
+    assert!(find(&machine(), |_, device| device == 0x1234).is_none());
 }
 
 #[test]
 fn functions_of_a_single_function_device_are_not_believed() {
     let mut bus = machine();
     bus.set(at(9, 0, 0), HEADER_TYPE, 0);
-    assert!(find(&bus, 0x8086, 0x10fb).is_none());
+    assert!(find(&bus, is_nic).is_none());
 }
 
 #[test]
 fn bridges_in_a_circle_end() {
     let mut bus = machine();
     bus.set(at(5, 0, 0), BUS_NUMBERS, 0x0009_0505);
-    assert!(find(&bus, 0x8086, 0x10fb).is_none());
+    assert!(find(&bus, is_nic).is_none());
 }
 
 #[test]
@@ -193,7 +197,7 @@ proptest! {
         for (number, device, function, word, value) in words {
             bus.set(at(number, device, function), word * 4, value);
         }
-        if let Some(found) = find(&bus, 0x8086, 0x10fb) {
+        if let Some(found) = find(&bus, is_nic) {
             prop_assert_eq!(bus.read(found.address, ID), NIC);
         }
         let nic = at(1, 0, 0);

@@ -14,7 +14,7 @@ use ix_hal::{Instant, MbufGeometry, MbufPool, Steer};
 use ix_net::{Endpoint, FlowGroups, IpAddress, Luggage, Mailbox, Neighborhood, Sharing};
 use ix_nic::Redirect;
 use ix82599::wire::{Cable, Impaired, Impairment};
-use ixgbe::{Config, Ixgbe, QueueConfig, QueuePair, Rss, Steering};
+use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueuePair, Rss, Steering};
 use libix::{Runtime, Service};
 
 use super::parts::{self, Buffers, Registers};
@@ -78,7 +78,7 @@ impl CrewWorld {
         };
         let mut config = Config::new(threads as u32);
         config.rss = Rss::even(threads as u32);
-        let device = Ixgbe::new(registers.clone(), config, &mut delay);
+        let device = Ixgbe::new(Card::I82599Sfp, registers.clone(), config, &mut delay);
         let mut device = device.expect("the NIC comes up");
         let pools: Arc<[MbufGeometry]> = memory.mbufs(threads, MBUFS).into();
         let pairs: Vec<_> = (0..threads)

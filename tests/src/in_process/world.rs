@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use ix_core::{ElasticThread, Statistics, Step, ThreadConfig, ThreadParts, UserRange};
 use ix_hal::{Instant, MbufPool};
 use ix82599::wire::{Cable, Impaired, Impairment};
-use ixgbe::{Config, Ixgbe, QueueConfig, QueuePair};
+use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueuePair};
 
 use super::parts::{self, Buffers, Memory, Registers};
 
@@ -52,8 +52,13 @@ impl World {
             now_us += u64::from(us);
             clock.model().advance(now_us * 1_000);
         };
-        let mut device =
-            Ixgbe::new(registers.clone(), Config::new(1), &mut delay).expect("the NIC comes up");
+        let mut device = Ixgbe::new(
+            Card::I82599Sfp,
+            registers.clone(),
+            Config::new(1),
+            &mut delay,
+        )
+        .expect("the NIC comes up");
         let queue = QueueConfig {
             vector: 0,
             interrupt_interval_us: 0,

@@ -6,8 +6,8 @@
 //! filters, pools), of which none ever matches.
 
 use ixgbe_spec::register::{
-    Autoc, Ctrl, Eec, Eemngctl, Eerd, Eicr, Fwsm, Rdrxctl, Rxdctl, SecurityStatus, Status, Swsm,
-    Txdctl,
+    Autoc, Ctrl, Eec, Eemngctl, Eerd, Eicr, Esdp, Fwsm, Rdrxctl, Rxdctl, SecurityStatus, Status,
+    Swsm, Txdctl,
 };
 
 use super::Model;
@@ -20,8 +20,6 @@ use crate::wire::Wire;
 
 /// MSCA.MDICMD: starts an access to a PHY, clears itself; there is no PHY (8.2.3.22.11).
 const MSCA_COMMAND: u32 = 1 << 30;
-/// ESDP.SDP2_DATA: wired to the SFP+ cage, which has a module (8.2.3.1.4).
-const ESDP_MODULE_PRESENT: u32 = 1 << 2;
 /// I2CCTL: outputs of the device; the bit below each is the same line as an input (8.2.3.1.5).
 const I2C_CLOCK_OUT: u32 = 1 << 1;
 const I2C_DATA_OUT: u32 = 1 << 3;
@@ -63,7 +61,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 status.set(Status::PCIE_MASTER_ENABLE, !state.master_disabled());
                 status.bits()
             }
-            Register::Esdp => state.stored(offset) | ESDP_MODULE_PRESENT,
+            Register::Esdp => state.stored(offset) | Esdp::SDP2_DATA.bits(),
             // The lines are open-drain: high where neither end pulls.
             Register::I2cctl => {
                 let outputs = state.stored(offset) & (I2C_CLOCK_OUT | I2C_DATA_OUT);

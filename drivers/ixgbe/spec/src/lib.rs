@@ -33,10 +33,6 @@ pub use tx_descriptor::{
 
 /// PCI vendor of the device.
 pub const PCI_VENDOR: u16 = 0x8086;
-/// PCI device numbers of the 82599 that the driver knows: backplane KX4, SFI/SFP+ and combined
-/// backplane with mezzanine (9.3.3.2 leaves the low bits to the EEPROM).
-pub const PCI_DEVICES: [u16; 3] = [0x10f7, 0x10fb, 0x10f8];
-
 /// Size of a descriptor of any kind in bytes (7.1.6, 7.2.3.2).
 pub const DESCRIPTOR_BYTES: usize = 16;
 /// The length of a ring in bytes is a multiple of this (8.2.3.8.3, 8.2.3.9.7).

@@ -12,7 +12,7 @@ use ix_hal::{
 use ix82599::memory::SharedMemory;
 use ix82599::model::{InterruptSink, Model, ModelConfig};
 use ix82599::wire::{Cable, Wire};
-use ixgbe::{Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
+use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
 
 /// Where the memory lies for the device: above 4 GiB, so that no half of an address goes missing.
 const BUS: u64 = 0x3_4000_0000;
@@ -113,7 +113,13 @@ impl Machine {
 
     /// An initialised device.
     pub fn device(&self, config: Config) -> Ixgbe<Registers> {
-        Ixgbe::new(self.registers.clone(), config, &mut self.delay()).expect("bring-up")
+        Ixgbe::new(
+            Card::I82599Sfp,
+            self.registers.clone(),
+            config,
+            &mut self.delay(),
+        )
+        .expect("bring-up")
     }
 
     /// A machine with a started device of one queue, opened.

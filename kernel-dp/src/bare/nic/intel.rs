@@ -1,14 +1,12 @@
-//! Intel's controllers with advanced descriptors: the 82599 and the 82576.
+//! Intel's controllers with advanced descriptors: the 82599 with its kind, and the 82576.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
 
 use alloc::vec::Vec;
 
-use igb::Igb;
 use ix_hal::{DmaSlice, HEADER_ROOM, MbufGeometry, Mmio};
-use ix_nic::{Config, Error, Family, QueueConfig, QueueMemory, QueuePair, Redirect, Rss};
-use ixgbe::Ixgbe;
+use ix_nic::{Config, Controller, Device, QueueConfig, QueueMemory, QueuePair, Rss};
 use kernel_dp::boot_info::Range;
 use kernel_dp::pci::{self, Address, Bar};
 
@@ -26,121 +24,71 @@ const RING_LEAST: usize = 64;
 /// Bytes of a descriptor.
 const DESCRIPTOR: usize = 16;
 
-/// What the drivers have in common.
-trait Controller: Redirect + Send + Sized + 'static {
-    type Family: Family;
-    const NAME: &'static str;
-
-    fn new(registers: Registers, config: Config, delay: Delay<'_>) -> Result<Self, Error>;
-    fn mac(&self) -> [u8; 6];
-    fn join_multicast(&mut self, group: [u8; 6]) -> Result<(), Error>;
-    fn open(
-        &mut self,
-        queue: u32,
-        config: QueueConfig,
-        memory: QueueMemory,
-        delay: Delay<'_>,
-    ) -> Result<QueuePair<Registers, Self::Family>, Error>;
-    /// Receives from now on, and waits for the link; its speed in Mb/s.
-    fn start(&mut self, delay: Delay<'_>) -> Result<u32, Error>;
+/// A controller that the kernel knows by its PCI device number.
+pub trait Known: Controller {
+    /// The controller of that number.
+    fn of(device: u16) -> Option<Self>;
 }
 
-type Delay<'a> = &'a mut dyn FnMut(u32);
-
-/// Implements [`Controller`] by the driver's own methods of the same names.
-macro_rules! controller {
-    ($driver:ident, $family:ty, $name:literal, $start:expr) => {
-        impl Controller for $driver<Registers> {
-            type Family = $family;
-            const NAME: &'static str = $name;
-
-            fn new(registers: Registers, config: Config, delay: Delay<'_>) -> Result<Self, Error> {
-                $driver::new(registers, config, delay)
-            }
-
-            fn mac(&self) -> [u8; 6] {
-                $driver::mac(self)
-            }
-
-            fn join_multicast(&mut self, group: [u8; 6]) -> Result<(), Error> {
-                $driver::join_multicast(self, group)
-            }
-
-            fn open(
-                &mut self,
-                queue: u32,
-                config: QueueConfig,
-                memory: QueueMemory,
-                delay: Delay<'_>,
-            ) -> Result<QueuePair<Registers, Self::Family>, Error> {
-                $driver::open(self, queue, config, memory, delay)
-            }
-
-            fn start(&mut self, delay: Delay<'_>) -> Result<u32, Error> {
-                $start(self, &mut *delay)?;
-                Ok(self.wait_for_link(LINK_PATIENCE_US, delay)?.megabits)
-            }
-        }
-
-        impl Driver for $driver<Registers> {
-            type Pair = QueuePair<Registers, $family>;
-
-            fn open(site: Site<'_, '_>) -> Result<(Vec<Self::Pair>, Self), NicError> {
-                open(site)
-            }
-        }
-    };
+impl Known for ixgbe::Card {
+    fn of(device: u16) -> Option<Self> {
+        Self::of(device)
+    }
 }
 
-controller!(Ixgbe, ixgbe::I82599, "82599", Ixgbe::start);
-controller!(Igb, igb::I82576, "82576", |nic: &mut Self, _| {
-    nic.start();
-    Ok::<(), Error>(())
-});
+impl Known for igb::I82576 {
+    fn of(device: u16) -> Option<Self> {
+        (device == igb::PCI_DEVICE).then_some(Self)
+    }
+}
 
-/// A device's queue pairs, and the device.
-type Opened<C> = (Vec<QueuePair<Registers, <C as Controller>::Family>>, C);
+impl<C: Known> Driver for Device<Registers, C> {
+    type Pair = QueuePair<Registers, C::Family>;
 
-fn open<C: Controller>(mut site: Site<'_, '_>) -> Result<Opened<C>, NicError> {
-    let address = site.found.address;
-    let bar = pci::memory_bar(site.config, address, 0)?;
-    let registers = Registers::map(site.memory, address, bar)?;
-    site.enable()?;
-    let failed = |error| NicError::Intel(C::NAME, error);
-    let delay = &mut |micros| site.clock.wait_micros(micros);
-    let mut config = Config::new(site.pools.len() as u32);
-    config.mtu = u32::from(site.options.mtu);
-    config.vlan = site.options.vlan;
-    config.rss = Rss::even(site.granted());
-    let mut nic = C::new(registers, config, delay).map_err(failed)?;
-    if let Some(ipv6) = site.options.ipv6() {
-        for group in ipv6.multicast_macs(nic.mac()) {
-            nic.join_multicast(group).map_err(failed)?;
+    fn open(mut site: Site<'_, '_>) -> Result<(Vec<Self::Pair>, Self), NicError> {
+        let (address, device) = (site.found.address, site.found.device);
+        let controller = C::of(device).ok_or(NicError::Unknown(address, device))?;
+        let bar = pci::memory_bar(site.config, address, 0)?;
+        let registers = Registers::map(site.memory, address, bar)?;
+        site.enable()?;
+        let failed = |error| NicError::Intel(controller.name(), error);
+        let delay = &mut |micros| site.clock.wait_micros(micros);
+        let mut config = Config::new(site.pools.len() as u32);
+        config.mtu = u32::from(site.options.mtu);
+        config.vlan = site.options.vlan;
+        config.rss = Rss::even(site.granted());
+        let mut nic = Self::new(controller, registers, config, delay).map_err(failed)?;
+        if let Some(ipv6) = site.options.ipv6() {
+            for group in ipv6.multicast_macs(nic.mac()) {
+                nic.join_multicast(group).map_err(failed)?;
+            }
         }
+        let mut pairs = Vec::with_capacity(site.pools.len());
+        for ((number, &pool), arena) in site.pools.iter().enumerate().zip(site.arenas) {
+            let queue = QueueConfig {
+                vector: number as u8,
+                interrupt_interval_us: 0,
+                pool,
+            };
+            let rings = site
+                .memory
+                .allocate(RINGS_BYTES as u64, "the NIC's rings")?;
+            privacy::keep(number, rings.addresses(), "rings");
+            let rings = queue_memory(rings, rx_descriptors(&pool));
+            let open = || nic.open(number as u32, queue, rings, delay);
+            pairs.push(heap::within(arena, open).map_err(failed)?);
+        }
+        nic.start(delay).map_err(failed)?;
+        let link = nic.wait_for_link(LINK_PATIENCE_US, delay).map_err(failed)?;
+        let [a, b, c, d, e, f] = nic.mac();
+        say!(
+            "nic {} at {address} mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} link up, \
+             {} Mb/s",
+            controller.name(),
+            link.megabits
+        );
+        Ok((pairs, nic))
     }
-    let mut pairs = Vec::with_capacity(site.pools.len());
-    for ((number, &pool), arena) in site.pools.iter().enumerate().zip(site.arenas) {
-        let queue = QueueConfig {
-            vector: number as u8,
-            interrupt_interval_us: 0,
-            pool,
-        };
-        let rings = site
-            .memory
-            .allocate(RINGS_BYTES as u64, "the NIC's rings")?;
-        privacy::keep(number, rings.addresses(), "rings");
-        let rings = queue_memory(rings, rx_descriptors(&pool));
-        let open = || nic.open(number as u32, queue, rings, delay);
-        pairs.push(heap::within(arena, open).map_err(failed)?);
-    }
-    let megabits = nic.start(delay).map_err(failed)?;
-    let [a, b, c, d, e, f] = nic.mac();
-    say!(
-        "nic {} at {address} mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} link up, \
-         {megabits} Mb/s",
-        C::NAME
-    );
-    Ok((pairs, nic))
 }
 
 const RINGS_BYTES: usize = RING * (2 * DESCRIPTOR + HEADER_ROOM);

@@ -51,6 +51,9 @@ pub enum NicError {
     /// No memory or mapping for it.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A device that no driver answers for.
+    #[error("{0}: device {1:#06x} is listed, but its driver does not know it")]
+    Unknown(Address, u16),
     /// The driver of one of Intel's gave up.
     #[error("{0}: {1}")]
     Intel(&'static str, ix_nic::Error),
@@ -119,8 +122,8 @@ impl Site<'_, '_> {
 /// The first device on the PCI bus that `choice` allows, and which it is. Nothing that is found decodes
 /// or does DMA.
 pub fn find(config: &mut Configuration, choice: NicChoice) -> Result<(NicChoice, Found), NicError> {
-    let found = choice.functions().find_map(|(kind, vendor, device)| {
-        let found = pci::find(config, vendor, device)?;
+    let found = choice.kinds().find_map(|kind| {
+        let found = pci::find(config, |vendor, device| kind.drives(vendor, device))?;
         Some((kind, found))
     });
     let (kind, found) = found.ok_or(NicError::NotFound(choice))?;

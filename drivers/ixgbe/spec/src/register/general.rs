@@ -97,6 +97,18 @@ impl Status {
 }
 
 bitflags! {
+    /// Bits of [`ESDP`] (8.2.3.1.4).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Esdp: u32 {
+        /// SDP2_DATA: wired to the SFP+ cage, which has a module.
+        const SDP2_DATA = 1 << 2;
+        /// SDP3_DATA: wired to the SFP+ cage, TX_DISABLE of the module.
+        const SDP3_DATA = 1 << 3;
+        const _ = !0;
+    }
+}
+
+bitflags! {
     /// Bits of [`CTRL_EXT`] (8.2.3.1.3).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct CtrlExt: u32 {
@@ -251,6 +263,8 @@ bitflags! {
         const FW_PHY1 = 1 << 7;
         /// Firmware holds the shared MAC registers.
         const FW_MAC_CSR = 1 << 8;
+        /// X540 and X550: semaphore around this register, set by being read as zero.
+        const REGSMP = 1 << 31;
         const _ = !0;
     }
 }

@@ -2,7 +2,10 @@ use std::string::ToString;
 
 use ix_nic::testing::{FakeRegisters, HEADERS_BUS, headers, pool, ring};
 
+use ix_nic::{QueueConfig, QueueMemory, Redirect};
+
 use super::*;
+use crate::Igb;
 
 /// Registers that let initialisation succeed.
 fn registers() -> FakeRegisters {
@@ -14,7 +17,7 @@ fn registers() -> FakeRegisters {
 /// Brings a device up; what became of it, and how long it waited.
 fn bring_up(registers: &FakeRegisters) -> (Result<Igb<FakeRegisters>, Error>, u64) {
     let mut waited_us = 0;
-    let outcome = Igb::new(registers.clone(), Config::new(2), &mut |us| {
+    let outcome = Igb::new(I82576, registers.clone(), Config::new(2), &mut |us| {
         waited_us += u64::from(us);
     });
     (outcome, waited_us)
@@ -92,7 +95,7 @@ fn queues_are_enabled_with_empty_rings() {
             max: 10
         })
     );
-    device.start();
+    device.start(&mut |_| {}).unwrap();
     assert_ne!(registers.read32(RCTL) & Rctl::EN.bits(), 0);
 }
 
