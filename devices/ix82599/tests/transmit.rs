@@ -117,6 +117,65 @@ fn large_frames_are_cut_into_segments() {
     assert_eq!(lengths, [154, 154, 104]);
 }
 
+/// 240,000 segments of one byte: a step sends some and the next one goes on, so that neither other queues
+/// nor other functions wait for the last.
+#[test]
+fn a_frame_of_very_many_segments_takes_many_steps() {
+    const PIECE: usize = 60_000;
+    const PIECES: usize = 4;
+    let mut machine = Machine::started(2);
+    load(&machine, TX_DATA, &tcp_frame(7, PIECE));
+    let mut context = tcp_context();
+    context.mss = 1;
+    machine.put_descriptor(tx_ring(0), 0, context.encode());
+    for place in 1..=PIECES {
+        // The same bytes each time; headers come first only.
+        let bytes = if place == 1 { 54 + PIECE } else { PIECE };
+        let command = if place == PIECES {
+            WHOLE
+        } else {
+            TxCommand::empty()
+        };
+        let mut descriptor = data(TX_DATA, bytes, command | TxCommand::TSE);
+        descriptor.options = TxOptions::IXSM | TxOptions::TXSM;
+        descriptor.payload_length = (PIECES * PIECE) as u32;
+        machine.put_descriptor(tx_ring(0), place as u32, descriptor.encode());
+    }
+    machine.write(reg::tdt(0), PIECES as u32 + 1);
+
+    // The cable holds fewer than a step sends; what it refuses counts as well.
+    let left = |machine: &Machine| {
+        let counters = machine.model.counters();
+        (counters.tx_frames + counters.tx_refused) as usize
+    };
+    let (mut steps, mut other) = (0, None);
+    loop {
+        let before = left(&machine);
+        let more = machine.model.step().more;
+        steps += 1;
+        assert!(left(&machine) - before < 20_000, "in step {steps}");
+        while let Some(frame) = machine.far.take() {
+            if frame.len() == 100 {
+                other = Some(steps);
+            }
+        }
+        assert_eq!(machine.transmitted(0, PIECES as u32), !more);
+        if !more {
+            break;
+        }
+        if steps == 2 {
+            load(&machine, TX_DATA, &frame(100));
+            machine.put_descriptor(tx_ring(1), 0, data(TX_DATA, 100, WHOLE).encode());
+            machine.write(reg::tdt(1), 1);
+        }
+    }
+    assert_eq!(left(&machine), PIECES * PIECE + 1);
+    assert!(
+        other.is_some_and(|at| at <= 4),
+        "{other:?} of {steps} steps"
+    );
+}
+
 #[test]
 fn tags_are_inserted_and_short_frames_padded() {
     let mut machine = Machine::started(1);

@@ -77,11 +77,11 @@ pub(super) struct FlagMasks {
     pub(super) high: u32,
 }
 
-/// Cuts a large TCP frame into segments (7.2.4): headers once, then payload of up to MSS bytes each.
-#[derive(Debug)]
-pub(super) struct Segmenter<'a> {
-    frame: &'a [u8],
-    context: &'a TxContext,
+/// Cuts a large TCP frame into segments (7.2.4): headers once, then payload of up to MSS bytes each. It
+/// can stop after any of them, and is shown the same frame each time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segmenter {
+    context: TxContext,
     options: TxOptions,
     masks: FlagMasks,
     header: usize,
@@ -89,11 +89,11 @@ pub(super) struct Segmenter<'a> {
     index: u32,
 }
 
-impl<'a> Segmenter<'a> {
+impl Segmenter {
     /// Checks that headers and MSS make sense for the frame.
     pub(super) fn new(
-        frame: &'a [u8],
-        context: &'a TxContext,
+        frame: &[u8],
+        context: TxContext,
         options: TxOptions,
         masks: FlagMasks,
     ) -> Result<Self, Fault> {
@@ -112,7 +112,6 @@ impl<'a> Segmenter<'a> {
             return Err(Fault::BadContext);
         }
         Ok(Self {
-            frame,
             context,
             options,
             masks,
@@ -123,22 +122,19 @@ impl<'a> Segmenter<'a> {
     }
 
     /// Writes the next segment to `segment`; `false` after the last.
-    pub(super) fn next(&mut self, segment: &mut Vec<u8>) -> Result<bool, Fault> {
-        if self.next >= self.frame.len() {
+    pub(super) fn next(&mut self, frame: &[u8], segment: &mut Vec<u8>) -> Result<bool, Fault> {
+        if self.next >= frame.len() {
             return Ok(false);
         }
-        let end = self
-            .frame
-            .len()
-            .min(self.next + usize::from(self.context.mss));
+        let end = frame.len().min(self.next + usize::from(self.context.mss));
         segment.clear();
-        segment.extend_from_slice(&self.frame[..self.header]);
-        segment.extend_from_slice(&self.frame[self.next..end]);
+        segment.extend_from_slice(&frame[..self.header]);
+        segment.extend_from_slice(&frame[self.next..end]);
         self.patch_ip(segment);
-        self.patch_tcp(segment, end == self.frame.len());
+        self.patch_tcp(segment, end == frame.len());
         self.next = end;
         self.index += 1;
-        insert_checksums(segment, self.context, self.options)?;
+        insert_checksums(segment, &self.context, self.options)?;
         Ok(true)
     }
 
@@ -238,10 +234,10 @@ mod tests {
             let frame = with_pseudo_sum(good.clone(), field, &good[addresses], 6);
             let context = context(ipv4, L4Type::Tcp);
             let options = TxOptions::IXSM | TxOptions::TXSM;
-            let mut segmenter = Segmenter::new(&frame, &context, options, MASKS).unwrap();
+            let mut segmenter = Segmenter::new(&frame, context, options, MASKS).unwrap();
             let (mut segment, mut payload, mut flags) = (Vec::new(), Vec::new(), Vec::new());
             let mut sequences = Vec::new();
-            while segmenter.next(&mut segment).unwrap() {
+            while segmenter.next(&frame, &mut segment).unwrap() {
                 let parsed = Parsed::new(&segment);
                 assert!(parsed.transport.is_some());
                 assert_eq!(parsed.check(&segment).1, RxError::empty());
@@ -294,10 +290,10 @@ mod tests {
             };
             let options = TxOptions::from_bits_retain(options);
             let _ = insert_checksums(&mut frame.clone(), &context, options);
-            if let Ok(mut segmenter) = Segmenter::new(&frame, &context, options, MASKS) {
+            if let Ok(mut segmenter) = Segmenter::new(&frame, context, options, MASKS) {
                 let mut segment = Vec::new();
                 let mut count = 0;
-                while segmenter.next(&mut segment) == Ok(true) {
+                while segmenter.next(&frame, &mut segment) == Ok(true) {
                     count += 1;
                 }
                 prop_assert!(count <= frame.len());

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) tx: Vec<TxQueue>,
     /// Transmit queues that may have something to send.
     pub(super) tx_ready: u128,
+    /// The queue whose turn it is first.
+    pub(super) tx_first: u32,
     /// Room for a segment of a large frame.
     pub(super) tx_segment: Vec<u8>,
     /// Frames that the MAC sends back to itself, with HLREG0.LPBK (3.7.9.1).
@@ -102,6 +104,7 @@ impl State {
             rx: vec![queue; QUEUES as usize],
             tx: (0..QUEUES).map(|_| TxQueue::default()).collect(),
             tx_ready: 0,
+            tx_first: 0,
             tx_segment: Vec::new(),
             looped: VecDeque::new(),
             packet_buffer: PacketBuffer::default(),

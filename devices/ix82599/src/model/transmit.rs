@@ -1,32 +1,31 @@
 //! The way out: from a transmit queue's descriptors to the wire (7.2).
 
-use std::collections::VecDeque;
+mod port;
 
 use ixgbe_spec::register::Hlreg0;
 use ixgbe_spec::{
-    LegacyCommand, TxCommand, TxContext, TxData, TxDescriptor, TxLegacy, TxOptions, TxSegment,
-    TxWriteBack,
+    LegacyCommand, QUEUES, TxCommand, TxContext, TxData, TxDescriptor, TxLegacy, TxOptions,
+    TxSegment, TxWriteBack,
 };
 
-use super::counters::Counters;
 use super::interrupts::InterruptSink;
 use super::offload::{self, Fault, FlagMasks, Segmenter};
 use super::receive::ring_fault;
 use super::ring::Ring;
-use super::statistics::{Destination, Statistics};
-use super::{FCS_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES, Model};
+use super::{HEADER_BYTES, Model};
 use crate::memory::GuestMemory;
-use crate::wire::{Direction, Wire};
+use crate::wire::Wire;
+use port::Port;
 
 /// Descriptors taken from one queue in one step.
 const BATCH: usize = 1024;
-/// Frames sent from one queue in one step; the segments of the last large frame may come on top.
-const FRAME_BATCH: usize = 1024;
+/// What all queues together may do in one step, in bytes read and written, so that other functions of
+/// the same process have their turn: about two milliseconds.
+const STEP_WORK: usize = 4 << 20;
+/// What a descriptor or a frame costs beyond its bytes.
+const FIXED_WORK: usize = 256;
 /// Most bytes that the descriptors of one frame may name: PAYLEN of a large frame and headers.
 const MAX_GATHER_BYTES: usize = (1 << 18) + 1024;
-
-/// Frames under way in the MAC's loopback; more are lost.
-const LOOPED_FRAMES: usize = 1024;
 
 /// A transmit queue.
 #[derive(Debug, Default)]
@@ -42,6 +41,17 @@ pub(super) struct TxQueue {
     /// The frame gathered so far; its end may come with a later doorbell.
     frame: Vec<u8>,
     open: Option<Open>,
+    /// The frame is complete, and was cut in part.
+    cut: Option<Cut>,
+}
+
+/// A large frame of which some segments have left.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    segmenter: Segmenter,
+    tag: Option<u16>,
+    /// The frame's last descriptor, for when all have left.
+    completed: Completed,
 }
 
 /// A frame of which some descriptors were taken.
@@ -91,11 +101,17 @@ impl TxQueue {
         self.contexts = [None; 2];
         self.frame.clear();
         self.open = None;
+        self.cut = None;
+    }
+
+    /// Whether there is something to do.
+    fn is_pending(&self) -> bool {
+        self.cut.is_some() || self.ring.available() > 0
     }
 }
 
 impl<W: Wire, I: InterruptSink> Model<W, I> {
-    /// Sends what the queues with a rung doorbell have, a batch of each.
+    /// Sends what the queues with a rung doorbell have, a batch of each, as far as a step's work goes.
     pub(super) fn transmit(&mut self) -> Transmitted {
         let mut result = Transmitted {
             descriptors: 0,
@@ -104,21 +120,28 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
         if !(self.state.transmit_enabled() && self.pci.may_master()) {
             return result;
         }
-        let mut ready = std::mem::take(&mut self.state.tx_ready);
+        let mut work = STEP_WORK;
+        let first = self.state.tx_first;
+        let mut ready = std::mem::take(&mut self.state.tx_ready).rotate_right(first);
         while ready != 0 {
-            let queue = ready.trailing_zeros() as usize;
+            let queue = (first + ready.trailing_zeros()) % QUEUES;
             ready &= ready - 1;
-            let taken = self.transmit_queue(queue);
-            result.descriptors += taken;
-            if taken > 0 && self.state.tx[queue].ring.available() > 0 {
-                self.state.tx_ready |= 1 << queue;
-                result.more = true;
+            let (descriptors, is_pending) = self.transmit_queue(queue as usize, &mut work);
+            result.descriptors += descriptors;
+            self.state.tx_ready |= u128::from(is_pending) << queue;
+            if work == 0 {
+                // The next step begins with whoever had no turn in this one.
+                self.state.tx_first = (queue + 1) % QUEUES;
+                self.state.tx_ready |= ready.rotate_left(first);
+                break;
             }
         }
+        result.more = self.state.tx_ready != 0;
         result
     }
 
-    fn transmit_queue(&mut self, number: usize) -> usize {
+    /// A batch of one queue: descriptors taken, and whether there are more.
+    fn transmit_queue(&mut self, number: usize, work: &mut usize) -> (usize, bool) {
         let state = &mut self.state;
         let queue = &mut state.tx[number];
         let mut port = Port {
@@ -134,22 +157,27 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             },
             segment: &mut state.tx_segment,
             looped: (state.hlreg0 & Hlreg0::LPBK.bits() != 0).then_some(&mut state.looped),
-            frames: 0,
+            work,
         };
         let mut reported = false;
         let mut taken = 0;
-        while taken < BATCH && port.frames < FRAME_BATCH && queue.ring.available() > 0 {
-            let at = queue.ring.head_address();
-            let words = match self.memory.load_descriptor(at) {
-                Ok(words) => words,
-                Err(error) => {
-                    ring_fault(&mut queue.ring, error, port.counters);
-                    break;
-                }
+        while taken < BATCH && *port.work > 0 && queue.is_pending() {
+            let completed = if let Some(cut) = queue.cut.take() {
+                queue.go_on(cut, &mut port)
+            } else {
+                let at = queue.ring.head_address();
+                let words = match self.memory.load_descriptor(at) {
+                    Ok(words) => words,
+                    Err(error) => {
+                        ring_fault(&mut queue.ring, error, port.counters);
+                        break;
+                    }
+                };
+                taken += 1;
+                queue.ring.advance();
+                queue.take((at, words), &self.memory, &mut port)
             };
-            taken += 1;
-            queue.ring.advance();
-            if queue.take(words, &self.memory, &mut port) {
+            if let Some((at, words)) = completed {
                 reported = true;
                 let done = [words[0], words[1] | TxWriteBack::DD];
                 if self.memory.store_descriptor(at, done).is_err() {
@@ -157,52 +185,80 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
                 }
             }
         }
+        let is_pending = queue.is_pending();
         if reported {
             state.interrupts.raise_tx(number);
         }
-        taken
+        (taken, is_pending)
     }
 }
 
+/// How a large frame is cut, and the tag of its segments.
+type ToCut = Option<(Segmenter, Option<u16>)>;
+
+/// A descriptor whose completion is to be reported: where it is, and its words.
+type Completed = Option<(u64, [u64; 2])>;
+
 impl TxQueue {
-    /// Does what a descriptor says. Returns whether its completion is to be reported.
+    /// Does what a descriptor says.
     fn take(
         &mut self,
-        words: [u64; 2],
+        (at, words): (u64, [u64; 2]),
         memory: &GuestMemory,
         port: &mut Port<'_, impl Wire>,
-    ) -> bool {
+    ) -> Completed {
+        port.spend(0);
         let descriptor = match TxDescriptor::decode(words) {
             Ok(descriptor) => descriptor,
             Err(error) => {
                 port.counters.tx_bad_descriptor += 1;
                 log::debug!("transmit queue {}: {error}", port.number);
-                return false;
+                return None;
             }
         };
         if let TxDescriptor::Context(context) = descriptor {
             self.contexts[usize::from(context.index & 1)] = Some(context);
         }
-        let Some(segment) = descriptor.segment() else {
-            return false;
-        };
+        let segment = descriptor.segment()?;
+        port.spend(usize::from(segment.length));
         self.gather(descriptor, segment, memory);
-        if segment.end_of_packet {
-            let open = self.open.take();
-            let result = match open.and_then(|open| open.fault) {
-                Some(fault) => Err(fault),
-                None => self.finish(descriptor, open.and_then(|open| open.first), port),
-            };
-            if let Err(fault) = result {
-                port.count(fault);
-                if port.wire.is_observed() {
-                    let reason = fault.reason();
-                    port.wire.dropped(Direction::Outbound, &self.frame, reason);
-                }
-            }
-            self.frame.clear();
+        let completed = segment.report_status.then_some((at, words));
+        if !segment.end_of_packet {
+            return completed;
         }
-        segment.report_status
+        let open = self.open.take();
+        let result = match open.and_then(|open| open.fault) {
+            Some(fault) => Err(fault),
+            None => self.finish(descriptor, open.and_then(|open| open.first), port),
+        };
+        match result {
+            Ok(None) => {}
+            Ok(Some((segmenter, tag))) => {
+                let cut = Cut {
+                    segmenter,
+                    tag,
+                    completed,
+                };
+                return self.go_on(cut, port);
+            }
+            Err(fault) => port.drop_frame(&self.frame, fault),
+        }
+        self.frame.clear();
+        completed
+    }
+
+    /// Sends segments of a large frame, as many as the step has work left for.
+    fn go_on(&mut self, mut cut: Cut, port: &mut Port<'_, impl Wire>) -> Completed {
+        match port.send_segments(&self.frame, &mut cut.segmenter, cut.tag) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.cut = Some(cut);
+                return None;
+            }
+            Err(fault) => port.drop_frame(&self.frame, fault),
+        }
+        self.frame.clear();
+        cut.completed
     }
 
     /// Appends the data that a descriptor names. After a fault the rest is skipped.
@@ -230,21 +286,23 @@ impl TxQueue {
         }
     }
 
-    /// The frame is complete: apply the offloads and send it.
+    /// The frame is complete: apply the offloads and send it, unless it is to be cut.
     fn finish(
         &mut self,
         last: TxDescriptor,
         first: Option<TxData>,
         port: &mut Port<'_, impl Wire>,
-    ) -> Result<(), Drop> {
+    ) -> Result<ToCut, Drop> {
         if self.frame.len() < HEADER_BYTES {
             return Err(Drop::Length);
         }
         match (first, last) {
             (Some(data), _) => self.finish_advanced(data, port),
-            (None, TxDescriptor::Legacy(legacy)) => self.finish_legacy(legacy, port),
+            (None, TxDescriptor::Legacy(legacy)) => self.finish_legacy(legacy, port).map(|()| None),
             // A legacy descriptor first and an advanced one last: no offload applies.
-            (None, TxDescriptor::Data(_) | TxDescriptor::Context(_)) => port.send(&mut self.frame),
+            (None, TxDescriptor::Data(_) | TxDescriptor::Context(_)) => {
+                port.send(&mut self.frame).map(|()| None)
+            }
         }
     }
 
@@ -271,7 +329,7 @@ impl TxQueue {
         &mut self,
         data: TxData,
         port: &mut Port<'_, impl Wire>,
-    ) -> Result<(), Drop> {
+    ) -> Result<ToCut, Drop> {
         if port.must_check_context && !data.check_context {
             return Err(Fault::BadContext.into());
         }
@@ -279,7 +337,7 @@ impl TxQueue {
         let tag = data.command.contains(TxCommand::VLE);
         let checksums = data.options & (TxOptions::IXSM | TxOptions::TXSM | TxOptions::IPSEC);
         if !(segmentation || tag || data.check_context) && checksums.is_empty() {
-            return port.send(&mut self.frame);
+            return port.send(&mut self.frame).map(|()| None);
         }
         let context = self
             .contexts
@@ -289,100 +347,13 @@ impl TxQueue {
             .ok_or(Fault::BadContext)?;
         let tag = tag.then_some(context.vlan);
         if segmentation {
-            return port.send_segments(&self.frame, &context, checksums, tag);
+            let segmenter = Segmenter::new(&self.frame, context, checksums, port.masks)?;
+            return Ok(Some((segmenter, tag)));
         }
         offload::insert_checksums(&mut self.frame, &context, checksums)?;
         if let Some(tag) = tag {
             offload::insert_vlan(&mut self.frame, tag);
         }
-        port.send(&mut self.frame)
-    }
-}
-
-/// The parts of the model that a frame on its way out meets.
-struct Port<'a, W> {
-    wire: &'a mut W,
-    statistics: &'a mut Statistics,
-    counters: &'a mut Counters,
-    /// Number of the queue.
-    number: usize,
-    /// Every frame has to name a context: with virtual functions the device switches by what it says
-    /// (7.10.3.2.2).
-    must_check_context: bool,
-    /// Short frames are padded.
-    pad: bool,
-    masks: FlagMasks,
-    /// Room for a segment.
-    segment: &'a mut Vec<u8>,
-    /// Where frames go instead of to the wire.
-    looped: Option<&'a mut VecDeque<Vec<u8>>>,
-    /// Frames sent so far, or refused by the wire.
-    frames: usize,
-}
-
-impl<W: Wire> Port<'_, W> {
-    fn send(&mut self, frame: &mut Vec<u8>) -> Result<(), Drop> {
-        if frame.len() > MAX_FRAME_BYTES - FCS_BYTES {
-            return Err(Drop::Length);
-        }
-        if self.pad && frame.len() < MIN_FRAME_BYTES {
-            frame.resize(MIN_FRAME_BYTES, 0);
-        }
-        self.frames += 1;
-        if let Some(looped) = &mut self.looped {
-            if looped.len() == LOOPED_FRAMES {
-                self.counters.tx_refused += 1;
-                return Ok(());
-            }
-            looped.push_back(frame.clone());
-        } else if let Err(error) = self.wire.send(frame) {
-            self.counters.tx_refused += 1;
-            log::debug!("sending a frame: {error}");
-            return Ok(());
-        }
-        let destination = frame
-            .first_chunk()
-            .map_or(Destination::Unicast, |mac| Destination::of(*mac));
-        self.statistics
-            .sent(self.number, destination, frame.len() + FCS_BYTES);
-        self.counters.tx_frames += 1;
-        self.counters.tx_bytes += frame.len() as u64;
-        Ok(())
-    }
-
-    fn send_segments(
-        &mut self,
-        frame: &[u8],
-        context: &TxContext,
-        options: TxOptions,
-        tag: Option<u16>,
-    ) -> Result<(), Drop> {
-        let mut segmenter = Segmenter::new(frame, context, options, self.masks)?;
-        let mut segment = std::mem::take(self.segment);
-        let result = loop {
-            match segmenter.next(&mut segment) {
-                Ok(true) => {}
-                Ok(false) => break Ok(()),
-                Err(fault) => break Err(fault.into()),
-            }
-            if let Some(tag) = tag {
-                offload::insert_vlan(&mut segment, tag);
-            }
-            if let Err(fault) = self.send(&mut segment) {
-                break Err(fault);
-            }
-        };
-        *self.segment = segment;
-        result
-    }
-
-    fn count(&mut self, fault: Drop) {
-        let counter = match fault {
-            Drop::Length => &mut self.counters.tx_bad_length,
-            Drop::Unreadable => &mut self.counters.tx_unreadable,
-            Drop::Offload(Fault::BadContext) => &mut self.counters.tx_bad_context,
-            Drop::Offload(Fault::Unsupported) => &mut self.counters.tx_unsupported,
-        };
-        *counter += 1;
+        port.send(&mut self.frame).map(|()| None)
     }
 }
