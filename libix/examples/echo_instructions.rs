@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut kernel = FakeKernel::new();
-    kernel.requests_per_round = Some([0x5a; 64]);
+    kernel.requests_per_round = Some(vec![0x5a; 64]);
     let mut runtime = Runtime::new(Echo, kernel);
     runtime.round();
     for _ in 0..connections {

@@ -12,6 +12,7 @@ use crate::background::Notifier;
 use crate::boot::BootBlock;
 use crate::ledger::Crew;
 use crate::payload::{Payload, Unsent};
+use crate::received::Received;
 use crate::service::ConnectionId;
 use crate::slot::{Ending, Phase};
 use crate::table::{Statistics, Table};
@@ -213,6 +214,23 @@ impl<T> Connection<'_, T> {
         self.context.table.slot(self.index).send.pending()
     }
 
+    /// The sending side and the state, where both are needed at a time.
+    #[inline]
+    pub fn split(&mut self) -> (SendHalf<'_, T>, &mut T) {
+        let sender = SendHalf {
+            context: self.context,
+            index: self.index,
+        };
+        (sender, self.state)
+    }
+
+    /// Gives received bytes back. To drop them does the same, for which it has to find out first what
+    /// they belong to: this is the short way for those of the connection at hand.
+    #[inline]
+    pub fn give_back(&mut self, data: Received) {
+        self.context.table.give_back(self.index, data);
+    }
+
     /// Sends no more after what is queued (FIN); receiving goes on.
     pub fn shutdown(&mut self) {
         self.context.table.end(self.index, Ending::Shutdown);
@@ -228,5 +246,19 @@ impl<T> Connection<'_, T> {
     /// Nothing but [`Service::on_close`](crate::Service::on_close) follows.
     pub fn abort(&mut self) {
         self.context.table.end(self.index, Ending::Abort);
+    }
+}
+
+/// The sending side of the connection that an event is about: see [`Connection::split`].
+pub struct SendHalf<'a, T> {
+    context: &'a mut Context<T>,
+    index: u32,
+}
+
+impl<T> SendHalf<'_, T> {
+    /// See [`Connection::send`].
+    #[inline]
+    pub fn send(&mut self, payload: impl Into<Payload>) -> Result<(), Unsent> {
+        self.context.table.send(self.index, payload.into())
     }
 }

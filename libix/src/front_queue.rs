@@ -55,6 +55,15 @@ impl<T: Default> FrontQueue<T> {
         Some(core::mem::take(&mut self.front))
     }
 
+    /// Drops the element of a queue that has just one, where it lies.
+    #[inline]
+    pub fn drop_only(&mut self) {
+        if self.len == 1 {
+            self.len = 0;
+            self.front = T::default();
+        }
+    }
+
     pub fn get(&self, index: usize) -> Option<&T> {
         match index {
             0 if self.len == 0 => None,
@@ -122,5 +131,12 @@ mod tests {
         assert_eq!(queue.take_only(), Some(5));
         assert_eq!(queue.take_only(), None);
         assert_eq!((queue.len(), queue.get(0)), (0, None));
+        queue.push_back(6);
+        queue.drop_only();
+        assert_eq!((queue.len(), queue.only()), (0, None));
+        queue.push_back(7);
+        queue.push_back(8);
+        queue.drop_only();
+        assert_eq!(queue.len(), 2);
     }
 }

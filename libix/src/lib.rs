@@ -118,7 +118,7 @@ pub use background::Notifier;
 #[cfg(bare)]
 pub use bare::exit;
 pub use boot::BootBlock;
-pub use context::{Connection, Context};
+pub use context::{Connection, Context, SendHalf};
 pub use ix_abi::{DeadReason, Error};
 pub use ledger::Crew;
 pub use log::log_line;

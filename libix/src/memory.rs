@@ -115,27 +115,48 @@ ix_memset:
 ix_memcmp:
     cmp rdx, 8
     jb 3f
-2:  mov rax, [rdi]
-    mov rcx, [rsi]
+    // Word by word, but for the last one, which may overlap the one before it.
+    lea r8, [rdx - 8]
+    xor r9d, r9d
+    jmp 5f
+2:  mov rax, [rdi + r9]
+    mov rcx, [rsi + r9]
     cmp rax, rcx
     jne 6f
-    add rdi, 8
-    add rsi, 8
-    sub rdx, 8
-    cmp rdx, 8
-    jae 2b
-3:  test rdx, rdx
-    jz 5f
-4:  movzx eax, byte ptr [rdi]
+    add r9, 8
+5:  cmp r9, r8
+    jb 2b
+    mov rax, [rdi + r8]
+    mov rcx, [rsi + r8]
+    cmp rax, rcx
+    jne 6f
+    xor eax, eax
+    ret
+3:  cmp rdx, 4
+    jb 4f
+    // The same with two half words.
+    mov eax, [rdi]
+    mov ecx, [rsi]
+    cmp eax, ecx
+    jne 6f
+    mov eax, [rdi + rdx - 4]
+    mov ecx, [rsi + rdx - 4]
+    cmp eax, ecx
+    jne 6f
+    xor eax, eax
+    ret
+4:  test rdx, rdx
+    jz 8f
+7:  movzx eax, byte ptr [rdi]
     movzx ecx, byte ptr [rsi]
     sub eax, ecx
-    jne 7f
+    jne 9f
     inc rdi
     inc rsi
     dec rdx
-    jnz 4b
-5:  xor eax, eax
-7:  ret
+    jnz 7b
+8:  xor eax, eax
+9:  ret
 6:  // As big-endian numbers, the words compare like the byte strings.
     bswap rax
     bswap rcx

@@ -13,7 +13,7 @@ use core::fmt;
 use core::ops::{Bound, Deref, RangeBounds};
 use core::ptr::NonNull;
 
-use crate::hold::Hold;
+use crate::hold::{Anchor, Hold};
 
 /// A part that was split off gets one in so many, as a power of two, of the weight: it is seldom
 /// divided again, but the rest may be, a thousand times.
@@ -100,6 +100,18 @@ impl Received {
         part.truncate(end);
         part.advance(first);
         part
+    }
+
+    /// Number and weight of the segment that it is of, if that is one of this connection.
+    #[inline]
+    pub(crate) fn part_of(&self, anchor: &Anchor) -> Option<(u32, u32)> {
+        self.hold.part_of(anchor)
+    }
+
+    /// Ends it without posting the end of its hold to a ledger: the caller settles that.
+    #[inline]
+    pub(crate) fn forget(self) {
+        core::mem::forget(self);
     }
 
     /// What the kernel reads, and what keeps it alive.

@@ -183,8 +183,8 @@ impl SendQueue {
     }
 
     /// The piece whose end the acknowledgement of `bytes` more reaches, if that is all there is in
-    /// the queue, the usual case. The caller takes it with [`SendQueue::take_whole`], or else goes
-    /// through [`SendQueue::acknowledged_in_part`].
+    /// the queue, the usual case. The caller takes or drops it, or else goes through
+    /// [`SendQueue::acknowledged_in_part`].
     #[inline]
     pub fn whole(&self, bytes: usize) -> Option<&Payload> {
         let is_whole = bytes == self.pending && self.next == 1;
@@ -194,10 +194,22 @@ impl SendQueue {
     /// Takes the piece that [`SendQueue::whole`] showed.
     #[inline]
     pub fn take_whole(&mut self) -> Option<Payload> {
+        self.forget_whole();
+        self.pieces.take_only()
+    }
+
+    /// Drops it.
+    #[inline]
+    pub fn drop_whole(&mut self) {
+        self.forget_whole();
+        self.pieces.drop_only();
+    }
+
+    #[inline]
+    fn forget_whole(&mut self) {
         self.next = 0;
         self.acknowledged = 0;
         self.pending = 0;
-        self.pieces.take_only()
     }
 
     /// The peer acknowledged `bytes` more. Pieces that are acknowledged to their end go to

@@ -127,15 +127,17 @@ impl Slot {
     #[inline(always)]
     pub fn acknowledged(&mut self, bytes: usize, window: usize) {
         self.send.set_window(window);
-        let piece = self.send.whole(bytes);
-        match piece.and_then(|piece| piece.part_of(self.anchor)) {
+        let Some(piece) = self.send.whole(bytes) else {
+            return self.acknowledged_in_part(bytes);
+        };
+        match piece.part_of(self.anchor) {
             Some((segment, weight)) => {
                 if let Some(piece) = self.send.take_whole() {
                     piece.forget();
                 }
                 self.receive.released(segment, weight);
             }
-            None => self.acknowledged_in_part(bytes),
+            None => self.send.drop_whole(),
         }
     }
 

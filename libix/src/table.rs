@@ -128,7 +128,7 @@ impl Table {
     }
 
     /// Puts a connection on the list of those with something to tell the kernel.
-    #[inline]
+    #[inline(always)]
     pub fn mark(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if !slot.dirty {
@@ -162,7 +162,7 @@ impl Table {
     }
 
     /// Takes a payload for a connection.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, index: u32, payload: Payload) -> Result<(), Unsent> {
         let slot = &mut self.slots[index as usize];
         if slot.ending != Ending::None || slot.phase == Phase::Dead {
@@ -237,6 +237,23 @@ impl Table {
         // bytes are good until given back or the handle is released, on whatever thread the
         // connection is; the slot does neither before all weight of the segment is back.
         unsafe { Received::new(address, bytes, hold) }
+    }
+
+    /// Takes back bytes that nobody needs any more.
+    #[inline]
+    pub fn give_back(&mut self, index: u32, data: Received) {
+        let slot = &mut self.slots[index as usize];
+        match data.part_of(slot.anchor) {
+            Some((segment, weight)) => {
+                data.forget();
+                slot.receive.released(segment, weight);
+                if slot.receive.has_done() {
+                    self.mark(index);
+                }
+            }
+            // Of another connection, or shared too often: the ledger knows.
+            None => drop(data),
+        }
     }
 
     /// Wraps the bytes of a `udp_recv` event.

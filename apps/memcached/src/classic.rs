@@ -3,11 +3,10 @@
 //! Answers are those of memcached to the byte, also to what is malformed: clients match on them. The
 //! two-letter commands are in `meta`.
 
+use core::ops::ControlFlow;
 use core::sync::atomic::Ordering::Relaxed;
 
-use memchr::memchr;
-
-use crate::keys::{Get, Keys, next_key};
+use crate::keys::{END, Get, Keys, next_key};
 use crate::meta;
 use crate::output::Output;
 use crate::server::{KEY_MAX, VERSION, Worker};
@@ -26,38 +25,38 @@ const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format\r\n";
 const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument\r\n";
 
 /// Words of a line, as many as are looked at.
-pub struct Tokens<'a> {
-    words: [&'a [u8]; TOKENS_MAX],
-    count: usize,
-    /// What is behind the last of them.
-    pub rest: &'a [u8],
-}
+pub struct Tokens<'a>(heapless::Vec<&'a [u8], TOKENS_MAX>);
 
 impl<'a> Tokens<'a> {
-    /// Of a line. A zero byte ends it.
-    pub fn of(line: &'a [u8]) -> Self {
-        let line = &line[..memchr(0, line).unwrap_or(line.len())];
-        let mut tokens = Self {
-            words: [&[]; TOKENS_MAX],
-            count: 0,
-            rest: &[],
-        };
-        let mut at = 0;
-        while let Some((word, end)) = next_key(line, at) {
-            if tokens.count == TOKENS_MAX {
-                tokens.rest = &line[at..];
-                break;
+    /// Those of a line, which a zero byte ends. Not returned, since they would be copied.
+    fn read(&mut self, line: &'a [u8]) {
+        let mut start = 0;
+        text::each_word_end(line, |end| {
+            self.push(&line[start..end]);
+            start = end + 1;
+            match line[end] {
+                0 => {
+                    start = line.len();
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
             }
-            tokens.words[tokens.count] = word;
-            tokens.count += 1;
-            at = end;
+        });
+        self.push(&line[start..]);
+    }
+
+    /// Several spaces stand between two words like one.
+    #[inline]
+    fn push(&mut self, word: &'a [u8]) {
+        if !word.is_empty() {
+            // What does not fit is not looked at.
+            let _ = self.0.push(word);
         }
-        tokens
     }
 
     /// All of them.
     pub fn all(&self) -> &[&'a [u8]] {
-        &self.words[..self.count]
+        &self.0
     }
 
     fn says_noreply(&self) -> bool {
@@ -66,33 +65,25 @@ impl<'a> Tokens<'a> {
 }
 
 /// Executes a command whose line is complete.
-#[inline]
+#[inline(never)]
 pub fn execute(session: &mut Session, worker: &Worker, line: &[u8], out: &mut impl Output) {
     match line {
-        [b'g', b'e', b't', b' ', keys @ ..] => get_line(session, worker, keys, out),
+        [b'g', b'e', b't', b' ', keys @ ..] if next_key(keys, 0).is_some() => {
+            get_keys(session, worker, Get::default(), keys, out);
+        }
         _ => others(session, worker, line, out),
     }
 }
 
-/// The most frequent command by far.
-#[inline]
-fn get_line(session: &mut Session, worker: &Worker, keys: &[u8], out: &mut impl Output) {
-    let Some((key, end)) = next_key(keys, 0) else {
-        return session.complain(ERROR, out);
-    };
-    // Nothing but the end of the line behind: the usual case.
-    if end == keys.len() && key.len() <= KEY_MAX {
-        match worker.get(key) {
-            Some(item) => out.piece(item.into_answer()),
-            None => out.fixed("END\r\n"),
-        }
-        return;
+/// Answers a get command that asks for one key.
+pub fn get_one(worker: &Worker, key: &[u8], out: &mut impl Output) {
+    match worker.get(key) {
+        Some(item) => out.piece(item.into_answer()),
+        None => out.fixed(END),
     }
-    get_keys(session, worker, Get::default(), keys, out);
 }
 
 /// Any number of keys. Those that the peer has no room for wait.
-#[inline(never)]
 fn get_keys(session: &mut Session, worker: &Worker, get: Get, line: &[u8], out: &mut impl Output) {
     let mut at = 0;
     while let Some((key, end)) = next_key(line, at) {
@@ -110,20 +101,20 @@ fn get_keys(session: &mut Session, worker: &Worker, get: Get, line: &[u8], out: 
         get.answer(key, worker, out);
         at = end;
     }
-    out.fixed("END\r\n");
+    out.fixed(END);
 }
 
-#[inline(never)]
 fn others(session: &mut Session, worker: &Worker, line: &[u8], out: &mut impl Output) {
     session.noreply = false;
-    let tokens = Tokens::of(line);
+    let mut tokens = Tokens(heapless::Vec::new());
+    tokens.read(line);
     let Some(&command) = tokens.all().first() else {
         return session.say(ERROR, out);
     };
     if let [b'm', _] = command {
         return meta::execute(session, worker, &tokens, out);
     }
-    let count = tokens.count;
+    let count = tokens.all().len();
     match (command, count) {
         (b"get" | b"bget", 2..) => get_keys_after(session, worker, false, line, out),
         (b"gets", 2..) => get_keys_after(session, worker, true, line, out),
@@ -346,7 +337,7 @@ fn touch(session: &mut Session, worker: &Worker, tokens: &Tokens<'_>, out: &mut 
 }
 
 fn delete(session: &mut Session, worker: &Worker, tokens: &Tokens<'_>, out: &mut impl Output) {
-    session.noreply = tokens.count > 2 && tokens.says_noreply();
+    session.noreply = tokens.all().len() > 2 && tokens.says_noreply();
     let is_usual = match tokens.all() {
         [_, _] => true,
         [_, _, time] => *time == b"0" || session.noreply,
@@ -373,7 +364,7 @@ fn flush_all(session: &mut Session, worker: &Worker, tokens: &Tokens<'_>, out: &
         return session.say("CLIENT_ERROR flush_all not allowed\r\n", out);
     }
     let plain = 1 + usize::from(session.noreply);
-    let time = match tokens.count == plain {
+    let time = match tokens.all().len() == plain {
         true => 0,
         false => match text::signed(tokens.all()[1]) {
             Some(time) => time,

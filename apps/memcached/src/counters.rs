@@ -167,13 +167,11 @@ macro_rules! class_counters {
 }
 
 class_counters! {
-    /// Keys that were found.
-    get_hits,
-    /// Of these, keys whose item was hot.
+    /// Keys that were found, with a hot item.
     hits_to_hot,
-    /// Of these, keys whose item was warm.
+    /// Keys that were found, with a warm item.
     hits_to_warm,
-    /// Of these, keys whose item was cold.
+    /// Keys that were found, with a cold item.
     hits_to_cold,
     /// Data blocks of storage commands.
     cmd_set,
@@ -189,6 +187,13 @@ class_counters! {
     cas_badval,
     /// Keys that were found.
     touch_hits,
+}
+
+impl ClassTotals {
+    /// Keys that were found.
+    pub fn get_hits(&self) -> u64 {
+        self.hits_to_hot + self.hits_to_warm + self.hits_to_cold
+    }
 }
 
 impl Default for Counters {

@@ -2,12 +2,15 @@
 
 use alloc::vec::Vec;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 
 use crate::output::Output;
 use crate::server::{KEY_MAX, Worker};
 use crate::store::Item;
-use crate::text::Digits;
+use crate::text::{self, Digits};
+
+/// The end of the answer to a get command.
+pub const END: &str = "END\r\n";
 
 /// What a get command asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,11 +70,23 @@ fn answer_with_cas(item: Item, out: &mut impl Output) {
 /// memcached takes for the end of a text.
 #[inline]
 pub fn next_key(line: &[u8], from: usize) -> Option<(&[u8], usize)> {
-    let spaces = line[from..].iter().take_while(|&&byte| byte == b' ');
-    let start = from + spaces.count();
-    let rest = &line[start..];
-    let end = memchr2(b' ', 0, rest).unwrap_or(rest.len());
+    let mut start = from;
+    while line.get(start) == Some(&b' ') {
+        start += 1;
+    }
+    let rest = line.get(start..)?;
+    let end = text::word_end(rest);
     (end != 0).then(|| (&rest[..end], start + end))
+}
+
+/// The key of a get command that asks for one key, if the line is there to its end and is as clients write
+/// it, and what is after the line.
+#[inline]
+pub fn only_key(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = input.strip_prefix(b"get ")?;
+    let (key, rest) = rest.split_at_checked(text::plain_end(rest))?;
+    let after = rest.strip_prefix(b"\r\n")?;
+    (1..=KEY_MAX).contains(&key.len()).then_some((key, after))
 }
 
 impl Keys {
@@ -156,7 +171,7 @@ impl Keys {
         }
         out.fixed(match self.has_failed {
             true => "CLIENT_ERROR bad command line format\r\n",
-            false => "END\r\n",
+            false => END,
         });
         true
     }

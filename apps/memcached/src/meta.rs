@@ -482,7 +482,7 @@ fn expect_value(
         expires: flags.expires.unwrap_or_default(),
         may_be_stale: flags.is_stale && mode == Mode::Cas,
     };
-    session.expect_data(draft, how, Answer::Meta(stored));
+    session.expect_data(draft, how, Answer::Meta(stored.into()));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use spin::Mutex;
 
 use crate::counters::{CLASSES, ClassTotals, Counters, Totals};
-use crate::store::{Config, Item, Store, list_of, state};
+use crate::store::{Config, HOT, Item, Store, WARM, list_of, state};
 
 /// What `version` answers: the memcached whose behaviour this is.
 pub const VERSION: &str = "1.6.18";
@@ -180,12 +180,12 @@ impl Worker<'_> {
     #[inline]
     pub fn count_hit(&self, item: &Item) {
         let class = &self.counters.classes[item.chunk().class()];
-        class.get_hits.add(1);
-        match list_of(item.chunk()) {
-            crate::store::HOT => class.hits_to_hot.add(1),
-            crate::store::WARM => class.hits_to_warm.add(1),
-            _ => class.hits_to_cold.add(1),
-        }
+        let hits = match list_of(item.chunk()) {
+            HOT => &class.hits_to_hot,
+            WARM => &class.hits_to_warm,
+            _ => &class.hits_to_cold,
+        };
+        hits.add(1);
     }
 
     /// Gives the item of that key another time to expire.

@@ -10,11 +10,12 @@ use core::time::Duration;
 
 use libix::{
     CloseReason, Connection, ConnectionId, Context, Datagram, EXIT_USAGE, Knock, Payload, Received,
-    background, println,
+    SendHalf, background, println,
 };
 use spin::Once;
 
 use crate::datagram;
+use crate::keys::END;
 use crate::output::Output;
 use crate::server::{FIRST_SECOND, Server, Settings, Worker};
 use crate::session::{Fed, Session};
@@ -35,7 +36,6 @@ pub struct Service {
     settings: Settings,
     shared: &'static Once<Server>,
     worker: Option<Worker<'static>>,
-    pieces: Vec<Payload>,
     /// Stripes that were swept.
     swept: usize,
 }
@@ -58,7 +58,6 @@ impl Service {
             settings,
             shared,
             worker: None,
-            pieces: Vec::new(),
             swept: 0,
         }
     }
@@ -89,10 +88,54 @@ impl Service {
         }
     }
 
+    /// What this thread serves with, at the present time. There is nothing before it has joined.
+    #[inline]
+    fn worker(&mut self, now: Duration) -> Option<&Worker<'static>> {
+        let worker = self.worker.as_mut()?;
+        worker.now = (now.as_secs() as u32).saturating_add(FIRST_SECOND);
+        Some(worker)
+    }
+
+    /// Answers what a peer has sent if that is a request for one key, and the peer reads. Whether it is.
+    #[inline]
+    fn serve_lone_get(&mut self, connection: &mut Connection<'_, Peer>, data: &[u8]) -> bool {
+        if connection.state.is_waiting || connection.pending() >= self.settings.answer_limit {
+            return false;
+        }
+        let Some(key) = connection.state.session.lone_get(data) else {
+            return false;
+        };
+        let Some(worker) = self.worker(connection.context().now()) else {
+            return false;
+        };
+        let answer = match worker.get(key) {
+            Some(item) => Payload::leased(item.into_answer()),
+            None => END.into(),
+        };
+        worker.counters.bytes_written.add(answer.len() as u64);
+        // What is not taken is dropped: the connection is over already, and `on_close` follows.
+        drop(connection.send(answer));
+        true
+    }
+
+    /// Serves any other request, or has it wait.
+    #[inline(never)]
+    fn serve_or_hold(&mut self, connection: &mut Connection<'_, Peer>, data: Received) {
+        match connection.state.is_waiting {
+            true => connection.state.held.push_back(data),
+            false => self.serve(connection, data),
+        }
+        if connection.state.is_waiting
+            && let Some(worker) = &self.worker
+        {
+            worker.counters.conn_yields.add(1);
+        }
+    }
+
     /// Serves what a peer has sent, and holds what it has to wait with.
     fn serve(&mut self, connection: &mut Connection<'_, Peer>, mut data: Received) {
         match self.feed(connection, &data) {
-            Fed::All => {}
+            Fed::All => connection.give_back(data),
             Fed::Full(taken) => {
                 data.advance(taken);
                 connection.state.is_waiting = true;
@@ -104,33 +147,18 @@ impl Service {
         }
     }
 
-    #[inline]
     fn feed(&mut self, connection: &mut Connection<'_, Peer>, data: &[u8]) -> Fed {
-        let now = connection.context().now().as_secs();
-        let Some(worker) = &mut self.worker else {
+        let now = connection.context().now();
+        let room = self.settings.answer_limit;
+        let room = room.saturating_sub(connection.pending());
+        let Some(worker) = self.worker(now) else {
             return Fed::Close;
         };
-        worker.now = (now as u32).saturating_add(FIRST_SECOND);
-        let mut answers = Answers {
-            pieces: core::mem::take(&mut self.pieces),
-            fixed: None,
-            text: Vec::new(),
-            bytes: 0,
-            room: self
-                .settings
-                .answer_limit
-                .saturating_sub(connection.pending()),
-        };
-        let fed = connection.state.session.feed(worker, data, &mut answers);
+        let (peer, state) = connection.split();
+        let mut answers = Answers::to(peer, room);
+        let fed = state.session.feed(worker, data, &mut answers);
         answers.end_text();
         worker.counters.bytes_written.add(answers.bytes as u64);
-        for payload in answers.pieces.drain(..) {
-            if connection.send(payload).is_err() {
-                // It is over already: `on_close` follows.
-                break;
-            }
-        }
-        self.pieces = answers.pieces;
         fed
     }
 
@@ -201,18 +229,14 @@ impl libix::Service for Service {
         Some(Peer::default())
     }
 
+    #[inline]
     fn on_data(&mut self, connection: &mut Connection<'_, Peer>, data: Received) {
         if let Some(worker) = &self.worker {
             worker.counters.bytes_read.add(data.len() as u64);
         }
-        match connection.state.is_waiting {
-            true => connection.state.held.push_back(data),
-            false => self.serve(connection, data),
-        }
-        if connection.state.is_waiting
-            && let Some(worker) = &self.worker
-        {
-            worker.counters.conn_yields.add(1);
+        match self.serve_lone_get(connection, &data) {
+            true => connection.give_back(data),
+            false => self.serve_or_hold(connection, data),
         }
     }
 
@@ -230,10 +254,9 @@ impl libix::Service for Service {
     }
 
     fn on_datagram(&mut self, cx: &mut Context<Peer>, datagram: Datagram) {
-        let Some(worker) = &mut self.worker else {
+        let Some(worker) = self.worker(cx.now()) else {
             return;
         };
-        worker.now = (cx.now().as_secs() as u32).saturating_add(FIRST_SECOND);
         worker.counters.bytes_read.add(datagram.data.len() as u64);
         for answer in datagram::answers(worker, &datagram.data) {
             worker.counters.bytes_written.add(answer.len() as u64);
@@ -248,8 +271,7 @@ impl libix::Service for Service {
     }
 
     fn on_wake(&mut self, cx: &mut Context<Peer>) {
-        if let Some(worker) = &mut self.worker {
-            worker.now = (cx.now().as_secs() as u32).saturating_add(FIRST_SECOND);
+        if let Some(&worker) = self.worker(cx.now()) {
             sweep(worker.server, &mut self.swept, worker.now);
         }
         cx.wake_at(cx.now() + SWEEP_INTERVAL);
@@ -283,23 +305,40 @@ fn sweep(server: &'static Server, swept: &mut usize, now: u32) {
 }
 
 /// Answers to what came in one event. Text that follows text is put together.
-struct Answers {
-    pieces: Vec<Payload>,
+struct Answers<'a> {
+    peer: SendHalf<'a, Peer>,
     fixed: Option<&'static str>,
     text: Vec<u8>,
     bytes: usize,
     room: usize,
 }
 
-impl Answers {
+impl<'a> Answers<'a> {
+    fn to(peer: SendHalf<'a, Peer>, room: usize) -> Self {
+        Self {
+            peer,
+            fixed: None,
+            text: Vec::new(),
+            bytes: 0,
+            room,
+        }
+    }
+
     /// What follows does not belong to the same text.
     #[inline]
     fn end_text(&mut self) {
         if let Some(fixed) = self.fixed.take() {
-            self.pieces.push(fixed.into());
+            self.send(fixed.into());
         } else if !self.text.is_empty() {
-            self.pieces.push(core::mem::take(&mut self.text).into());
+            let text = core::mem::take(&mut self.text);
+            self.send(text.into());
         }
+    }
+
+    #[inline]
+    fn send(&mut self, payload: Payload) {
+        // What is not taken is dropped: the connection is over already, and `on_close` follows.
+        drop(self.peer.send(payload));
     }
 
     fn copy_fixed(&mut self) {
@@ -309,18 +348,17 @@ impl Answers {
     }
 }
 
-impl Output for Answers {
+impl Output for Answers<'_> {
     #[inline]
     fn fixed(&mut self, text: &'static str) {
-        self.bytes += text.len();
-        if self.fixed.is_none() && self.text.is_empty() {
-            self.fixed = Some(text);
-            return;
+        if self.fixed.is_some() || !self.text.is_empty() {
+            return self.text(text.as_bytes());
         }
-        self.copy_fixed();
-        self.text.extend_from_slice(text.as_bytes());
+        self.bytes += text.len();
+        self.fixed = Some(text);
     }
 
+    #[inline(never)]
     fn text(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len();
         self.copy_fixed();
@@ -332,7 +370,7 @@ impl Output for Answers {
         self.end_text();
         let payload = Payload::leased(piece);
         self.bytes += payload.len();
-        self.pieces.push(payload);
+        self.send(payload);
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use memchr::memchr;
 
 use crate::binary;
 use crate::classic;
-use crate::keys::Keys;
+use crate::keys::{Keys, only_key};
 use crate::meta;
 use crate::output::Output;
 use crate::server::Worker;
@@ -53,7 +53,7 @@ pub(crate) enum State {
     #[default]
     Command,
     /// Data of an item.
-    Data(Box<Storage>),
+    Data(Storage),
     /// Data of an item that was refused.
     Swallow(usize),
     /// Keys of a get command.
@@ -90,7 +90,7 @@ pub(crate) enum Answer {
     /// In words.
     Classic,
     /// In two letters, with what was asked for.
-    Meta(meta::Stored),
+    Meta(Box<meta::Stored>),
     /// In the binary protocol.
     Binary(binary::Stored),
 }
@@ -108,6 +108,17 @@ pub enum Fed {
 }
 
 impl Session {
+    /// The key, if what the peer has sent is a get command with one, and nothing else: what is asked most
+    /// often, by far. Who answers it need not [`Session::feed`] it.
+    #[inline]
+    pub fn lone_get<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let is_between_lines = self.kept.is_empty() && matches!(self.state, State::Command);
+        match only_key(input)? {
+            (key, []) if is_between_lines && self.protocol == Protocol::Text => Some(key),
+            _ => None,
+        }
+    }
+
     /// Takes what the peer has sent. Called with nothing, it goes on with what waits here.
     pub fn feed(&mut self, worker: &Worker, input: &[u8], out: &mut impl Output) -> Fed {
         if self.protocol == Protocol::Unknown
@@ -183,11 +194,23 @@ impl Session {
 
     /// Waits for the data of an item.
     pub(crate) fn expect_data(&mut self, draft: Draft, how: How, answer: Answer) {
-        self.state = State::Data(Box::new(Storage { draft, how, answer }));
+        self.state = State::Data(Storage { draft, how, answer });
     }
 
     /// Executes the next line, or keeps what there is of it.
+    #[inline]
     fn line(&mut self, worker: &Worker, rest: &mut &[u8], out: &mut impl Output) {
+        if self.kept.is_empty()
+            && let Some((key, after)) = only_key(rest)
+        {
+            *rest = after;
+            return classic::get_one(worker, key, out);
+        }
+        self.any_line(worker, rest, out);
+    }
+
+    #[inline(never)]
+    fn any_line(&mut self, worker: &Worker, rest: &mut &[u8], out: &mut impl Output) {
         let Some(end) = memchr(b'\n', rest) else {
             self.kept.extend_from_slice(rest);
             *rest = &[];
@@ -207,7 +230,6 @@ impl Session {
     }
 
     /// Executes a command. Data that is there already is taken from `after`.
-    #[inline]
     fn command<'a>(
         &mut self,
         worker: &Worker,
@@ -265,7 +287,7 @@ impl Session {
         let State::Data(storage) = core::mem::take(&mut self.state) else {
             return;
         };
-        let Storage { draft, how, answer } = *storage;
+        let Storage { draft, how, answer } = storage;
         let class = &worker.counters.classes[draft.chunk().class()];
         worker.counters.cmd_set.add(1);
         class.cmd_set.add(1);

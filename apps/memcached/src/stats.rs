@@ -66,7 +66,7 @@ pub fn general(worker: &Worker) -> String {
     lines.add("cmd_flush", totals.cmd_flush);
     lines.add("cmd_touch", totals.cmd_touch);
     lines.add("cmd_meta", totals.cmd_meta);
-    lines.add("get_hits", all.get_hits);
+    lines.add("get_hits", all.get_hits());
     lines.add("get_misses", totals.get_misses);
     lines.add("get_expired", totals.get_expired);
     lines.add("get_flushed", totals.get_flushed);
@@ -206,7 +206,7 @@ pub fn slabs(worker: &Worker) -> String {
         add("used_chunks", class.used as u64);
         add("free_chunks", (chunks - class.used) as u64);
         add("free_chunks_end", 0);
-        add("get_hits", counts.get_hits);
+        add("get_hits", counts.get_hits());
         add("cmd_set", counts.cmd_set);
         add("delete_hits", counts.delete_hits);
         add("incr_hits", counts.incr_hits);

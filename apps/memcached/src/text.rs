@@ -1,4 +1,68 @@
-//! Numbers as memcached reads and writes them.
+//! Words and numbers as memcached reads and writes them.
+
+use core::ops::ControlFlow;
+
+/// In each byte of a word: 1, and the highest bit.
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGHEST: u64 = ONES << 7;
+
+/// The highest bit of each byte that is a space or a control character (Warren, Hacker's Delight 6-1: sums
+/// of seven bits carry into no neighbour).
+#[inline]
+fn marks(word: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(word);
+    let above_space = (word & !HIGHEST) + ONES * (0x7f - b' ' as u64);
+    !(above_space | word) & HIGHEST
+}
+
+/// Where the first space or control character is; the length if there is none.
+#[inline]
+pub fn plain_end(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (number, &word) in words.iter().enumerate() {
+        let marks = marks(word);
+        if marks != 0 {
+            return number * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let before = bytes.len() - rest.len();
+    let end = rest.iter().position(|&byte| byte <= b' ');
+    before + end.unwrap_or(rest.len())
+}
+
+/// Says where spaces and zero bytes are, one after the other, until it is told to stop. These two end
+/// words; a zero byte ends the line, too.
+#[inline]
+pub fn each_word_end(line: &[u8], mut say: impl FnMut(usize) -> ControlFlow<()>) {
+    let mut look = |at: usize| match line[at] {
+        b' ' | 0 => say(at),
+        _ => ControlFlow::Continue(()),
+    };
+    let (words, rest) = line.as_chunks::<8>();
+    for (number, &word) in words.iter().enumerate() {
+        let mut marks = marks(word);
+        while marks != 0 {
+            if look(number * 8 + marks.trailing_zeros() as usize / 8).is_break() {
+                return;
+            }
+            marks &= marks - 1;
+        }
+    }
+    let mut ends = line.len() - rest.len()..line.len();
+    // Nothing is left to do whether it was told to stop or not.
+    let _ = ends.try_for_each(look);
+}
+
+/// Where the first space or zero byte is; the length if there is none.
+#[inline]
+pub fn word_end(bytes: &[u8]) -> usize {
+    let mut end = bytes.len();
+    each_word_end(bytes, |at| {
+        end = at;
+        ControlFlow::Break(())
+    });
+    end
+}
 
 /// Most digits of a number of 64 bits.
 const DIGITS: usize = 20;
@@ -31,32 +95,43 @@ impl Digits {
 
 /// What stands between key and data in the answer to `get`: ` <flags> <bytes>\r\n`.
 pub struct Suffix {
-    text: [u8; 32],
-    bytes: usize,
+    text: [u8; SUFFIX_MAX],
+    start: usize,
 }
+
+/// Two numbers of 32 bits, two spaces and a line end.
+const SUFFIX_MAX: usize = 2 * 10 + 4;
 
 impl Suffix {
     /// For those flags, and data of that length.
-    pub fn new(flags: u32, data_bytes: usize) -> Self {
+    pub fn new(flags: u32, data_bytes: u32) -> Self {
         let mut suffix = Self {
-            text: [b' '; 32],
-            bytes: 1,
+            text: [b' '; SUFFIX_MAX],
+            start: SUFFIX_MAX - 2,
         };
-        suffix.push(Digits::new(flags.into()).as_bytes());
-        suffix.push(b" ");
-        suffix.push(Digits::new(data_bytes as u64).as_bytes());
-        suffix.push(b"\r\n");
+        suffix.text[SUFFIX_MAX - 2..].copy_from_slice(b"\r\n");
+        suffix.prepend(data_bytes);
+        suffix.prepend(flags);
         suffix
     }
 
     /// Its text.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.bytes]
+        &self.text[self.start..]
     }
 
-    fn push(&mut self, bytes: &[u8]) {
-        self.text[self.bytes..self.bytes + bytes.len()].copy_from_slice(bytes);
-        self.bytes += bytes.len();
+    /// A number, and the space before it.
+    fn prepend(&mut self, number: u32) {
+        let mut rest = number;
+        loop {
+            self.start -= 1;
+            self.text[self.start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.start -= 1;
     }
 }
 
@@ -85,7 +160,28 @@ pub fn unsigned(text: &[u8]) -> Option<u32> {
 }
 
 /// Sign and digits.
+#[inline]
 fn magnitude(text: &[u8]) -> Option<(bool, u64)> {
+    match plain_number(text) {
+        Some(number) => Some((false, number)),
+        None => magnitude_of_any(text),
+    }
+}
+
+/// A number of digits alone, and not of so many that it could be too large: the usual case.
+#[inline]
+fn plain_number(text: &[u8]) -> Option<u64> {
+    if !(1..DIGITS).contains(&text.len()) {
+        return None;
+    }
+    text.iter().try_fold(0, |number: u64, &byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then_some(number * 10 + u64::from(digit))
+    })
+}
+
+#[inline(never)]
+fn magnitude_of_any(text: &[u8]) -> Option<(bool, u64)> {
     let mut rest = text;
     while let [first, after @ ..] = rest
         && is_space(*first)
@@ -145,6 +241,29 @@ mod tests {
     }
 
     #[test]
+    fn words_end_where_a_look_at_each_byte_says() {
+        let bytes: Vec<u8> = (0..=255).chain((0..=255).rev()).collect();
+        let mut text = [b'x'; 40];
+        for at in 0..text.len() {
+            for &byte in &bytes {
+                text[at] = byte;
+                text[at / 2] = byte.wrapping_add(b'!');
+                for from in 0..text.len() {
+                    let rest = &text[from..];
+                    let look = |wanted: fn(u8) -> bool| {
+                        let position = rest.iter().position(|&byte| wanted(byte));
+                        position.unwrap_or(rest.len())
+                    };
+                    assert_eq!(plain_end(rest), look(|byte| byte <= b' '), "{rest:?}");
+                    let end = look(|byte| byte == b' ' || byte == 0);
+                    assert_eq!(word_end(rest), end, "{rest:?}");
+                }
+            }
+            text[at] = b'!';
+        }
+    }
+
+    #[test]
     fn numbers_are_written_without_leading_zeros() {
         for number in [0, 7, 10, 4_294_967_295, u64::MAX] {
             assert_eq!(
@@ -152,7 +271,8 @@ mod tests {
                 number.to_string().as_bytes()
             );
         }
-        let longest = Suffix::new(u32::MAX, 1 << 30);
-        assert_eq!(longest.as_bytes(), b" 4294967295 1073741824\r\n");
+        assert_eq!(Suffix::new(0, 64).as_bytes(), b" 0 64\r\n");
+        let longest = Suffix::new(u32::MAX, u32::MAX);
+        assert_eq!(longest.as_bytes(), b" 4294967295 4294967295\r\n");
     }
 }

@@ -40,8 +40,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::AtomicU64;
 use std::vec::Vec;
 
-use ix_abi::area::{EVENT_COUNT, NOW_NS, WAKE_NS};
-use ix_abi::{CallNumber, Error, EventKind, address_to_words, event};
+use ix_abi::area::{BOOT, EVENT_COUNT, NOW_NS, WAKE_NS};
+use ix_abi::{CallNumber, Error, EventKind, address_to_words, boot, event};
 
 use crate::area::{Area, Kernel};
 use crate::host::{HAS_PROCESSOR, NOTIFICATIONS};
@@ -87,7 +87,7 @@ pub struct FakeKernel {
     /// Answer to `connect`: the outcome of the handshake.
     pub connect_outcome: Result<(), Error>,
     /// What every open connection's peer sends in each round, beside what the test sends.
-    pub requests_per_round: Option<[u8; 64]>,
+    pub requests_per_round: Option<Vec<u8>>,
     /// Whether connections that are to go do so before the calls of the round are executed, which
     /// then come too late.
     pub moves_first: bool,
@@ -117,6 +117,8 @@ impl FakeKernel {
             u64::from(ix_abi::VERSION),
             std::sync::atomic::Ordering::Relaxed,
         );
+        // Where the heap is, a process does not ask; it is as large as anything that a test wants.
+        words[BOOT + boot::HEAP_BYTES].store(1 << 40, std::sync::atomic::Ordering::Relaxed);
         Self {
             area: Area::new(words.leak()).expect("it was just made"),
             connections: Vec::new(),

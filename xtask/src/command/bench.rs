@@ -1,6 +1,7 @@
 //! `cargo xtask bench`.
 
 mod callgrind;
+mod memcached;
 mod moves;
 mod net;
 mod nic;
@@ -47,6 +48,12 @@ enum What {
     /// in lwIP. All of them are played the same trace. The same programs and compilers give the same
     /// counts each time.
     Net(net::Options),
+    /// Count what a request costs apps/memcached in user mode, and what it would in another design.
+    ///
+    /// In process, under callgrind: the application and libix, without the kernel (`bench insns` counts that,
+    /// too). Then the application's table, which all threads share, beside one that they have parts of, on keys
+    /// that are popular by Zipf's law. Only the times at the end depend on the machine.
+    Memcached(memcached::Options),
     /// Time frames through the NIC model and its driver in one process, and a Linux guest with the model.
     ///
     /// In process: one queue, batches of 64, doorbells that are calls or stores; processor time a frame.
@@ -59,6 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Net(options) => net::run(options),
         What::Nic(options) => nic::run(options),
+        What::Memcached(options) => memcached::run(options),
         What::Insns(options) => {
             crate::setup::run()?;
             image::build(Some(options.app.name()))?;

@@ -162,7 +162,7 @@ impl Store {
         if self.sizes.as_memcached(key.len(), flags, data_bytes) > self.config.item_max {
             return Err(NoChunk::TooLarge);
         }
-        let suffix = crate::text::Suffix::new(flags, data_bytes - 2);
+        let suffix = crate::text::Suffix::new(flags, data_bytes as u32 - 2);
         let text = Draft::text_bytes(key.len(), suffix.as_bytes().len(), data_bytes);
         let class = self.sizes.class_of(text).ok_or(NoChunk::TooLarge)?;
         let chunk = self.chunk_of(class, now).ok_or(NoChunk::NoMemory)?;

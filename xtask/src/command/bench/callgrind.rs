@@ -27,20 +27,29 @@ pub fn count(
     functions: &str,
     add: impl FnOnce(&mut Command),
 ) -> Result<(String, u64)> {
+    count_toggled(step, &[functions], add)
+}
+
+/// The same, where each function whose name matches one of those turns counting on or off until it ends.
+pub fn count_toggled(
+    step: &Step,
+    functions: &[&str],
+    add: impl FnOnce(&mut Command),
+) -> Result<(String, u64)> {
     let mut command = Command::new("valgrind");
-    command
-        .args([
-            "--tool=callgrind",
-            "--callgrind-out-file=/dev/null",
-            "--log-fd=1",
-        ])
-        .arg(format!("--toggle-collect={functions}"));
+    command.args([
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+        "--log-fd=1",
+    ]);
+    let toggles = functions.iter();
+    command.args(toggles.map(|functions| format!("--toggle-collect={functions}")));
     add(&mut command);
     let printed = child::capture(step, command)?;
     let collected = collected(&printed)
         .with_context(|| format!("callgrind did not say how much it collected:\n{printed}"))?;
     if collected == 0 {
-        bail!("callgrind found no function {functions}");
+        bail!("callgrind found no function {functions:?}");
     }
     Ok((printed, collected))
 }
