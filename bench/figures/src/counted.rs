@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ix_insns::exchange::Application;
 use ix_insns::run;
-use ix_insns::sample::Sampler;
+use ix_insns::sample::{KERNEL_HALF, Sampler};
 use ix_linux_guest::LinuxGuest;
 use ix_machine::{Machine, MachineConfig};
 use tempfile::TempDir;
@@ -16,6 +16,22 @@ use crate::bed::{serve, tuned_linux};
 
 /// How long the plugin may take to answer.
 const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Guest instructions by mode.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parts {
+    /// Of the kernel.
+    pub kernel: f64,
+    /// Of programs.
+    pub user: f64,
+}
+
+impl Parts {
+    /// Of both.
+    pub fn total(self) -> f64 {
+        self.kernel + self.user
+    }
+}
 
 /// A tuned Linux guest with the plugin in it. It halts when idle, so that there are no polls to take out.
 pub struct CountedLinux {
@@ -70,16 +86,27 @@ impl CountedLinux {
     }
 
     /// Guest instructions of each of `requests`, which `act` makes: once to warm up, then once counted.
-    pub fn count(
+    pub fn count(&mut self, requests: u64, act: impl FnMut(&Machine) -> Result<()>) -> Result<f64> {
+        Ok(self.count_parts(requests, act)?.total())
+    }
+
+    /// The same by mode.
+    pub fn count_parts(
         &mut self,
         requests: u64,
         mut act: impl FnMut(&Machine) -> Result<()>,
-    ) -> Result<f64> {
+    ) -> Result<Parts> {
         act(self.guest.machine())?;
         let before = self.sampler.sample()?;
         act(self.guest.machine())?;
         let counts = self.sampler.sample()?.since(&before);
-        Ok(counts.total() as f64 / requests as f64)
+        let in_kernel = counts.iter().filter(|(address, _)| *address >= KERNEL_HALF);
+        let kernel: u64 = in_kernel.map(|(_, count)| count).sum();
+        let of_one = |count: u64| count as f64 / requests as f64;
+        Ok(Parts {
+            kernel: of_one(kernel),
+            user: of_one(counts.total() - kernel),
+        })
     }
 
     /// Ends it.

@@ -1,120 +1,209 @@
-//! Figure 7: guest instructions per request, kernel and user together, by QEMU's `-icount`.
+//! Figure 7: guest instructions per request, in the kernel and in the application, by QEMU's `-icount`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use ix_insns::client::Client;
-use ix_insns::exchange::Application;
+use ix_insns::exchange::{Application, Exchange};
 use ix_insns::run;
 use ix_machine::qemu::Qemu;
 
 use crate::Run;
-use crate::counted::CountedLinux;
+use crate::bed::System;
+use crate::counted::{CountedLinux, Parts};
 use crate::report::{Axis, Figure, Point, Report, Series, Spread};
 use crate::targets::{Goal, Measured};
 
+/// Connections whose requests come one by one, and those whose requests are there all at once.
+const CONNECTIONS: [u16; 2] = [1, SATURATING];
+const SATURATING: u16 = 64;
 /// Rounds of requests in Linux's window, and of connections in either's.
 const ROUNDS: u64 = 20;
 const ROUNDS_OF_ONE: u64 = 200;
 const CONNECT_ROUNDS: u64 = 10;
-/// Connections that saturate.
-const CONNECTIONS: u16 = 64;
 
-/// What is counted, from left to right.
-const WORK: [&str; 3] = [
-    "echo, 1 connection",
-    "echo, 64 connections",
-    "connect + 1 message + close",
-];
+/// What is counted, in the order of the figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// A request on one of so many connections.
+    Request(Exchange, u16),
+    /// A connection that is opened, has one echo, and is reset; 64 at once.
+    Connection,
+}
 
-/// Instructions of each kind of work, a list of one number for each boot.
-type Counted = [Vec<f64>; 3];
+impl Kind {
+    fn text(self) -> String {
+        match self {
+            Kind::Request(Exchange::Echo, connections) => format!("echo, {connections}"),
+            Kind::Request(Exchange::Set, connections) => format!("SET, {connections}"),
+            Kind::Request(Exchange::Get, connections) => format!("GET, {connections}"),
+            Kind::Connection => "connect".to_owned(),
+        }
+    }
+}
+
+/// Instructions of each kind, once for each boot.
+type Counted = BTreeMap<Kind, Vec<Parts>>;
 
 /// Measures it.
 pub fn measure(run: Run, report: &mut Report) -> Result<()> {
     let plugin = run::build_plugin(&Qemu::locate()?)?;
-    let (mut ours, mut linux) = (Counted::default(), Counted::default());
-    for boot in 1..=run.options.repetitions {
-        (run.say)(&format!(
-            "figure 7: boot {boot} of {}",
-            run.options.repetitions
-        ));
-        add(&mut ours, count_ours(run, &plugin)?);
-        add(&mut linux, count_linux(run, &plugin)?);
+    let mut counted = [Counted::new(), Counted::new()];
+    for (system, counted) in System::BOTH.into_iter().zip(&mut counted) {
+        let name = system.name();
+        run.attempt(report, 7, name, |_| {
+            for boot in 1..=run.options.repetitions {
+                let boots = run.options.repetitions;
+                (run.say)(&format!("figure 7: {name}, boot {boot} of {boots}"));
+                match system {
+                    System::Ours => count_ours(run, &plugin, counted)?,
+                    System::Linux => count_linux(run, &plugin, counted)?,
+                }
+            }
+            Ok(())
+        })?;
     }
-    let [_, echo, connect] = [0, 1, 2].map(|kind: usize| {
-        let ours = Measured::new(Spread::of(&ours[kind]));
-        ours.beside(Spread::of(&linux[kind]))
-    });
-    report.reach(Goal::EchoShare, echo.clone());
-    report.reach(Goal::EchoInstructions, echo);
-    report.reach(Goal::ConnectInstructions, connect);
-    let series = |name: &str, counted: &Counted| Series {
-        name: name.to_owned(),
-        points: (1..)
-            .zip(counted)
-            .zip(WORK)
-            .map(|((x, counts), work)| Point {
-                x: f64::from(x),
-                y: Spread::of(counts),
-                note: Some(work.to_owned()),
-            })
-            .collect(),
-    };
-    report.figures.push(Figure {
-        number: 7,
-        title: "Guest instructions per request".to_owned(),
-        caption: "Kernel and user together, empty polls taken out. 1: echo of 64 bytes on one connection, \
-                  2: on 64 connections whose requests are there at once, 3: a connection, one message and \
-                  RST, 64 at once.".to_owned(),
-        x: Axis::linear("kind of work"),
-        y: Axis::logarithmic("guest instructions"),
-        series: vec![series("this dataplane", &ours), series("Linux guest", &linux)],
-    });
+    let [ours, linux] = &counted;
+    let goals = [
+        (Goal::EchoShare, Kind::Request(Exchange::Echo, SATURATING)),
+        (
+            Goal::EchoInstructions,
+            Kind::Request(Exchange::Echo, SATURATING),
+        ),
+        (
+            Goal::GetInstructions,
+            Kind::Request(Exchange::Get, SATURATING),
+        ),
+        (Goal::ConnectInstructions, Kind::Connection),
+    ];
+    for (goal, kind) in goals {
+        let Some(of_ours) = ours.get(&kind) else {
+            continue;
+        };
+        let measured = Measured::new(total(of_ours)).note(parts_text(of_ours));
+        let measured = match linux.get(&kind) {
+            Some(of_linux) => measured.beside(total(of_linux)),
+            None => measured,
+        };
+        report.reach(goal, measured);
+    }
+    report.figures.push(figure(&counted));
     Ok(())
 }
 
-fn add(all: &mut Counted, boot: [f64; 3]) {
-    for (list, count) in all.iter_mut().zip(boot) {
-        list.push(count);
+fn total(parts: &[Parts]) -> Spread {
+    let totals: Vec<f64> = parts.iter().map(|parts| parts.total()).collect();
+    Spread::of(&totals)
+}
+
+/// The medians of both parts.
+fn parts_text(parts: &[Parts]) -> String {
+    let median = |part: fn(&Parts) -> f64| {
+        let values: Vec<f64> = parts.iter().map(part).collect();
+        Spread::of(&values).median
+    };
+    let (kernel, user) = (median(|parts| parts.kernel), median(|parts| parts.user));
+    format!("{kernel:.0} kernel, {user:.0} user")
+}
+
+fn figure(counted: &[Counted; 2]) -> Figure {
+    let kinds: BTreeSet<Kind> = counted.iter().flat_map(|it| it.keys().copied()).collect();
+    let series = System::BOTH
+        .into_iter()
+        .zip(counted)
+        .map(|(system, counted)| {
+            let points = (1..).zip(&kinds).filter_map(|(x, kind)| {
+                let parts = counted.get(kind)?;
+                Some(Point {
+                    note: Some(parts_text(parts)),
+                    ..Point::new(f64::from(x), total(parts))
+                })
+            });
+            Series::of(system, points.collect())
+        });
+    Figure {
+        number: 7,
+        title: "Guest instructions per request".to_owned(),
+        caption: "Of the kernel and of the application together; the table has them apart. Echo is of 64 \
+                  bytes, SET and GET are memcached's in the text protocol with keys and values of 32 bytes, \
+                  each on 1 connection and on 64 whose requests are there at once; connect is a connection \
+                  with one echo that ends by RST, 64 at once. Empty polls are taken out; Linux halts when it \
+                  has nothing to do."
+            .to_owned(),
+        series: series.collect(),
+        x: Axis::kinds(
+            "request, connections",
+            kinds.iter().map(|kind| kind.text()).collect(),
+        ),
+        y: Axis::logarithmic("guest instructions"),
     }
 }
 
-fn count_ours(run: Run, plugin: &std::path::Path) -> Result<[f64; 3]> {
-    let mut echo = run::Bed::start(plugin, Application::Echo, 1)?;
-    let mut measured = echo.requests(1, run.check)?;
-    measured.extend(echo.requests(CONNECTIONS, run.check)?);
-    measured.push(echo.connections(CONNECTIONS, CONNECT_ROUNDS, run.check)?);
-    echo.stop()?;
-    let totals: Vec<f64> = measured.iter().map(|it| it.point.total()).collect();
-    totals
-        .try_into()
-        .map_err(|_| anyhow!("echo has another number of kinds of request"))
+fn count_ours(run: Run, plugin: &Path, counted: &mut Counted) -> Result<()> {
+    let mut add = |kind, measured: &run::Measured| {
+        let parts = Parts {
+            kernel: measured.point.kernel,
+            user: measured.point.user,
+        };
+        counted.entry(kind).or_default().push(parts);
+    };
+    for application in [Application::Echo, Application::Memcached] {
+        let mut bed = run::Bed::start(plugin, application, 1)?;
+        for connections in CONNECTIONS {
+            for measured in bed.requests(connections, run.check)? {
+                add(Kind::Request(measured.exchange, connections), &measured);
+            }
+        }
+        if application == Application::Echo {
+            let measured = bed.connections(SATURATING, CONNECT_ROUNDS, run.check)?;
+            add(Kind::Connection, &measured);
+        }
+        bed.stop()?;
+    }
+    Ok(())
 }
 
-fn count_linux(run: Run, plugin: &std::path::Path) -> Result<[f64; 3]> {
-    let (mut linux, server) = CountedLinux::boot_echo(plugin, |_| {})?;
-    let one = requests(&mut linux, server, 1, ROUNDS_OF_ONE, run)?;
-    let many = requests(&mut linux, server, CONNECTIONS, ROUNDS, run)?;
-    let all = CONNECT_ROUNDS * u64::from(CONNECTIONS);
-    let connects = linux.count(all, |machine| {
+fn count_linux(run: Run, plugin: &Path, counted: &mut Counted) -> Result<()> {
+    let mut linux = CountedLinux::boot(plugin, |_| {})?;
+    let mut add = |kind, parts| counted.entry(kind).or_default().push(parts);
+    for application in [Application::Echo, Application::Memcached] {
+        let server = linux.serve(application)?;
+        for connections in CONNECTIONS {
+            let connect = || Client::connect(server, connections.into());
+            let mut client = linux.guest().try_inside(connect)??;
+            for &exchange in application.exchanges() {
+                client.speak(exchange);
+                let parts = linux_requests(run, &mut linux, &mut client)?;
+                add(Kind::Request(exchange, connections), parts);
+            }
+        }
+        if application == Application::Echo {
+            add(
+                Kind::Connection,
+                linux_connections(run, &mut linux, server)?,
+            );
+        }
+    }
+    linux.stop()
+}
+
+fn linux_requests(run: Run, linux: &mut CountedLinux, client: &mut Client) -> Result<Parts> {
+    let connections = client.connections() as u64;
+    let rounds = match connections {
+        1 => ROUNDS_OF_ONE,
+        _ => ROUNDS,
+    };
+    linux.count_parts(rounds * connections, |machine| {
+        (0..rounds).try_for_each(|_| run::round(client, machine, run.check))
+    })
+}
+
+fn linux_connections(run: Run, linux: &mut CountedLinux, server: SocketAddr) -> Result<Parts> {
+    let connections = CONNECT_ROUNDS * u64::from(SATURATING);
+    linux.count_parts(connections, |machine| {
         (0..CONNECT_ROUNDS)
-            .try_for_each(|_| run::connect_round(server, CONNECTIONS, machine, run.check))
-    })?;
-    linux.stop()?;
-    Ok([one, many, connects])
-}
-
-fn requests(
-    linux: &mut CountedLinux,
-    server: SocketAddr,
-    connections: u16,
-    rounds: u64,
-    run: Run,
-) -> Result<f64> {
-    let connect = || Client::connect(server, connections.into());
-    let mut client = linux.guest().try_inside(connect)??;
-    linux.count(rounds * u64::from(connections), |machine| {
-        (0..rounds).try_for_each(|_| run::round(&mut client, machine, run.check))
+            .try_for_each(|_| run::connect_round(server, SATURATING, machine, run.check))
     })
 }

@@ -3,7 +3,7 @@
 //!
 //! Both are guests of the same emulator on the same NIC model, and `ixload` is the client of both: a
 //! [`Bed`] is one of them, booted. Each figure is a module: [`latency`] (1), [`throughput`] (2),
-//! [`connections`] (3), [`batches`] (5), [`instructions`] (7); [`residence`] is the time that the NIC model
+//! [`connections`] (3), [`key_value`] (4), [`batches`] (5), [`instructions`] (7); [`residence`] is the time that the NIC model
 //! sees. They fill [`report`], which begins with [`targets`], and which [`plot`] and [`page`] turn into one
 //! HTML file. It is written after each figure, and says what could not be measured.
 //!
@@ -18,6 +18,7 @@ pub mod conditions;
 pub mod connections;
 pub mod counted;
 pub mod instructions;
+pub mod key_value;
 pub mod latency;
 pub mod page;
 pub mod plot;
@@ -113,10 +114,11 @@ impl Run<'_> {
 type Measure = fn(Run, &mut Report) -> Result<()>;
 
 /// The figures, in the order in which they are measured.
-const FIGURES: [(u8, Measure); 5] = [
+const FIGURES: [(u8, Measure); 6] = [
     (1, latency::measure),
     (2, throughput::measure),
     (3, connections::measure),
+    (4, key_value::measure),
     (5, batches::measure),
     (7, instructions::measure),
 ];

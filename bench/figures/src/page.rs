@@ -129,28 +129,35 @@ fn one_figure(page: &mut String, figure: &Figure) -> Result<()> {
         page.push_str("<th>ratio</th>");
     }
     page.push_str("</tr>\n");
-    let rows = figure
-        .series
-        .iter()
-        .map(|series| series.points.len())
-        .max()
-        .unwrap_or(0);
-    for row in 0..rows {
-        one_row(page, figure, row)?;
+    for x in values(figure) {
+        one_row(page, figure, x)?;
     }
     page.push_str("</table>\n");
     Ok(())
 }
 
-fn one_row(page: &mut String, figure: &Figure, row: usize) -> Result<()> {
-    let points: Vec<&Point> = figure
+/// Where any of the lines has a point, from left to right.
+fn values(figure: &Figure) -> Vec<f64> {
+    let points = figure.series.iter().flat_map(|series| &series.points);
+    let mut values: Vec<f64> = points.map(|point| point.x).collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    values
+}
+
+fn one_row(page: &mut String, figure: &Figure, x: f64) -> Result<()> {
+    let text = figure.x.text(x, |x| x.to_string());
+    write!(page, "<tr><td>{}</td>", escape(&text))?;
+    let points: Vec<Option<&Point>> = figure
         .series
         .iter()
-        .filter_map(|series| series.points.get(row))
+        .map(|series| series.points.iter().find(|point| point.x == x))
         .collect();
-    let x = points.first().map_or(0.0, |point| point.x);
-    write!(page, "<tr><td>{x}</td>")?;
     for point in &points {
+        let Some(point) = point else {
+            page.push_str("<td></td>");
+            continue;
+        };
         let note = point.note.as_deref().unwrap_or_default();
         write!(
             page,
@@ -159,7 +166,7 @@ fn one_row(page: &mut String, figure: &Figure, row: usize) -> Result<()> {
             escape(note)
         )?;
     }
-    if let [ours, linux] = points[..] {
+    if let [Some(ours), Some(linux)] = points[..] {
         write!(page, "<td>{:.2}</td>", ours.y.median / linux.y.median)?;
     }
     page.push_str("</tr>\n");

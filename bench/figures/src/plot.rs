@@ -88,7 +88,8 @@ where
         .configure_mesh()
         .x_desc(figure.x.label)
         .y_desc(figure.y.label)
-        .x_label_formatter(&|value| short(*value))
+        .x_labels(figure.x.kinds.len().max(10))
+        .x_label_formatter(&|value| figure.x.text(*value, short))
         .y_label_formatter(&|value| short(*value))
         .label_style(("sans-serif", 13))
         .light_line_style(RGBColor(240, 240, 240))
@@ -96,10 +97,12 @@ where
     for (series, colour) in figure.series.iter().zip(COLOURS.iter().cycle()) {
         let colour = *colour;
         let Series { name, points } = series;
+        // There is nothing between kinds.
+        let line = if figure.x.kinds.is_empty() { 2 } else { 0 };
         chart
             .draw_series(LineSeries::new(
                 points.iter().map(|point| (point.x, point.y.median)),
-                colour.stroke_width(2),
+                colour.stroke_width(line),
             ))?
             .label(name.as_str())
             .legend(move |(x, y)| {

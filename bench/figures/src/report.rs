@@ -68,6 +68,9 @@ pub struct Axis {
     pub label: &'static str,
     /// Equal steps are equal factors.
     pub is_logarithmic: bool,
+    /// What 1, 2 and so on stand for, if its values are kinds of something.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<String>,
 }
 
 impl Axis {
@@ -76,6 +79,7 @@ impl Axis {
         Self {
             label,
             is_logarithmic: false,
+            kinds: Vec::new(),
         }
     }
 
@@ -84,7 +88,26 @@ impl Axis {
         Self {
             label,
             is_logarithmic: true,
+            kinds: Vec::new(),
         }
+    }
+
+    /// Values 1, 2 and so on stand for these.
+    pub fn kinds(label: &'static str, kinds: Vec<String>) -> Self {
+        Self {
+            kinds,
+            ..Self::linear(label)
+        }
+    }
+
+    /// What a value is called; empty between kinds.
+    pub fn text(&self, value: f64, number: impl Fn(f64) -> String) -> String {
+        if self.kinds.is_empty() {
+            return number(value);
+        }
+        let is_whole = value.fract() == 0.0 && value >= 1.0;
+        let kind = is_whole.then(|| self.kinds.get(value as usize - 1));
+        kind.flatten().cloned().unwrap_or_default()
     }
 }
 

@@ -40,6 +40,8 @@ const fn rounds(connections: u64) -> u64 {
 /// Rounds of the slow window, and the time between them: far more polling than work.
 const SLOW_ROUNDS: u64 = 25;
 const SLOW_PAUSE: Duration = Duration::from_millis(20);
+/// How many times longer it may become.
+const LONGEST_PAUSE: u32 = 8;
 /// The same after rounds of connections, in whose handshakes the guest waits for the client.
 const SLOW_CONNECT_PAUSE: Duration = Duration::from_millis(150);
 
@@ -311,7 +313,7 @@ impl Bed {
     }
 
     /// Measures rounds of so many requests each, in windows of so many rounds; those of the slow window are
-    /// so far apart.
+    /// so far apart, or farther if the host is so slow that the guest polls much within rounds already.
     fn measure_rounds(
         &mut self,
         requests_per_round: u64,
@@ -328,23 +330,29 @@ impl Bed {
             window()?;
             samples.push(self.sampler.sample()?);
         }
-        for _ in 0..SLOW_ROUNDS {
-            act(machine)?;
-            thread::sleep(slow_pause);
-        }
-        let slow = Window {
-            counts: self.sampler.sample()?.since(&samples[WINDOWS]),
-            requests: SLOW_ROUNDS * requests_per_round,
-        };
-
         let code = crate::images(self.application)?;
-        let works = samples.windows(2).map(|pair| {
-            let counts = pair[1].since(&pair[0]);
-            Work::extract(&Window { counts, requests }, &slow, |address| {
-                code.is_pause(address)
-            })
-        });
-        Ok(median(works.collect::<Result<_>>()?))
+        let mut pause = slow_pause;
+        loop {
+            let before = self.sampler.sample()?;
+            for _ in 0..SLOW_ROUNDS {
+                act(machine)?;
+                thread::sleep(pause);
+            }
+            let slow = Window {
+                counts: self.sampler.sample()?.since(&before),
+                requests: SLOW_ROUNDS * requests_per_round,
+            };
+            let works = samples.windows(2).map(|pair| {
+                let counts = pair[1].since(&pair[0]);
+                Work::extract(&Window { counts, requests }, &slow, |address| {
+                    code.is_pause(address)
+                })
+            });
+            match works.collect::<Result<_>>() {
+                Err(_) if pause < slow_pause * LONGEST_PAUSE => pause *= 2,
+                works => return Ok(median(works?)),
+            }
+        }
     }
 
     /// What the guest said last, for an error's sake.

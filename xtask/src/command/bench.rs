@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
         What::Figures(options) => {
             if !options.no_build {
                 crate::setup::run()?;
-                image::build(Some(Application::Echo.name()))?;
+                image::build(None)?;
             }
             ix_figures::bench(ix_figures::Run {
                 options,
