@@ -15,12 +15,15 @@ mod flood;
     reason = "lends memory of this process to driver and application"
 )]
 pub mod in_process;
+mod nic_program;
+pub mod passt;
 mod pcap;
 mod ping;
 mod router;
 
 pub use booted::{BOOT_TIMEOUT, Booted, EXCHANGE_TIMEOUT, exchange, pattern};
 pub use flood::SynFlood;
+pub use nic_program::NicProgram;
 pub use pcap::captured_frames;
 pub use ping::Pinger;
 pub use router::{RouterAdvertiser, interface_index};

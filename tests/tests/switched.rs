@@ -1,56 +1,48 @@
 //! Two dataplanes behind one `ixnicd` with one TAP: they answer each other and Linux, and what is not theirs
 //! to say is dropped and counted.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
 
 use ix_machine::exit::GuestExit;
-use ix_machine::{Artifacts, MachineConfig, NetworkConfig, OwnedNetns};
-use ix_tests::{Booted, EXCHANGE_TIMEOUT, exchange, pattern};
+use ix_machine::{MachineConfig, NetworkConfig, OwnedNetns};
+use ix_tests::{Booted, EXCHANGE_TIMEOUT, NicProgram, exchange, pattern};
+use tempfile::TempDir;
 
 /// Addresses of the dataplanes, in the order of their functions.
 const GUESTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 3)];
 
 /// An `ixnicd` with two functions, and the namespace with its TAP.
 struct Card {
-    process: Child,
+    _program: NicProgram,
     netns: OwnedNetns,
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl Card {
     fn start(name: &str) -> Self {
         let name = format!("ix-{name}-{}", std::process::id());
-        let folder = std::env::temp_dir().join(&name);
-        std::fs::create_dir(&folder).expect("make a folder");
+        let folder = tempfile::tempdir().expect("make a folder");
         let netns = OwnedNetns::create(&name, "ix0", &network(0)).expect("make a namespace");
-        let program = Artifacts::of_workspace().nic_program();
-        let mut command = netns.netns().command(&program).expect("prepare ixnicd");
-        command.args(["--tap", "ix0"]).stdout(Stdio::piped());
+        let mut arguments = vec!["--tap".to_owned(), "ix0".to_owned()];
         for number in 0..GUESTS.len() {
-            let place = |what: &str| folder.join(format!("{what}{number}")).display().to_string();
+            let path = |what: &str| folder.path().join(format!("{what}{number}"));
+            let place = |what: &str| path(what).display().to_string();
             let (socket, control, mac) = (place("nic"), place("control"), network(number).mac);
             let function = format!("socket={socket},control-socket={control},mac={mac}");
-            command.args(["--function", &function]);
-        }
-        let mut process = command.spawn().expect("start ixnicd");
-        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
-        for _ in GUESTS {
-            let line = lines.next().expect("a line").expect("readable output");
-            assert!(line.starts_with("ready "), "{line}");
+            arguments.extend(["--function".to_owned(), function]);
         }
         Self {
-            process,
+            _program: NicProgram::start(netns.netns(), GUESTS.len(), arguments),
             netns,
             folder,
         }
     }
 
     fn boot(&self, number: usize, app: &str, args: &[&str], vlan: Option<u16>) -> Booted {
-        let socket = self.folder.join(format!("nic{number}"));
+        let socket = self.folder.path().join(format!("nic{number}"));
         Booted::start(app, args, |config: &mut MachineConfig| {
             config.network = network(number);
             config.nic_socket = Some(socket);
@@ -63,7 +55,7 @@ impl Card {
 
     /// The switch's counters.
     fn status(&self) -> serde_json::Value {
-        let answer = ask(&self.folder.join("control0"), "switch");
+        let answer = ask(&self.folder.path().join("control0"), "switch");
         let status = answer.strip_prefix("ok ").expect("an answer");
         serde_json::from_str(status).expect("JSON")
     }
@@ -78,15 +70,6 @@ impl Card {
             .set_read_timeout(Some(EXCHANGE_TIMEOUT))
             .expect("set a bound");
         exchange(&mut stream, &pattern(number as u64 + 1, 20_000));
-    }
-}
-
-impl Drop for Card {
-    fn drop(&mut self) {
-        // What is left after a failure goes with the process.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

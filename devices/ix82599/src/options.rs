@@ -109,7 +109,8 @@ pub(crate) struct Plugged {
     pub(crate) mtu: u32,
 
     /// Ethernet interface whose frames it shares; a card has to be promiscuous (`ip link set NAME promisc
-    /// on`).
+    /// on`), and the other end of a veth has to sum and cut by itself (`ethtool -K PEER tx off tso off gso
+    /// off`).
     #[arg(long, value_name = "NAME", group = "plug")]
     pub(crate) interface: Option<String>,
 

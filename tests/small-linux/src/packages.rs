@@ -32,15 +32,14 @@ pub fn unpack(
         Source::Release(suites) => Apt::of_suites(&suites, &work.path().join("apt"), &run)?,
     };
     let mut packages = closure(&apt, roots, &follow)?;
-    if packages.len() == roots.len() {
+    if packages.is_none() {
         run(apt.command("apt-get", &["update"])).context("apt's lists are empty")?;
         packages = closure(&apt, roots, &follow)?;
     }
-    ensure!(
-        packages.len() > roots.len(),
-        "apt does not know {}; this test needs Debian's apt",
-        roots.join(" or ")
-    );
+    let packages = packages.with_context(|| {
+        let roots = roots.join(" or ");
+        format!("apt does not know {roots}; this test needs Debian's apt")
+    })?;
     println!("fetching {}", packages.join(", "));
     let archives = work.path().join("archives");
     fs::create_dir(&archives).context("cannot create a temporary folder")?;
@@ -53,8 +52,13 @@ pub fn unpack(
     Ok(())
 }
 
-/// `roots` and those that they depend on and `follow` likes.
-fn closure(apt: &Apt, roots: &[&str], follow: &impl Fn(&str) -> bool) -> Result<Vec<String>> {
+/// `roots` and those that they depend on and `follow` likes; `None` if apt knows nothing of them.
+fn closure(
+    apt: &Apt,
+    roots: &[&str],
+    follow: &impl Fn(&str) -> bool,
+) -> Result<Option<Vec<String>>> {
+    let mut is_known = false;
     let mut found: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
     let mut asked = 0;
     while asked < found.len() {
@@ -66,12 +70,13 @@ fn closure(apt: &Apt, roots: &[&str], follow: &impl Fn(&str) -> bool) -> Result<
             .output()
             .context("apt-cache does not start: this test needs Debian's apt")?;
         for dependency in dependencies(&String::from_utf8_lossy(&output.stdout)) {
+            is_known = true;
             if follow(dependency) && !found.iter().any(|known| known == dependency) {
                 found.push(dependency.to_owned());
             }
         }
     }
-    Ok(found)
+    Ok(is_known.then_some(found))
 }
 
 /// Names in the output of `apt-cache depends`: of alternatives, marked `|`, only the last one, and
