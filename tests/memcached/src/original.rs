@@ -1,9 +1,12 @@
-//! Debian's memcached, serving on a Unix socket in a folder of its own.
+//! Debian's memcached, serving on a Unix socket in a folder of its own, or on a port of the loopback
+//! interface.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,11 +18,10 @@ use crate::debian::Debian;
 /// How long it may take to start, and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// See the module. It ends with this.
+/// On a Unix socket. It ends with this.
 pub struct Original {
-    child: Child,
     socket: PathBuf,
-    _folder: TempDir,
+    _running: Running,
 }
 
 impl Original {
@@ -28,21 +30,10 @@ impl Original {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("memcached");
         let mut command = debian.command("memcached");
-        command
-            .arg("-s")
-            .arg(&socket)
-            .args(["-t", "1", "-u", "root"]);
-        // Its threads beside the serving one hold items now and then, and what is done to a number depends
-        // on whether somebody does.
-        command.args(["-o", "no_modern"]);
-        command.stdin(Stdio::null());
-        let child = command
-            .spawn()
-            .context("Debian's memcached does not start")?;
+        command.arg("-s").arg(&socket);
         let original = Self {
-            child,
             socket,
-            _folder: folder,
+            _running: Running::start(command, folder)?,
         };
         drop(original.connect()?);
         Ok(original)
@@ -65,7 +56,73 @@ impl Original {
     }
 }
 
-impl Drop for Original {
+/// On a port that was free. It ends with this.
+pub struct OnLoopback {
+    /// Where it listens.
+    pub address: SocketAddr,
+    _running: Running,
+}
+
+impl OnLoopback {
+    /// Starts it.
+    pub fn start(debian: &Debian) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let ports = folder.path().join("ports");
+        let mut command = debian.command("memcached");
+        // It takes any port, and tells which.
+        command
+            .args(["-l", "127.0.0.1", "-p", "-1"])
+            .env("MEMCACHED_PORT_FILENAME", &ports);
+        let running = Running::start(command, folder)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let told = fs::read_to_string(&ports).unwrap_or_default();
+            if let Some(port) = tcp_port(&told) {
+                return Ok(Self {
+                    address: (Ipv4Addr::LOCALHOST, port).into(),
+                    _running: running,
+                });
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "Debian's memcached does not tell its port: {told:?}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The port in a line `TCP INET: <port>`.
+fn tcp_port(told: &str) -> Option<u16> {
+    let mut lines = told.lines();
+    let port = lines.find_map(|line| line.strip_prefix("TCP INET: "))?;
+    port.trim().parse().ok()
+}
+
+/// The process, and the folder with what it makes.
+struct Running {
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Running {
+    fn start(mut command: Command, folder: TempDir) -> Result<Self> {
+        command.args(["-t", "1", "-u", "root"]);
+        // Its threads beside the serving one hold items now and then, and what is done to a number depends
+        // on whether somebody does.
+        command.args(["-o", "no_modern"]);
+        command.stdin(Stdio::null());
+        let child = command
+            .spawn()
+            .context("Debian's memcached does not start")?;
+        Ok(Self {
+            child,
+            _folder: folder,
+        })
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
