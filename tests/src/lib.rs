@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bare_qemu;
 mod booted;
 mod flood;
 #[expect(

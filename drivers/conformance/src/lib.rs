@@ -1,8 +1,9 @@
 //! What every implementation of [`ix_hal::Nic`] must do, as one set of tests.
 //!
 //! A driver's tests build a [`Bed`]: the driver, a device in the same process, and the far end of the
-//! device's wire. `ix_conformance::conformance!(TheBed)` then makes a test of each requirement. What
-//! a device may lack is in [`Offers`]; everything else is asked of all.
+//! device's wire. `ix_conformance::conformance!(TheBed)` then makes a test of each requirement, and
+//! `requirements!(TheBed)` a list of them. What a device may lack is in [`Offers`]; everything else is
+//! asked of all.
 //!
 //! - [`receive`], [`transmit`]: frames of all shapes, one way each, and their checksums;
 //! - [`rings`]: wrapping, exhaustion, interrupts, reset, statistics;
@@ -32,6 +33,9 @@ pub trait Bed: Sized {
     type Nic: Nic;
     /// What the device can do.
     const OFFERS: Offers;
+    /// Whether the last segment of a large frame has its FIN and PSH, as it must. A device that is known to
+    /// lose them is not asked.
+    const ENDS_SEGMENTS: bool = true;
 
     /// Brings a device up with one queue pair, whose receive ring is full and whose link is up.
     fn new(setup: &Setup) -> Self;
@@ -124,59 +128,89 @@ impl Setup {
 #[macro_export]
 macro_rules! conformance {
     ($bed:ty) => {
-        $crate::conformance!(@ $bed, receive:
-            every_length_arrives_with_an_honest_verdict
-            ipv6_arrives_with_an_honest_verdict
-            a_frame_without_ip_has_no_verdict
-            jumbo_frames_take_one_buffer
-            frames_longer_than_the_mtu_do_not_come_in
-        );
-        $crate::conformance!(@ $bed, transmit:
-            every_length_leaves_with_its_checksums
-            both_families_in_turn_leave_with_their_checksums
-            an_ipv4_header_checksum_alone_is_inserted
-            a_short_frame_leaves_whole
-            jumbo_frames_leave_whole
-            payload_in_an_mbuf_is_sent_in_place_and_given_back
-            releases_come_in_the_order_of_their_frames
-            a_mark_is_reached_when_what_is_before_it_has_left
-            what_cannot_be_sent_is_dropped_and_counted
-        );
-        $crate::conformance!(@ $bed, rings:
-            rings_wrap_around_many_times
-            an_empty_receive_ring_loses_nothing_unsaid_and_recovers
-            a_refill_takes_what_the_pool_has
-            a_full_transmit_ring_refuses_until_the_device_has_caught_up
-            the_same_room_is_given_until_it_is_used
-            waiting_frames_are_counted_without_being_taken
-            interrupts_come_while_armed_only
-            a_frame_before_arming_is_found_by_polling_once_more
-            sending_causes_no_interrupt
-            a_reset_under_traffic_starts_anew_with_all_buffers
-            statistics_count_frames_and_bytes_both_ways
-            the_link_is_up_and_the_address_is_the_station_s
-        );
-        $crate::conformance!(@ $bed, segments:
-            a_large_frame_becomes_segments
-            small_frames_between_large_ones_are_as_ever
-            what_cannot_be_cut_is_dropped_and_counted
-        );
-        $crate::conformance!(@ $bed, vlan:
-            every_frame_sent_has_the_tag
-            only_frames_of_the_vlan_come_in
-            without_a_vlan_nothing_tagged_comes_in
-            jumbo_segments_have_the_tag
-        );
+        $crate::each_requirement!(tests $bed);
     };
-    (@ $bed:ty, $part:ident: $($name:ident)+) => {
-        mod $part {
-            use super::*;
-            $(
-                #[test]
-                fn $name() {
-                    $crate::$part::$name::<$bed>();
-                }
-            )+
+}
+
+/// The requirements for the bed of that name, as an array of names and functions: for beds that cannot
+/// be made anew for each.
+#[macro_export]
+macro_rules! requirements {
+    ($bed:ty) => {
+        $crate::each_requirement!(list $bed)
+    };
+}
+
+/// All requirements, and what is made of them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! each_requirement {
+    ($what:ident $bed:ty) => {
+        $crate::each_requirement! { @$what $bed,
+            receive: [
+                every_length_arrives_with_an_honest_verdict
+                ipv6_arrives_with_an_honest_verdict
+                a_frame_without_ip_has_no_verdict
+                jumbo_frames_take_one_buffer
+                frames_longer_than_the_mtu_do_not_come_in
+            ]
+            transmit: [
+                every_length_leaves_with_its_checksums
+                both_families_in_turn_leave_with_their_checksums
+                an_ipv4_header_checksum_alone_is_inserted
+                a_short_frame_leaves_whole
+                jumbo_frames_leave_whole
+                payload_in_an_mbuf_is_sent_in_place_and_given_back
+                releases_come_in_the_order_of_their_frames
+                a_mark_is_reached_when_what_is_before_it_has_left
+                what_cannot_be_sent_is_dropped_and_counted
+            ]
+            rings: [
+                rings_wrap_around_many_times
+                an_empty_receive_ring_loses_nothing_unsaid_and_recovers
+                a_refill_takes_what_the_pool_has
+                a_full_transmit_ring_refuses_until_the_device_has_caught_up
+                the_same_room_is_given_until_it_is_used
+                waiting_frames_are_counted_without_being_taken
+                interrupts_come_while_armed_only
+                a_frame_before_arming_is_found_by_polling_once_more
+                sending_causes_no_interrupt
+                a_reset_under_traffic_starts_anew_with_all_buffers
+                statistics_count_frames_and_bytes_both_ways
+                the_link_is_up_and_the_address_is_the_station_s
+            ]
+            segments: [
+                a_large_frame_becomes_segments
+                small_frames_between_large_ones_are_as_ever
+                what_cannot_be_cut_is_dropped_and_counted
+            ]
+            vlan: [
+                every_frame_sent_has_the_tag
+                only_frames_of_the_vlan_come_in
+                without_a_vlan_nothing_tagged_comes_in
+                jumbo_segments_have_the_tag
+            ]
         }
+    };
+    (@tests $bed:ty, $($part:ident: [$($name:ident)+])+) => {
+        $(
+            mod $part {
+                use super::*;
+                $(
+                    #[test]
+                    fn $name() {
+                        $crate::$part::$name::<$bed>();
+                    }
+                )+
+            }
+        )+
+    };
+    (@list $bed:ty, $($part:ident: [$($name:ident)+])+) => {
+        [
+            $($((
+                concat!(stringify!($part), "::", stringify!($name)),
+                $crate::$part::$name::<$bed> as fn(),
+            ),)+)+
+        ]
     };
 }

@@ -24,7 +24,7 @@ struct Headers {
 
 impl Headers {
     /// With every control bit that not all segments have, and 12 bytes of options.
-    fn new(checksum: TxChecksum) -> Self {
+    fn new<B: Bed>(checksum: TxChecksum) -> Self {
         let tcp = match checksum {
             TxChecksum::Ipv6Tcp => 54,
             _ => 34,
@@ -40,7 +40,10 @@ impl Headers {
         bytes[length..length + 2].fill(0);
         bytes[tcp + 4..tcp + 8].copy_from_slice(&SEQ.to_be_bytes());
         bytes[tcp + 12] = 0x80;
-        bytes[tcp + 13] = ACK | ENDING | CWR;
+        bytes[tcp + 13] = ACK | CWR;
+        if B::ENDS_SEGMENTS {
+            bytes[tcp + 13] |= ENDING;
+        }
         bytes.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
         Self {
             bytes,
@@ -117,7 +120,7 @@ pub fn a_large_frame_becomes_segments<B: Bed>() {
     }
     let (payload, pieces) = payload(&mut station, MAX_FRAGMENTS);
     for checksum in [TxChecksum::Ipv4Tcp, TxChecksum::Ipv6Tcp] {
-        let headers = Headers::new(checksum);
+        let headers = Headers::new::<B>(checksum);
         for size in [1428, 536, 1000] {
             queue(&mut station, &headers, &pieces, size);
             let arrived = station.flush();
@@ -136,7 +139,7 @@ pub fn small_frames_between_large_ones_are_as_ever<B: Bed>() {
         return;
     }
     let (payload, pieces) = payload(&mut station, 2);
-    let headers = Headers::new(TxChecksum::Ipv4Tcp);
+    let headers = Headers::new::<B>(TxChecksum::Ipv4Tcp);
     for seed in 0..20 {
         queue(&mut station, &headers, &pieces, 1448);
         for (protocol, checksum) in [(TCP, TxChecksum::Ipv4Tcp), (UDP, TxChecksum::Ipv4Udp)] {
@@ -157,7 +160,7 @@ pub fn what_cannot_be_cut_is_dropped_and_counted<B: Bed>() {
     let most = station.nic().segmentation();
     let bus = station.bed.port().1.geometry().bus;
     let piece = |len| Fragment { bus, len };
-    let headers = Headers::new(TxChecksum::Ipv4Tcp);
+    let headers = Headers::new::<B>(TxChecksum::Ipv4Tcp);
     queue(&mut station, &headers, &[piece(most + 1)], 1448);
     queue(&mut station, &headers, &[], 1448);
     queue(&mut station, &headers, &[piece(4000)], 1449);
@@ -181,7 +184,7 @@ pub(crate) fn jumbo_segments_in_a_vlan<B: Bed>(vlan: (u16, u8), control: [u8; 2]
     }
     let (payload, pieces) = payload(&mut station, MAX_FRAGMENTS);
     for checksum in [TxChecksum::Ipv4Tcp, TxChecksum::Ipv6Tcp] {
-        let headers = Headers::new(checksum);
+        let headers = Headers::new::<B>(checksum);
         queue(&mut station, &headers, &pieces, 8928);
         let mut expected = headers.segments(&payload, 8928);
         for frame in &mut expected {
