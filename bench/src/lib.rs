@@ -5,7 +5,7 @@
 //! [`options`] is the command line, [`run`] carries it out. One module a command: `load` (closed and
 //! open loops over a protocol and a transport), [`echo`] (the same, as a test of the server), [`stream`]
 //! (bulk, half-close), [`refuse`], [`kill`], [`serve`] (an echo server on Linux, to measure the client
-//! itself against). Below `load`: `protocol` is what is said, `workload` what about, `transport` what
+//! itself against). [`rounds`] is a client for measurements in other programs. Below `load`: `protocol` is what is said, `workload` what about, `transport` what
 //! carries it. [`report`] is what `--json` writes.
 //!
 //! Every run ends with all bytes verified or with a [`LoadError`].
@@ -24,6 +24,7 @@ mod progress;
 mod protocol;
 pub mod refuse;
 pub mod report;
+pub mod rounds;
 pub mod serve;
 pub mod stream;
 mod transport;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ix_insns::exchange::Application;
-use ix_insns::run;
+use ix_insns::run::{self, Clock};
 use ix_insns::sample::{KERNEL_HALF, Sampler};
 use ix_linux_guest::LinuxGuest;
 use ix_machine::{Machine, MachineConfig};
@@ -47,7 +47,7 @@ impl CountedLinux {
         let folder =
             tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
         let socket = folder.path().join("insns");
-        let arguments = run::counting_args(plugin, &socket)?;
+        let arguments = run::counting_args(plugin, &socket, Clock::Instructions)?;
         let guest = tuned_linux(|config| {
             config.qemu_args.extend(arguments);
             change(config);

@@ -3,9 +3,13 @@
 //! [`Goal::ALL`] is the list, whatever a run measures, so that what was not measured shows as well. The figure
 //! that measures a goal hands a [`Measured`] to [`crate::report::Report::reach`].
 
+use ix_insns::profile::{self, Profile};
 use serde::Serialize;
 
 use crate::report::Spread;
+
+/// Functions of a profile that are shown.
+const SHOWN: usize = 24;
 
 /// One thing that is wanted, in the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -153,6 +157,19 @@ pub struct Cost {
     pub kernel: bool,
     /// Its own, without those of what it calls.
     pub instructions: f64,
+}
+
+impl Cost {
+    /// The costliest functions of a profile.
+    pub fn of(profile: &Profile) -> Vec<Self> {
+        let functions = profile.functions.iter().take(SHOWN);
+        let cost = |row: &profile::Row| Self {
+            function: row.name.clone(),
+            kernel: row.kernel,
+            instructions: row.own,
+        };
+        functions.map(cost).collect()
+    }
 }
 
 impl Measured {

@@ -3,7 +3,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,36 +47,20 @@ impl Client {
         Self::new(streams)
     }
 
-    /// Without connections.
-    pub fn empty() -> Result<Self> {
-        Ok(Self {
-            connections: Vec::new(),
-            exchange: Exchange::Echo,
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-        })
-    }
-
     fn new(streams: impl Iterator<Item = Result<TcpStream>>) -> Result<Self> {
-        let mut client = Self::empty()?;
-        for stream in streams {
-            client.add(stream?)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut connections = Vec::new();
+        for (index, stream) in streams.enumerate() {
+            let connection = Connection::new(stream?, index)?;
+            let data = epoll::EventData::new_u64(index as u64);
+            epoll::add(&epoll, &connection.stream, data, epoll::EventFlags::IN)?;
+            connections.push(connection);
         }
-        Ok(client)
-    }
-
-    fn add(&mut self, stream: TcpStream) -> Result<()> {
-        let index = self.connections.len();
-        let connection = Connection::new(stream, index)?;
-        let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&self.epoll, &connection.stream, data, epoll::EventFlags::IN)?;
-        self.connections.push(connection);
-        Ok(())
-    }
-
-    /// Waits until these are open too, and adds them.
-    pub fn adopt(&mut self, opening: Opening) -> Result<()> {
-        let mut streams = opening.opened()?.into_iter();
-        streams.try_for_each(|stream| self.add(stream))
+        Ok(Self {
+            connections,
+            exchange: Exchange::Echo,
+            epoll,
+        })
     }
 
     /// Has requests be such ones from now on. None may be under way.
@@ -92,23 +75,14 @@ impl Client {
 
     /// Sends one request on each connection.
     pub fn send_all(&mut self) -> Result<()> {
-        self.send(0..self.connections.len())
-    }
-
-    /// Sends one request on each of these connections.
-    pub fn send(&mut self, connections: Range<usize>) -> Result<()> {
-        let mut connections = self.connections[connections].iter_mut();
+        let mut connections = self.connections.iter_mut();
         connections.try_for_each(|connection| connection.send(self.exchange))
     }
 
     /// Waits for the reply on each connection, and verifies every byte. An error of `check` ends
     /// the wait.
     pub fn receive_all(&mut self, check: Check) -> Result<()> {
-        self.receive(self.connections.len(), check)
-    }
-
-    /// Waits for the replies to so many requests, which are all that is under way.
-    pub fn receive(&mut self, mut unanswered: usize, check: Check) -> Result<()> {
+        let mut unanswered = self.connections.len();
         let mut ready = Vec::with_capacity(unanswered);
         while unanswered > 0 {
             check()?;
@@ -148,22 +122,21 @@ pub struct Opening(Vec<TcpStream>);
 impl Opening {
     /// Sends a SYN for each of `count` connections to `server`.
     pub fn begin(server: SocketAddr, count: usize) -> Result<Self> {
-        let streams = (0..count).map(|_| begin(server, None));
-        Ok(Self(streams.collect::<Result<_>>()?))
-    }
-
-    /// Sends a SYN to `server` from each of these addresses.
-    pub fn begin_from(server: SocketAddr, sources: &[SocketAddr]) -> Result<Self> {
-        let streams = sources.iter().map(|&source| begin(server, Some(source)));
+        let begin_one = || {
+            let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
+            let (family, kind) = (net::AddressFamily::INET, net::SocketType::STREAM);
+            let socket = net::socket_with(family, kind, flags, None)?;
+            match net::connect(&socket, &server) {
+                Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
+                Err(error) => Err(error).context("cannot begin to open a connection"),
+            }
+        };
+        let streams = (0..count).map(|_| begin_one());
         Ok(Self(streams.collect::<Result<_>>()?))
     }
 
     /// Waits until all are open.
     pub fn complete(self) -> Result<Client> {
-        Client::new(self.opened()?.into_iter().map(Ok))
-    }
-
-    fn opened(self) -> Result<Vec<TcpStream>> {
         let timeout = Timespec::try_from(PATIENCE)?;
         for stream in &self.0 {
             let mut writable = [PollFd::new(stream, PollFlags::OUT)];
@@ -177,21 +150,7 @@ impl Opening {
                 return Err(error).context("a connection cannot be opened");
             }
         }
-        Ok(self.0)
-    }
-}
-
-/// Sends a SYN, from an address of choice if there is one.
-fn begin(server: SocketAddr, source: Option<SocketAddr>) -> Result<TcpStream> {
-    let flags = net::SocketFlags::CLOEXEC | net::SocketFlags::NONBLOCK;
-    let (family, kind) = (net::AddressFamily::INET, net::SocketType::STREAM);
-    let socket = net::socket_with(family, kind, flags, None)?;
-    if let Some(source) = source {
-        net::bind(&socket, &source).with_context(|| format!("cannot use {source}"))?;
-    }
-    match net::connect(&socket, &server) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
-        Err(error) => Err(error).context("cannot begin to open a connection"),
+        Client::new(self.0.into_iter().map(Ok))
     }
 }
 

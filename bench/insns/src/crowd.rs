@@ -1,72 +1,88 @@
-//! Very many connections, of which a few have a request under way at a time, each in its turn: does a
-//! request cost more where more connections are open?
+//! Very many connections, of which a few have a request under way at a time: does a request cost more where
+//! more connections are open?
 //!
-//! The batches that the guest finds are the same however large the crowd is. What differs is that a
-//! connection is silent for longer between two requests, so that its acknowledgement is a frame of its own
-//! and does not ride on the next request. That is part of what a large crowd costs.
+//! The guest finds the requests of a round at once, as in [`crate::run::round`], so that batches are the same
+//! however large the crowd is. In a large one a connection is silent for so long between two requests that its
+//! acknowledgement does not ride on the next request but is a frame of its own, and that its timers expire.
+//! That is part of what a large crowd costs. These frames, too, are there at once: under load they do not come
+//! one by one.
+//!
+//! All connections would take minutes to have their turn, and many turns to learn how long acknowledgements
+//! take. So of a large crowd some hundred take turns, spread over all of it.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use ix_load::options::load::Sources;
+use ix_load::rounds::{Configuration, MESSAGE_BYTES, Rounds};
 use ix_machine::Machine;
-use ix_machine::process::find_tool;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use ix_machine::command::TAP;
 
-use crate::client::{Check, Client, Opening};
+use crate::client::Check;
 use crate::hold::Held;
 
-/// Connections with a request under way at a time, and those that are opened at a time.
-pub const ACTIVE: usize = 64;
-
-/// The addresses that connections come from, which become the host's own.
-const SOURCES: &str = "10.9.0.16/28";
-const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 16);
-/// The ports of each: above those that the host chooses for others.
-const FIRST_PORT: u16 = 10_000;
-const PORTS: usize = 50_000;
-/// Files of this process beside the connections.
-const OTHER_FILES: u64 = 256;
+/// Connections with a request under way at a time.
+const ACTIVE: usize = 64;
+/// In a crowd of so many that are served at 160,000 requests a second, a connection is silent for longer than
+/// Linux delays an acknowledgement: 40 ms.
+const SILENT_FROM: usize = 6_400;
+/// How long this client delays it. It has to come while the guest stands still, and that has to be over before
+/// the guest, whose clock goes on, takes it for lost (50 ms).
+const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(10);
+const SILENCE: Duration = Duration::from_millis(12);
+/// Parts of a large crowd that take turns: each is silent for 250 ms and more, longer than any timer of a
+/// request.
+const PARTS: usize = 16;
+/// Turns until round-trip times are known that began with that of the handshake.
+const LEARNING_TURNS: usize = 3;
+/// Until the timers of handshakes have expired, which begin at a second (RFC 6298 2.1).
+const SETTLING: Duration = Duration::from_secs(2);
+/// Addresses that nobody has; each has some 60,000 ports.
+const SOURCES: &str = "10.9.0.64-10.9.0.71";
+/// Something in the machine has stopped if it takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The connections.
 pub struct Crowd {
-    client: Client,
-    server: SocketAddr,
-    /// The connection whose turn is next.
+    rounds: Rounds,
+    /// Those that have a request under way together, each part in its turn.
+    parts: Vec<Vec<usize>>,
     turn: usize,
 }
 
 impl Crowd {
-    /// Without connections yet, at the host's end of the machine's wire.
-    pub fn gather(machine: &Machine, server: SocketAddr) -> Result<Self> {
-        let mut command = machine.command(&find_tool("ip", "iproute2")?)?;
-        let added = command
-            .args(["route", "replace", "local", SOURCES, "dev", "lo"])
-            .output()
-            .context("cannot start ip")?;
-        ensure!(
-            added.status.success(),
-            "cannot make {SOURCES} the host's own: {}",
-            String::from_utf8_lossy(&added.stderr).trim()
-        );
+    /// Without connections yet, but room for `most`, at the host's end of the machine's wire.
+    pub fn gather(machine: &Machine, server: SocketAddr, most: usize) -> Result<Self> {
+        let namespace = machine.netns().context("the machine has no wire")?;
+        let sources: Sources = SOURCES.parse().map_err(anyhow::Error::msg)?;
+        let start = || {
+            Rounds::start(
+                &Configuration {
+                    server,
+                    device: TAP,
+                    addresses: &sources.share(0, 1),
+                    connections: most as u64,
+                    bytes_under_way: MESSAGE_BYTES,
+                    acknowledgement_delay: ACKNOWLEDGEMENT_DELAY,
+                },
+                PATIENCE,
+            )
+        };
         Ok(Self {
-            client: Client::empty()?,
-            server,
+            rounds: namespace.run(start)??,
+            parts: Vec::new(),
             turn: 0,
         })
     }
 
     /// Number of connections.
-    pub fn len(&self) -> usize {
-        self.client.connections()
+    pub fn connections(&self) -> usize {
+        self.rounds.connections()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Opens connections until there are so many, or until it has taken too long: [`Crowd::len`] says.
+    /// Opens connections until there are so many, or until it has taken too long:
+    /// [`Crowd::connections`] says. Then waits until both sides know them.
     pub fn grow(
         &mut self,
         machine: &Machine,
@@ -74,67 +90,48 @@ impl Crowd {
         deadline: Instant,
         check: Check,
     ) -> Result<()> {
-        allow_open_files(connections)?;
-        let namespace = machine.netns().context("the machine has no wire")?;
-        while self.len() < connections && Instant::now() < deadline {
+        while self.connections() < connections && Instant::now() < deadline {
             check()?;
-            let first = self.len();
-            let sources: Vec<_> = (first..connections.min(first + ACTIVE))
-                .map(source)
-                .collect();
-            let opening = namespace.run(|| Opening::begin_from(self.server, &sources))??;
-            self.client
-                .adopt(opening)
-                .with_context(|| format!("after {first} connections"))?;
+            self.rounds.open_some(connections)?;
         }
-        Ok(())
+        self.rounds.linger(SETTLING)?;
+        self.parts = parts(self.connections());
+        (0..self.parts.len() * LEARNING_TURNS).try_for_each(|_| self.round(machine, check))
     }
 
     /// Requests of a round.
     pub fn active(&self) -> usize {
-        self.len().min(ACTIVE)
+        self.connections().min(ACTIVE)
     }
 
-    /// A request on each of those whose turn it is. The guest finds all at once, as in
-    /// [`crate::run::round`].
+    /// A request on each of those whose turn it is.
     pub fn round(&mut self, machine: &Machine, check: Check) -> Result<()> {
-        let active = self.active();
-        if self.turn + active > self.len() {
-            self.turn = 0;
-        }
-        let turn = self.turn..self.turn + active;
-        self.turn = turn.end;
-        if active == 1 {
-            self.client.send(turn)?;
+        check()?;
+        let turn = &self.parts[self.turn % self.parts.len()];
+        self.turn += 1;
+        if turn.len() == 1 {
+            self.rounds.send(turn)?;
         } else {
-            let held = Held::stop(machine)?;
-            self.client.send(turn)?;
-            held.release_after(active as u64)?;
+            let mut held = Held::stop(machine)?;
+            if self.parts.len() > 1 {
+                self.rounds.linger(SILENCE)?;
+                held.count_from_now()?;
+            }
+            self.rounds.send(turn)?;
+            held.release_after(turn.len() as u64)?;
         }
-        self.client.receive(active, check)
+        Ok(self.rounds.receive(turn)?)
     }
 }
 
-/// Where connection `number` comes from.
-fn source(number: usize) -> SocketAddr {
-    let address = FIRST_SOURCE.to_bits() + (number / PORTS) as u32;
-    let port = FIRST_PORT + (number % PORTS) as u16;
-    (Ipv4Addr::from_bits(address), port).into()
-}
-
-fn allow_open_files(connections: usize) -> Result<()> {
-    let wanted = connections as u64 + OTHER_FILES;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return Ok(());
-    }
-    let raised = Rlimit {
-        current: Some(wanted),
-        maximum: limit.maximum.map(|maximum| maximum.max(wanted)),
-    };
-    setrlimit(Resource::Nofile, raised).with_context(|| {
-        format!("{connections} connections need {wanted} open files: raise the limit (`ulimit -n`)")
-    })
+/// Who takes turns in a crowd of so many.
+fn parts(connections: usize) -> Vec<Vec<usize>> {
+    let parts = if connections < SILENT_FROM { 1 } else { PARTS };
+    let active = connections.min(ACTIVE);
+    let all = parts * active;
+    let slot = |place: usize| place * connections / all;
+    let part = |first: usize| (0..active).map(|step| slot(first + step * parts)).collect();
+    (0..parts).map(part).collect()
 }
 
 #[cfg(test)]
@@ -143,11 +140,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn a_quarter_of_a_million_connections_come_from_different_places() {
-        let sources: BTreeSet<SocketAddr> = (0..250_000).map(source).collect();
-        assert_eq!(sources.len(), 250_000);
-        let last = Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + 15);
-        assert!(sources.iter().all(|source| source.ip() <= last));
-        assert!(sources.iter().all(|source| source.port() >= FIRST_PORT));
+    fn those_that_take_turns_are_spread_over_the_crowd() {
+        for (connections, sizes) in [(1, vec![1]), (3_000, vec![64]), (250_000, vec![64; 16])] {
+            let parts = parts(connections);
+            let found: Vec<usize> = parts.iter().map(Vec::len).collect();
+            assert_eq!(found, sizes);
+            let all: BTreeSet<usize> = parts.into_iter().flatten().collect();
+            assert_eq!(all.len(), sizes.iter().sum::<usize>(), "each has one turn");
+            assert!(*all.last().unwrap() < connections);
+            assert!(*all.last().unwrap() >= connections - connections.div_ceil(all.len()));
+        }
     }
 }

@@ -44,6 +44,12 @@ impl<'a> Held<'a> {
         Ok(held)
     }
 
+    /// Frames from now on are those that [`Held::release_after`] waits for.
+    pub fn count_from_now(&mut self) -> Result<()> {
+        self.frames_before = frames_taken(self.machine)?;
+        Ok(())
+    }
+
     /// Waits until the NIC model has taken `frames` frames from the wire since the stop, and lets
     /// the machine go on.
     pub fn release_after(self, frames: u64) -> Result<()> {

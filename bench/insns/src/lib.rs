@@ -47,7 +47,6 @@ use crate::baseline::Baseline;
 use crate::client::Check;
 use crate::code::Code;
 use crate::exchange::Application;
-use crate::profile::Profile;
 use crate::report::Report;
 use crate::run::Measured;
 use crate::scaling::Scaling;
@@ -160,7 +159,7 @@ fn print_details(options: &Options, boot: &[Measured]) -> Result<()> {
     for measured in boot {
         let (name, connections) = (measured.exchange.name(), measured.point.connections);
         if let Some(limit) = options.profile {
-            let profile = Profile::new(&measured.work, &images(options.app)?);
+            let profile = measured.profile(options.app)?;
             println!(
                 "Instructions per request ({name}) at {connections} connections\n{}",
                 profile.render(limit)

@@ -18,6 +18,7 @@ use crate::client::{Check, Client, Opening};
 use crate::crowd::Crowd;
 use crate::exchange::{Application, Exchange};
 use crate::hold::Held;
+use crate::profile::Profile;
 use crate::sample::Sampler;
 use crate::work::{Window, Work};
 
@@ -70,6 +71,11 @@ impl Measured {
             requests,
             work,
         }
+    }
+
+    /// Which functions of the application and the kernel below it the instructions are of.
+    pub fn profile(&self, application: Application) -> Result<Profile> {
+        Ok(Profile::new(&self.work, &crate::images(application)?))
     }
 }
 
@@ -135,6 +141,7 @@ fn machine_config(
     socket: &Path,
     application: Application,
     threads: u32,
+    clock: Clock,
 ) -> Result<MachineConfig> {
     let mut config = machine(application);
     config.cpus = threads;
@@ -150,15 +157,29 @@ fn machine_config(
             .kernel_options
             .push((key.to_owned(), value.to_owned()));
     }
-    config.qemu_args = counting_args(plugin, socket)?;
+    config.qemu_args = counting_args(plugin, socket, clock)?;
     Ok(config)
 }
 
+/// What the guest takes for time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Its own instructions (`-icount`): counts repeat, but whatever waits for a time waits for long.
+    Instructions,
+    /// The host's clock: timers expire between requests as they do in earnest.
+    Host,
+}
+
 /// Arguments of QEMU that have the plugin count, and serve its counters at `socket`.
-pub fn counting_args(plugin: &Path, socket: &Path) -> Result<Vec<String>> {
+pub fn counting_args(plugin: &Path, socket: &Path, clock: Clock) -> Result<Vec<String>> {
     let plugin = format!("{},socket={}", option_value(plugin)?, option_value(socket)?);
-    let arguments = ["-icount", "shift=0,sleep=off", "-plugin", &plugin];
-    Ok(arguments.map(str::to_owned).to_vec())
+    let count = ["-plugin", &plugin];
+    let time: &[&str] = match clock {
+        Clock::Instructions => &["-icount", "shift=0,sleep=off"],
+        Clock::Host => &[],
+    };
+    let arguments = time.iter().chain(&count);
+    Ok(arguments.map(|&argument| argument.to_owned()).collect())
 }
 
 /// A machine with that application.
@@ -191,20 +212,21 @@ pub struct Bed {
 impl Bed {
     /// Boots it with so many elastic threads.
     pub fn start(plugin: &Path, application: Application, threads: u32) -> Result<Self> {
-        Self::start_changed(plugin, application, threads, |_| {})
+        Self::start_changed(plugin, application, threads, Clock::Instructions, |_| {})
     }
 
-    /// The same after `change` has had its way with the machine.
+    /// The same with this clock, after `change` has had its way with the machine.
     pub fn start_changed(
         plugin: &Path,
         application: Application,
         threads: u32,
+        clock: Clock,
         change: impl FnOnce(&mut MachineConfig),
     ) -> Result<Self> {
         let folder =
             tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
         let socket = folder.path().join("insns");
-        let mut config = machine_config(plugin, &socket, application, threads)?;
+        let mut config = machine_config(plugin, &socket, application, threads, clock)?;
         change(&mut config);
         let server = SocketAddr::from((config.network.guest, application.port()));
         let machine = Machine::start(&config)?;
@@ -301,7 +323,7 @@ impl Bed {
         rounds: u64,
         check: Check,
     ) -> Result<Measured> {
-        let (connections, active) = (crowd.len() as u64, crowd.active() as u64);
+        let (connections, active) = (crowd.connections() as u64, crowd.active() as u64);
         let act = |machine: &Machine| crowd.round(machine, check);
         let work = self.measure_rounds(active, rounds, SLOW_PAUSE, act)?;
         Ok(Measured::new(

@@ -33,7 +33,7 @@ use crate::protocol::key_value::{Format, KeyValue};
 use crate::protocol::text::Text;
 use crate::report::{AgentReport, ClientReport, Latency, LoadReport};
 use crate::transport::Transport;
-use crate::transport::engine::{Configuration, Engines};
+use crate::transport::engine::{ACKNOWLEDGEMENT_DELAY, Configuration, Engines};
 use crate::transport::sockets::{Sockets, wait_precisely};
 use crate::workload::Workload;
 use bottleneck::Evidence;
@@ -146,6 +146,7 @@ fn carry<P: Protocol<Reply: Send> + Send>(
                     addresses: &sources.share(thread, threads),
                     connections: plan.connections.div_ceil(plan.threads),
                     bytes_under_way: u64::from(plan.depth) * request_bytes(options),
+                    acknowledgement_delay: ACKNOWLEDGEMENT_DELAY,
                 })
             };
             exchange(plan, agent, unit, &engines, protocol)

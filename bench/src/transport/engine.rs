@@ -24,6 +24,9 @@ use station::{Shape, Station, Stream};
 /// Frames taken between two looks at what they bring, as a dataplane does.
 const BATCH: usize = 64;
 
+/// How long Linux's TCP has an acknowledgement wait: the other transport does the same.
+pub(crate) const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(40);
+
 /// Stations on one interface.
 pub(crate) struct Engines {
     server: Endpoint,
@@ -45,7 +48,8 @@ struct Slot {
 
 /// Which engines, for what.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Configuration<'a> {
+pub struct Configuration<'a> {
+    /// Where to connect, by IPv4.
     pub server: SocketAddr,
     /// The interface.
     pub device: &'a str,
@@ -55,6 +59,8 @@ pub(crate) struct Configuration<'a> {
     pub connections: u64,
     /// Bytes that a connection has on their way at most.
     pub bytes_under_way: u64,
+    /// How long an acknowledgement waits for a request to ride on.
+    pub acknowledgement_delay: Duration,
 }
 
 impl Engines {

@@ -25,6 +25,7 @@ pub(super) struct Shape {
     connections: u32,
     /// Bytes of memory for what a connection sends, a power of two.
     room: u32,
+    delayed_ack_us: u32,
 }
 
 impl Shape {
@@ -37,6 +38,7 @@ impl Shape {
             // While one is closed by FIN, the next one is there already.
             connections: u32::try_from(2 * connections + 16).unwrap_or(u32::MAX),
             room: room.clamp(*ROOM_BYTES.start(), *ROOM_BYTES.end()) as u32,
+            delayed_ack_us: configuration.acknowledgement_delay.as_micros() as u32,
         }
     }
 }
@@ -62,6 +64,7 @@ impl Station {
             send_limit: shape.room,
             ephemeral_first: 1024,
             ephemeral_last: u16::MAX,
+            delayed_ack_us: shape.delayed_ack_us,
             secret: *b"of a test client",
             ..Config::default()
         };
