@@ -226,12 +226,5 @@ pub fn serve(guest: &mut LinuxGuest, application: Application) -> Result<()> {
              -o no_lru_crawler,no_lru_maintainer,no_slab_reassign"
         ),
     };
-    guest.try_run(&format!(
-        "(ulimit -n 300000; exec {server}) >/dev/null 2>&1 &"
-    ))?;
-    guest.try_run(&format!(
-        "i=0; until netstat -tln | grep -q ':{port} ' || [ $i = 200 ]; do \
-         i=$((i+1)); usleep 50000; done; [ $i -lt 200 ]"
-    ))?;
-    Ok(())
+    guest.try_serve(&server, port)
 }

@@ -156,11 +156,22 @@ impl LinuxGuest {
 
     /// Starts the echo server.
     pub fn serve_echo(&mut self) {
-        let command = format!("nc -ll -p {ECHO_PORT} -e cat >/dev/null 2>&1 &");
-        self.run(&command);
-        self.run(&format!(
-            "until netstat -tln | grep -q ':{ECHO_PORT} '; do usleep 50000; done"
-        ));
+        let command = format!("nc -ll -p {ECHO_PORT} -e cat");
+        expect(self.try_serve(&command, ECHO_PORT), "serve echo");
+    }
+
+    /// Starts a server in the background, and waits until somebody listens on that TCP port.
+    pub fn try_serve(&mut self, command: &str, port: u16) -> Result<()> {
+        self.try_run(&format!(
+            "(ulimit -n 300000; exec {command}) >/dev/null 2>&1 &"
+        ))?;
+        let listening = format!(
+            "i=0; until netstat -tln | grep -q ':{port} ' || [ $i = 200 ]; do \
+             i=$((i+1)); usleep 50000; done; [ $i -lt 200 ]"
+        );
+        self.try_run(&listening)
+            .with_context(|| format!("`{command}` does not listen"))?;
+        Ok(())
     }
 
     /// A connection to the echo server.
