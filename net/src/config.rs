@@ -106,7 +106,8 @@ pub struct Config {
     pub ipv6: Option<Ipv6Config>,
     /// Bytes of IP packet that fit in a frame, 576 to 9000.
     pub mtu: u16,
-    /// Secret for the flow hash, sequence numbers and ports. Must not be guessable from outside.
+    /// Secret for the flow hash, sequence numbers and ports. Must not be guessable from outside. Engines
+    /// that hand connections to each other have the same one.
     pub secret: [u8; 16],
 
     /// Connections in any state but TIME-WAIT. When full, SYNs are refused and `connect` fails.

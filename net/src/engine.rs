@@ -18,7 +18,7 @@ use crate::reassembly::Reassembly;
 use crate::records::{RxRecords, SendRecords};
 use crate::secret::{RateLimit, Secret};
 use crate::tcp::connection::Flags;
-use crate::tcp::connections::Connections;
+use crate::tcp::connections::{Connections, ControlBlocks};
 use crate::tcp::episode::Episodes;
 use crate::tcp::handshake::offer;
 use crate::tcp::header::{Ipv4, Prototype};
@@ -170,6 +170,12 @@ impl Local {
 impl Engine {
     /// Allocates every table at the capacity that `config` states.
     pub fn new(config: Config, now: Instant) -> Self {
+        let blocks = ControlBlocks::new(&config);
+        Self::with_blocks(config, blocks, now)
+    }
+
+    /// The same, with control blocks that were allocated elsewhere, for this configuration.
+    pub fn with_blocks(config: Config, blocks: ControlBlocks, now: Instant) -> Self {
         let secret = Secret::new(config.secret);
         let mut neighbors = Neighbors::new(config.neighbors, config.neighbor_reachable.0);
         if config.ipv6.is_some() || matches!(config.neighborhood, Neighborhood::Listener(_)) {
@@ -180,10 +186,7 @@ impl Engine {
             counters: Counters::default(),
             local: Local::new(&config),
             flows: FlowTable::new(flows, secret.flow_table_key()),
-            connections: match &config.sharing {
-                Some(sharing) => Connections::shared(config.connections, sharing.thread),
-                None => Connections::new(config.connections),
-            },
+            connections: Connections::new(blocks, config.sharing.map(|sharing| sharing.thread)),
             groups: Groups::new(config.connections, config.sharing.as_ref()),
             episodes: Episodes::new(config.recoveries),
             time_waits: TimeWaits::new(config.time_wait),

@@ -40,6 +40,7 @@ pub struct Sharing {
 /// A connection's place in the list of its group.
 #[derive(Clone, Copy)]
 struct Member {
+    /// Means nothing for the first one.
     prev: u32,
     next: u32,
     /// [`GROUPS`] if it is in no list.
@@ -56,6 +57,8 @@ const OUTSIDE: Member = Member {
 pub(crate) struct Groups {
     members: Vec<Member>,
     heads: [u32; GROUPS],
+    /// How many connections are in each.
+    counts: [u32; GROUPS],
     /// Groups that this engine serves, a bit each.
     pub owned: u128,
     group_of: Option<FlowGroups>,
@@ -70,6 +73,7 @@ impl Groups {
                 None => Vec::new(),
             },
             heads: [NONE; GROUPS],
+            counts: [0; GROUPS],
             owned: sharing.map_or(u128::MAX, |sharing| sharing.owned),
             group_of: sharing.map(|sharing| sharing.groups),
         }
@@ -85,6 +89,11 @@ impl Groups {
     /// Whether this engine serves a group.
     pub fn serves(&self, group: u8) -> bool {
         self.owned >> group & 1 != 0
+    }
+
+    /// How many connections a group has.
+    pub fn count(&self, group: u8) -> u32 {
+        self.counts[usize::from(group)]
     }
 
     /// The first connection of a group.
@@ -109,24 +118,29 @@ impl Groups {
     pub fn join(&mut self, index: u32, group: u8) {
         let group = group & (GROUPS - 1) as u8;
         let head = core::mem::replace(&mut self.heads[usize::from(group)], index);
-        self.members[index as usize] = Member {
-            prev: NONE,
-            next: head,
-            group,
-        };
+        self.counts[usize::from(group)] += 1;
+        let member = &mut self.members[index as usize];
+        member.next = head;
+        member.group = group;
         if head != NONE {
             self.members[head as usize].prev = index;
         }
     }
 
-    /// Takes a connection off its list, of which it is the first.
+    /// The first connection of a list is on none any more; returns the second one. The list is in order
+    /// again after [`Groups::begin_with`].
     #[inline(always)]
-    pub fn leave_first(&mut self, group: u8, index: u32) {
-        let Member { next, .. } = core::mem::replace(&mut self.members[index as usize], OUTSIDE);
-        self.heads[usize::from(group)] = next;
-        if next != NONE {
-            self.members[next as usize].prev = NONE;
-        }
+    pub fn forget(&mut self, index: u32) -> Option<u32> {
+        let member = &mut self.members[index as usize];
+        member.group = OUTSIDE.group;
+        (member.next != NONE).then_some(member.next)
+    }
+
+    /// A list begins with this connection now that `count` in front of it have been forgotten.
+    #[inline(always)]
+    pub fn begin_with(&mut self, group: u8, first: Option<u32>, count: u32) {
+        self.heads[usize::from(group)] = first.unwrap_or(NONE);
+        self.counts[usize::from(group)] -= count;
     }
 
     /// Takes a connection off its list, if it is on one.
@@ -138,9 +152,10 @@ impl Groups {
         let Some(head) = self.heads.get_mut(usize::from(group)) else {
             return;
         };
-        match prev {
-            NONE => *head = next,
-            prev => self.members[prev as usize].next = next,
+        self.counts[usize::from(group)] -= 1;
+        match *head == index {
+            true => *head = next,
+            false => self.members[prev as usize].next = next,
         }
         if next != NONE {
             self.members[next as usize].prev = prev;
@@ -194,6 +209,24 @@ mod tests {
             }
             assert_eq!((groups.first(127), groups.first(1)), (None, None));
         }
+    }
+
+    #[test]
+    fn the_first_ones_leave_together() {
+        let mut groups = Groups::new(4, Some(&sharing()));
+        for index in 0..4 {
+            groups.join(index, 5);
+        }
+        assert_eq!((contents(&groups, 5).len(), groups.count(5)), (4, 4));
+        let second = groups.forget(3);
+        assert_eq!(second, Some(2));
+        let third = groups.forget(2);
+        groups.begin_with(5, third, 2);
+        assert_eq!((contents(&groups, 5), groups.count(5)), (vec![1, 0], 2));
+        groups.leave(3);
+        groups.leave(1);
+        groups.join(2, 5);
+        assert_eq!((contents(&groups, 5), groups.count(5)), (vec![2, 0], 2));
     }
 
     #[test]

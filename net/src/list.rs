@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn members_leave_from_head_middle_and_tail() {
-        let mut connections = Connections::new(4);
+        let mut connections = Connections::with_slots(4);
         for leaver in 0..4 {
             let mut list = List::<WAITING>::new();
             for index in 0..4 {

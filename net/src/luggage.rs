@@ -1,22 +1,46 @@
 //! What connections take along when their flow groups go from one engine to another: everything that
-//! the engine knows of them, in containers that are allocated once and go back and forth. Queued
+//! the engine knows of them, in containers that are allocated once and go back and forth. A control block
+//! is not copied: it is taken out of one table and put into another, for one that is not in use. Queued
 //! data and received buffers follow in the order of the connections.
 
 use crate::address::IpAddress;
 use crate::config::Config;
 use crate::records::{RxRecord, SendRecord};
 use crate::tcp::connection::Connection;
+use crate::tcp::connections::{Block, ControlBlocks};
 use crate::tcp::episode::Episode;
 use crate::tcp::time_wait::Entry;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use ix_abi::Handle;
 use ix_hal::{LentMbuf, MbufId};
+
+/// The memory of an engine that others come to use too: where connections lie, and what they move in.
+pub struct Movable {
+    /// Where its connections lie at first.
+    pub blocks: ControlBlocks,
+    /// What those move in that leave it.
+    pub luggage: Box<Luggage>,
+}
+
+impl Movable {
+    /// For an engine of that configuration. Allocates.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            blocks: ControlBlocks::new(config),
+            luggage: Luggage::new(config),
+        }
+    }
+
+    /// Bytes that [`Movable::new`] allocates.
+    pub fn bytes(config: &Config) -> usize {
+        ControlBlocks::bytes(config) + Luggage::bytes(config)
+    }
+}
 
 /// Connections on their way, with what they own.
 pub struct Luggage {
-    /// Written and read in place, since a connection is long: those from `next` to `end` are in it.
+    /// Those from `next` to `end` are in it. The others have control blocks that are not in use.
     connections: Vec<Moved>,
     next: usize,
     end: usize,
@@ -31,16 +55,22 @@ pub struct Luggage {
     pub(crate) copied: VecDeque<MbufId>,
     /// Until when a SYN cookie may come back.
     pub(crate) cookies_until: u64,
+    /// What the epoch of its neighbours is where the connections come from.
+    pub(crate) neighbor_epoch: u32,
 }
 
 /// A connection, and how much of the luggage is its own.
 pub(crate) struct Moved {
     /// As it was, links and numbers of records included.
-    pub connection: Connection,
-    pub handle: Handle,
+    pub connection: Block,
     pub group: u8,
-    /// Whether the header has the address of the next hop, as last heard.
-    pub is_neighbor_known: bool,
+    /// What else goes with it.
+    pub belongings: Option<Belongings>,
+}
+
+/// What there is of a connection beside its control block.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Belongings {
     /// Whether its recovery is still remembered.
     pub has_episode: bool,
     /// Records in its send queue.
@@ -75,7 +105,7 @@ impl Capacities {
 }
 
 /// Most bytes that are lost because each container begins where its elements may.
-const ALIGNMENTS: usize = 8 * align_of::<Moved>();
+const ALIGNMENTS: usize = 8 * align_of::<Connection>();
 
 impl Luggage {
     /// Room for the connections of one journey from an engine of that configuration. Allocates
@@ -87,15 +117,9 @@ impl Luggage {
             mbufs,
         } = Capacities::new(config);
         let unused = || Moved {
-            connection: Connection::unused(),
-            handle: Handle(0),
+            connection: Box::new(Connection::unused()),
             group: 0,
-            is_neighbor_known: false,
-            has_episode: false,
-            sends: 0,
-            sent: 0,
-            owed: 0,
-            own: None,
+            belongings: None,
         };
         Box::new(Self {
             connections: (0..connections).map(|_| unused()).collect(),
@@ -107,6 +131,7 @@ impl Luggage {
             time_waits: VecDeque::with_capacity(connections),
             copied: VecDeque::with_capacity(mbufs),
             cookies_until: 0,
+            neighbor_epoch: 0,
         })
     }
 
@@ -117,7 +142,7 @@ impl Luggage {
             sends,
             mbufs,
         } = Capacities::new(config);
-        let each = size_of::<Moved>() + size_of::<Episode>();
+        let each = size_of::<Moved>() + size_of::<Connection>() + size_of::<Episode>();
         size_of::<Self>()
             + ALIGNMENTS
             + connections * (each + size_of::<(Entry, Option<IpAddress>)>())
@@ -135,38 +160,30 @@ impl Luggage {
         self.connections.len()
     }
 
-    /// Whether no further connection fits.
-    #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.end == self.connections.len()
+    /// The places that are free.
+    #[inline(always)]
+    pub(crate) fn places(&mut self) -> &mut [Moved] {
+        self.connections.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// Adds a connection as it is; there is room. What goes with it is the caller's to fill in.
+    /// So many of these have been taken.
     #[inline(always)]
-    pub(crate) fn append(&mut self, connection: &Connection) -> &mut Moved {
-        let moved = &mut self.connections[self.end];
-        self.end += 1;
-        connection.copy_to(&mut moved.connection);
-        moved.has_episode = false;
-        moved
+    pub(crate) fn fill(&mut self, count: usize) {
+        self.end += count;
     }
 
-    /// The connection that was added last; there is one.
+    /// The connections that are in it.
     #[inline(always)]
-    pub(crate) fn last_mut(&mut self) -> &mut Moved {
-        &mut self.connections[self.end - 1]
+    pub(crate) fn rest(&mut self) -> &mut [Moved] {
+        self.connections
+            .get_mut(self.next..self.end)
+            .unwrap_or_default()
     }
 
-    /// The first connection.
+    /// So many of these are out.
     #[inline(always)]
-    pub(crate) fn front(&self) -> Option<&Moved> {
-        (self.next < self.end).then(|| &self.connections[self.next])
-    }
-
-    /// The first connection is out.
-    #[inline(always)]
-    pub(crate) fn drop_front(&mut self) {
-        self.next += 1;
+    pub(crate) fn drop_front(&mut self, count: usize) {
+        self.next += count;
     }
 
     /// All connections are out.

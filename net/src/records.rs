@@ -179,6 +179,11 @@ impl SendRecords {
         next
     }
 
+    /// Records that are in use or promised.
+    pub fn taken(&self) -> u32 {
+        self.records.len() as u32 - self.available()
+    }
+
     /// Records in all.
     #[cfg(any(test, feature = "testing"))]
     pub fn capacity(&self) -> u32 {

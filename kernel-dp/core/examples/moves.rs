@@ -19,7 +19,7 @@ use ix_abi::{CallNumber, EventKind, area, call, event};
 use ix_core::{Command, Crew, ElasticThread, ThreadConfig, ThreadParts, UserRange};
 use ix_hal::{Instant, MbufPool};
 use ix_net::testing::{Host, Wire};
-use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Luggage, Sharing};
+use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Movable, Sharing};
 
 use machine::{Buffers, Fixtures, GROUPS, MBUFS, Memory, Queue, QueuePair, fixtures, geometry};
 
@@ -277,7 +277,7 @@ fn thread(
             steer: fixtures.switch,
             is_parked: false,
         }),
-        luggage: Luggage::new(&net),
+        movable: Movable::new(&net),
     };
     let config = ThreadConfig {
         net,

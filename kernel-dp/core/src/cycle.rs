@@ -1,11 +1,10 @@
 //! The run-to-completion cycle.
 
-use alloc::boxed::Box;
 use core::sync::atomic::AtomicU64;
 
 use ix_abi::control::ThreadState;
 use ix_hal::{Instant, MbufMemory, MbufPool, Nic, RxFrame};
-use ix_net::{Context, Engine, Events, Luggage};
+use ix_net::{Context, Engine, Events, Movable};
 
 use crate::area::{Area, EventWriter};
 use crate::calls;
@@ -74,8 +73,9 @@ pub struct ThreadParts<N, M> {
     /// Its place among other threads, if there are any. Then the pool can borrow from theirs, and the
     /// engine's configuration says what it shares.
     pub crew: Option<Crew>,
-    /// What its connections move in, made for the same configuration. Other threads use it too.
-    pub luggage: Box<Luggage>,
+    /// Where its connections lie and what they move in, made for the same configuration. Other threads
+    /// use it too.
+    pub movable: Movable,
 }
 
 /// What the caller of a half-cycle does next.
@@ -101,9 +101,10 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
     /// If the thread area is shorter than the ABI says.
     pub fn new(config: ThreadConfig, parts: ThreadParts<N, M>, now: Instant) -> Self {
         let area = Area::new(parts.area);
-        let engine = Engine::new(config.net, now);
+        let Movable { blocks, luggage } = parts.movable;
+        let engine = Engine::with_blocks(config.net, blocks, now);
         let mut thread = Self {
-            mover: Mover::new(parts.crew, parts.luggage),
+            mover: Mover::new(parts.crew, luggage),
             engine,
             events: EventWriter::new(area, parts.pool.geometry()),
             nic: parts.nic,

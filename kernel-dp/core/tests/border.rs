@@ -104,7 +104,7 @@ impl Machine {
                 UserRange::default(),
             ],
             crew: None,
-            luggage: ix_net::Luggage::new(&config),
+            movable: ix_net::Movable::new(&config),
         };
         let config = ThreadConfig {
             net: config,

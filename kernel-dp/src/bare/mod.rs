@@ -327,7 +327,7 @@ impl Machine<'_> {
             application: part,
             nic,
             net,
-            luggage,
+            movable,
         } = parts;
         part.write_boot_block(self.processors, &self.plan, self.options, &self.clock);
         let parts = ThreadParts {
@@ -340,7 +340,7 @@ impl Machine<'_> {
             area: part.area,
             sendable: part.sendable(),
             crew: self.crew(part.index, shared),
-            luggage,
+            movable,
         };
         let config = ThreadConfig {
             batch_bound: usize::from(self.options.batch),

@@ -3,7 +3,7 @@
 
 use alloc::boxed::Box;
 
-use ix_net::{Config, Luggage};
+use ix_net::{Config, Movable};
 use kernel_dp::LARGE_PAGE;
 
 use super::heap::{self, Arena};
@@ -20,43 +20,43 @@ pub struct Parts<N> {
     pub nic: N,
     /// Its engine's configuration.
     pub net: Config,
-    /// What its connections move in.
-    pub luggage: Box<Luggage>,
+    /// Where its connections lie, and what they move in.
+    pub movable: Movable,
 }
 
-/// The kernel's heap is too small for what connections move in.
+/// The kernel's heap is too small for what connections lie and move in.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "thread {thread}: {} MiB of kernel heap are too little for connections to move in, which takes \
-     {} MiB: give the machine more memory or fewer CPUs",
+    "thread {thread}: {} MiB of kernel heap are too little for its connections, which take {} MiB: give \
+     the machine more memory or fewer CPUs, or set a lower connections=",
     left >> 20,
     needed >> 20
 )]
-pub struct NoLuggage {
+pub struct NoRoom {
     thread: usize,
     left: usize,
     needed: usize,
 }
 
 impl<N> Parts<N> {
-    /// Gives the thread `heap` for its own, but for the end of it, where the luggage is.
+    /// Gives the thread `heap` for its own, but for the end of it, where connections are.
     pub fn new(
         application: load::Thread,
         nic: N,
         net: Config,
         heap: &mut Arena,
-    ) -> Result<Self, NoLuggage> {
+    ) -> Result<Self, NoRoom> {
         let thread = application.index;
-        let needed = Luggage::bytes(&net).next_multiple_of(LARGE_PAGE as usize);
+        let needed = Movable::bytes(&net).next_multiple_of(LARGE_PAGE as usize);
         let left = heap.available();
-        let mut shared = heap.cut(needed).ok_or(NoLuggage {
+        let mut shared = heap.cut(needed).ok_or(NoRoom {
             thread,
             left,
             needed,
         })?;
         privacy::keep(thread, heap.range(), "kernel heap");
         Ok(Self {
-            luggage: heap::within(&mut shared, || Luggage::new(&net)),
+            movable: heap::within(&mut shared, || Movable::new(&net)),
             application,
             nic,
             net,

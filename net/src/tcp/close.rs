@@ -112,7 +112,7 @@ impl Engine {
             self.drop_oldest_time_wait();
         }
         let connection = &self.connections[index];
-        let hash = self.flows.hash(&connection.key);
+        let hash = connection.flow_hash;
         let expires = cx.now.0 + self.config.time_wait_length.0;
         self.flows.remove(hash, index);
         let group = self.groups.of(index);
@@ -182,7 +182,7 @@ impl Engine {
         let connection = &mut self.connections[index];
         connection.timer_at = NEVER;
         if !connection.flags.contains(Flags::UNLISTED) {
-            self.flows.remove(self.flows.hash(&connection.key), index);
+            self.flows.remove(connection.flow_hash, index);
         }
         connection.flags.remove(Flags::DIRTY);
     }

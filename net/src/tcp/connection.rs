@@ -9,7 +9,6 @@ use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::congestion::Control;
 use crate::wheel::NEVER;
-use core::slice::{from_mut, from_ref};
 
 /// Bytes of the prebuilt header, rounded up to what is copied without a call: Ethernet, IPv4, TCP
 /// and the first word of the timestamps option; or Ethernet, IPv6 and both ports.
@@ -150,7 +149,6 @@ pub(crate) struct Link {
 }
 
 /// A connection. Times are nanoseconds, `NEVER` if unset. Plain data: it goes to another thread as it is.
-#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Connection {
     /// Peer and ports.
@@ -315,10 +313,12 @@ pub(crate) struct Connection {
     pub reo_wnd_persist: u8,
     /// Entry of the neighbour cache that it waits for.
     pub awaited_neighbor: u16,
-    /// Its latest recovery, if that is still remembered (see `episode`).
+    /// Its latest recovery, if that is still remembered (see `episode`); 0 if there was none.
     pub episode: u16,
     /// The segment size before a path was suspected to be narrower; 0 if none is.
     pub wide_mss: u16,
+    /// The hash of its key.
+    pub flow_hash: u32,
 }
 
 /// How a connection deals with loss at the moment.
@@ -427,14 +427,8 @@ impl Connection {
             awaited_neighbor: 0,
             episode: 0,
             wide_mss: 0,
+            flow_hash: 0,
         }
-    }
-
-    /// Makes another one a copy of it, in one piece: an assignment would go field by field, at three times
-    /// the cost.
-    #[inline(always)]
-    pub fn copy_to(&self, other: &mut Self) {
-        from_mut(other).copy_from_slice(from_ref(self));
     }
 
     /// Enters a state.
@@ -481,6 +475,15 @@ impl Connection {
     #[inline]
     pub fn backed_off_rto(&self, max: u64) -> u64 {
         (self.rto << self.backoff.min(16)).min(max)
+    }
+
+    /// When something is to be done unless something happens.
+    #[inline]
+    pub fn earliest_deadline(&self) -> u64 {
+        self.ack_deadline
+            .min(self.rack_deadline)
+            .min(self.rto_deadline)
+            .min(self.state_deadline)
     }
 
     /// Whether the application may still send.

@@ -1,49 +1,85 @@
 //! The table of connections, and the handles that name them.
+//!
+//! Each control block is a piece of memory of its own, which goes to another engine when its connection
+//! does, for one that is not in use. What belongs to the slot stays here: its generation, and its entry in
+//! the output queue.
 
-use crate::names::Names;
+use crate::config::Config;
 use crate::tcp::connection::{Connection, Flags, State};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use ix_abi::Handle;
 
-/// Bits of a generation that count; those above are the number of the engine's thread. The topmost
-/// bit stays clear, so that a handle is no error.
-const COUNT_BITS: u32 = 25;
+/// Low bits of a generation, which do not count: the number of the engine's thread.
+const THREAD_BITS: u32 = 6;
+/// The topmost bit of a generation stays clear, so that a handle is no error.
+const GENERATIONS: u32 = u32::MAX >> 1;
+
+/// Where a connection is for as long as it lives, whichever engine has it.
+pub(crate) type Block = Box<Connection>;
+
+/// The control blocks of an engine, before it is built. Engines that hand connections to each other come to
+/// use each other's, so these lie where all of them may.
+pub struct ControlBlocks(Vec<Block>);
+
+impl ControlBlocks {
+    /// As many as the configuration has connections. Allocates.
+    pub fn new(config: &Config) -> Self {
+        let unused = |_| Box::new(Connection::unused());
+        Self((0..config.connections).map(unused).collect())
+    }
+
+    /// Bytes that [`ControlBlocks::new`] allocates, less than the alignment of a block aside.
+    pub fn bytes(config: &Config) -> usize {
+        let each = size_of::<Connection>() + size_of::<Block>();
+        config.connections as usize * each
+    }
+}
 
 /// All connections, and a stack of the free slots.
 pub(crate) struct Connections {
-    slots: Vec<Connection>,
+    slots: Vec<Block>,
     free: Vec<u32>,
     /// Free slots that are for connections which are to come from another engine.
     pub promised: u32,
-    /// Handles of those that came from another engine.
-    names: Names,
 }
 
 impl Connections {
-    /// `count` free slots.
-    pub fn new(count: u32) -> Self {
+    /// A free slot for each block, in the only engine or in that of a thread.
+    pub fn new(blocks: ControlBlocks, thread: Option<u32>) -> Self {
+        let ControlBlocks(mut slots) = blocks;
+        let count = slots.len() as u32;
+        if let Some(thread) = thread {
+            // The table itself is this engine's alone.
+            let mut own = Vec::with_capacity(slots.len());
+            own.append(&mut slots);
+            slots = own;
+            for slot in &mut slots {
+                slot.generation = following(thread % (1 << THREAD_BITS));
+            }
+        }
         Self {
-            slots: (0..count).map(|_| Connection::unused()).collect(),
+            slots,
             free: (0..count).rev().collect(),
             promised: 0,
-            names: Names::new(0),
         }
     }
 
-    /// `count` free slots of one among several engines: that of thread `thread`.
-    pub fn shared(count: u32, thread: u32) -> Self {
-        let mut connections = Self::new(count);
-        for slot in &mut connections.slots {
-            slot.generation |= (thread & 63) << COUNT_BITS;
-        }
-        connections.names = Names::new(count);
-        connections
+    /// `count` free slots, for a test.
+    #[cfg(test)]
+    pub fn with_slots(count: u32) -> Self {
+        let blocks = ControlBlocks::new(&Config {
+            connections: count,
+            ..Config::default()
+        });
+        Self::new(blocks, None)
     }
 
     /// Bytes allocated.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.slots) + self.free.capacity() * size_of::<u32>()
+        let each = size_of::<Connection>() + size_of::<Block>();
+        self.slots.len() * each + self.free.capacity() * size_of::<u32>()
     }
 
     /// Connections in use.
@@ -64,7 +100,7 @@ impl Connections {
         }
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
-        *slot = Connection {
+        **slot = Connection {
             generation: slot.generation,
             flags: slot.flags & Flags::LISTED,
             ..Connection::unused()
@@ -77,36 +113,57 @@ impl Connections {
     pub fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.enter(State::Free);
-        let counted = (1 << COUNT_BITS) - 1;
-        let next = slot.generation.wrapping_add(1) & counted;
-        slot.generation = slot.generation & !counted | next;
-        self.names.remove(index);
+        slot.generation = following(slot.generation);
         self.free.push(index);
     }
 
-    /// Frees the slot of a connection that goes to another engine. Its entry in the output queue stays
-    /// the slot's.
-    #[inline(always)]
-    pub fn vacate(&mut self, index: u32) {
-        self.slots[index as usize].flags &= Flags::LISTED;
-        self.release(index);
+    /// Frees the slot of a connection that goes to another engine: takes its block for one that is not in
+    /// use, and the other way round.
+    pub fn vacate(&mut self, index: u32, block: &mut Block) {
+        let flags = &mut self[index].flags;
+        let listed = *flags & Flags::LISTED;
+        flags.remove(Flags::LISTED);
+        self.vacate_if(index, block, |_| true);
+        self[index].flags = listed;
     }
 
-    /// Puts a connection of another engine into a slot that was promised, with the handle that it had
-    /// there. What is in numbers of that engine's tables means nothing here yet.
+    /// The same for a connection that has no entry in the output queue, if `may_go` lets it.
     #[inline(always)]
-    pub fn settle(&mut self, connection: &Connection, handle: Handle) -> Option<u32> {
+    pub fn vacate_if(
+        &mut self,
+        index: u32,
+        block: &mut Block,
+        may_go: impl FnOnce(&Connection) -> bool,
+    ) -> bool {
+        let slot = &mut self.slots[index as usize];
+        let connection = &**slot;
+        if !may_go(connection) {
+            return false;
+        }
+        let generation = following(connection.generation);
+        let spare = &mut **block;
+        spare.enter(State::Free);
+        spare.generation = generation;
+        spare.flags = Flags::empty();
+        core::mem::swap(slot, block);
+        self.free.push(index);
+        true
+    }
+
+    /// Puts a connection of another engine into a slot that was promised; its block is one that is not in
+    /// use afterwards. What is in numbers of that engine's tables means nothing here yet. Returns the
+    /// slot, and the connection's new handle.
+    #[inline(always)]
+    pub fn settle(&mut self, block: &mut Block) -> Option<(u32, Handle)> {
         let index = self.free.pop()?;
         self.promised -= 1;
         let slot = &mut self.slots[index as usize];
-        let (generation, listed) = (slot.generation, slot.flags & Flags::LISTED);
-        connection.copy_to(slot);
-        slot.generation = generation;
-        slot.flags = (slot.flags - Flags::LISTED) | listed;
-        slot.neighbor_epoch = 0;
-        slot.episode = 0;
-        self.names.insert(index, handle);
-        Some(index)
+        let (generation, flags) = (slot.generation, slot.flags);
+        let connection = &mut **block;
+        connection.generation = generation;
+        connection.flags |= flags & Flags::LISTED;
+        core::mem::swap(slot, block);
+        Some((index, named(index, generation)))
     }
 
     /// Slots that are free and not promised.
@@ -117,18 +174,16 @@ impl Connections {
     /// The connection in a slot, if there is such a slot.
     #[inline]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Connection> {
-        self.slots.get_mut(index as usize)
+        self.slots.get_mut(index as usize).map(Box::as_mut)
     }
 
     /// The handle of a connection.
     #[inline(always)]
     pub fn handle(&self, index: u32) -> Handle {
-        let generation = self.slots[index as usize].generation;
-        let own = Handle(u64::from(generation) << 32 | u64::from(index));
-        self.names.of(index).unwrap_or(own)
+        named(index, self.slots[index as usize].generation)
     }
 
-    /// The slot that a handle names, if it was given out here; it may be free.
+    /// The slot that a handle names; it may be free.
     #[inline(always)]
     pub fn slot_mut(&mut self, handle: Handle) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(handle.0 as u32 as usize)?;
@@ -139,14 +194,22 @@ impl Connections {
     #[inline]
     pub fn find(&self, handle: Handle) -> Option<u32> {
         let index = handle.0 as u32;
-        if let Some(slot) = self.slots.get(index as usize)
-            && slot.generation == (handle.0 >> 32) as u32
-            && slot.state != State::Free
-        {
-            return Some(index);
-        }
-        self.names.find(handle)
+        let slot = self.slots.get(index as usize)?;
+        let is_it = slot.generation == (handle.0 >> 32) as u32 && slot.state != State::Free;
+        is_it.then_some(index)
     }
+}
+
+/// The handle of the connection in a slot of that generation.
+#[inline(always)]
+pub(crate) fn named(index: u32, generation: u32) -> Handle {
+    Handle(u64::from(generation) << 32 | u64::from(index))
+}
+
+/// The generation of a slot after this one.
+#[inline(always)]
+fn following(generation: u32) -> u32 {
+    generation.wrapping_add(1 << THREAD_BITS) & GENERATIONS
 }
 
 impl core::ops::Index<u32> for Connections {
@@ -170,25 +233,58 @@ mod tests {
 
     #[test]
     fn promised_slot_is_for_a_connection_that_comes() {
-        let mut connections = Connections::shared(3, 1);
+        let mut connections = Connections::with_slots(3);
         connections.promised = 2;
         let own = connections.take().unwrap();
         assert!(connections.is_full() && connections.free() == 0);
         assert_eq!(connections.take(), None);
-        let mut stranger = Connection::unused();
-        stranger.state = State::Established;
-        let handle = Handle(7);
-        let came = connections.settle(&stranger, handle).unwrap();
+        let mut block = Box::new(Connection::unused());
+        let (came, _) = connections.settle(&mut block).unwrap();
         assert_ne!(came, own);
-        assert_eq!(connections.find(handle), Some(came));
         assert_eq!((connections.promised, connections.take()), (1, None));
         connections.promised = 0;
         assert!(connections.take().is_some());
     }
 
     #[test]
+    fn block_goes_along_and_what_is_the_slots_stays() {
+        let [mut from, mut to] = [3, 5].map(|thread| {
+            let config = Config {
+                connections: 1,
+                ..Config::default()
+            };
+            Connections::new(ControlBlocks::new(&config), Some(thread))
+        });
+        let index = from.take().unwrap();
+        from[index].state = State::Established;
+        from[index].cookie = 7;
+        from[index].flags = Flags::LISTED | Flags::SACK;
+        let (old, memory) = (from.handle(index), &raw const from[index]);
+        let mut block = Box::new(Connection::unused());
+        assert!(!from.vacate_if(index, &mut block, |_| false));
+        assert_eq!(from.find(old), Some(index));
+        from.vacate(index, &mut block);
+        assert_eq!((from.find(old), from.used()), (None, 0));
+        assert_eq!(from[index].flags, Flags::LISTED);
+
+        to.promised = 1;
+        let (index, new) = to.settle(&mut block).unwrap();
+        assert_eq!(&raw const to[index], memory);
+        assert_eq!((to[index].cookie, to[index].flags), (7, Flags::SACK));
+        assert_eq!(new, to.handle(index));
+        assert_ne!(new, old);
+        assert_eq!((to.find(new), to.find(old)), (Some(index), None));
+        // Back, the slot is one generation further.
+        assert!(to.vacate_if(index, &mut block, |_| true));
+        from.promised = 1;
+        let (index, new) = from.settle(&mut block).unwrap();
+        assert!(from[index].flags.contains(Flags::LISTED));
+        assert_ne!(new, old);
+    }
+
+    #[test]
     fn handle_of_a_released_connection_is_no_longer_good() {
-        let mut connections = Connections::new(2);
+        let mut connections = Connections::with_slots(2);
         let index = connections.take().unwrap();
         connections[index].state = State::Knocking;
         let handle = connections.handle(index);

@@ -160,7 +160,7 @@ mod tests {
 
     /// Windows in segments, round trip by round trip, after a loss at `peak` segments.
     fn windows(peak: u32, rounds: usize) -> alloc::vec::Vec<u32> {
-        let mut connections = Connections::new(1);
+        let mut connections = Connections::with_slots(1);
         let index = connections.take().unwrap();
         let connection = &mut connections[index];
         connection.mss = MSS as u16;

@@ -33,7 +33,7 @@ pub(crate) struct Episode {
     pub rate_16: u32,
 }
 
-/// The ring.
+/// The ring. Its numbers begin at 1: 0 is nobody's.
 pub(crate) struct Episodes {
     episodes: Vec<Episode>,
     next: u16,
@@ -56,8 +56,10 @@ impl Episodes {
             rate_16: 0,
         };
         Self {
-            episodes: (0..count.max(1)).map(|_| unused).collect(),
-            next: 0,
+            episodes: (0..count.clamp(1, u16::MAX - 1) + 1)
+                .map(|_| unused)
+                .collect(),
+            next: 1,
         }
     }
 
@@ -88,7 +90,7 @@ impl Episodes {
         };
         self.next += 1;
         if usize::from(self.next) == self.episodes.len() {
-            self.next = 0;
+            self.next = 1;
         }
     }
 
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_oldest_episode_gives_way_and_none_outlives_its_connection() {
-        let mut connections = Connections::new(3);
+        let mut connections = Connections::with_slots(3);
         let [first, second, third] = [(); 3].map(|()| connections.take().unwrap());
         let mut episodes = Episodes::new(2);
         for index in [first, second] {

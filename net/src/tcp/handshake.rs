@@ -83,6 +83,7 @@ impl Engine {
         let mss = self.path_mss(now, key.remote);
         let connection = &mut self.connections[index];
         connection.key = key;
+        connection.flow_hash = hash;
         connection.enter(state);
         connection.set_iss(Seq(iss));
         connection.ts_offset = ts_offset;

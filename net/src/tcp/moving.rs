@@ -12,12 +12,17 @@ mod unpack;
 
 use crate::address::Endpoint;
 use crate::address::IpAddress;
-use crate::engine::Engine;
+use crate::context::{Context, Events};
+use crate::engine::{EVENTS_AT_ONCE, Engine};
 use crate::flow::FlowKey;
 use crate::groups::numbers;
 use crate::luggage::Luggage;
 use crate::records::NONE;
-use crate::tcp::connection::Flags;
+use crate::tcp::connection::{Connection, Flags, Slow};
+use ix_hal::Transmit;
+
+/// What says that a connection is on some list of this engine, or that something is to be done for it.
+const INVOLVED: Flags = LISTS.union(Flags::HALF_OPEN).union(Flags::NEIGHBOR_FAILED);
 
 /// What says that a connection is on some list of this engine.
 const LISTS: Flags = Flags::DIRTY
@@ -25,6 +30,9 @@ const LISTS: Flags = Flags::DIRTY
     .union(Flags::AWAITING_NEIGHBOR)
     .union(Flags::DELIVERING)
     .union(Flags::STARVED);
+
+/// So many records and buffers are asked for without counting which connections have them.
+const NEEDS_UNCOUNTED: u32 = 64;
 
 /// What the connections of some flow groups need room for at their new place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +57,6 @@ impl Needs {
     }
 
     /// Takes that much off, if there is that much.
-    #[inline(always)]
     fn spend(&mut self, part: Self) -> bool {
         let has_enough = part.connections <= self.connections
             && part.sends <= self.sends
@@ -84,6 +91,15 @@ impl Engine {
 
     /// What the connections of some flow groups need elsewhere.
     pub fn needs(&self, groups: u128) -> Needs {
+        let all = Needs {
+            connections: numbers(groups).map(|group| self.groups.count(group)).sum(),
+            sends: self.send_records.taken() - self.promised_sends,
+            mbufs: self.rx.held,
+        };
+        // What all connections have, of these groups or others, is soon said, and mostly little.
+        if all.sends + all.mbufs <= NEEDS_UNCOUNTED {
+            return all;
+        }
         let mut needs = Needs::default();
         for group in numbers(groups) {
             let mut at = self.groups.first(group);
@@ -103,24 +119,18 @@ impl Engine {
         if self.connections.used() <= luggage.capacity() {
             return groups;
         }
-        let (mut fitting, mut room) = (0, luggage.capacity());
+        let (mut fitting, mut room) = (0, luggage.capacity() as u32);
         for group in numbers(groups) {
-            let mut at = self.groups.first(group);
-            while let Some(index) = at
-                && room != 0
-            {
-                room -= 1;
-                at = self.groups.next(index);
-            }
-            if at.is_some() && fitting != 0 {
+            let count = self.groups.count(group);
+            if count > room && fitting != 0 {
                 break;
             }
+            room = room.saturating_sub(count);
             fitting |= 1 << group;
         }
         fitting
     }
 
-    #[inline(always)]
     fn needs_of(&self, index: u32) -> Needs {
         let connection = &self.connections[index];
         let mut sends = u32::from(connection.has_single());
@@ -181,5 +191,24 @@ impl Engine {
     /// That many buffers of other threads went back to their owners.
     pub fn loans_ended(&mut self, count: u32) {
         self.local.mbufs_held -= count;
+    }
+}
+
+/// How many connections may move before the application has to hear of it.
+#[inline(always)]
+fn events_left<T: Transmit, E: Events>(cx: &Context<'_, T, E>) -> usize {
+    (cx.events.room() + 1).saturating_sub(EVENTS_AT_ONCE)
+}
+
+impl Connection {
+    /// Whether it is established, its control block is all that there is of it, and it is on no list that
+    /// few are on.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.is_queue_empty()
+            && self.rx_held == 0
+            && self.episode == 0
+            && !self.slow.intersects(Slow::IPV6 | Slow::UNESTABLISHED)
+            && !self.flags.intersects(INVOLVED)
     }
 }

@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn timeout_follows_the_measurements_within_its_bounds() {
-        let mut connections = Connections::new(1);
+        let mut connections = Connections::with_slots(1);
         let index = connections.take().unwrap();
         let connection = &mut connections[index];
         connection.take_rtt(1000, 0);
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn estimate_stays_sane_under_extreme_swings() {
-        let mut connections = Connections::new(1);
+        let mut connections = Connections::with_slots(1);
         let index = connections.take().unwrap();
         let connection = &mut connections[index];
         for round in 0..10_000u32 {

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn filed_piece_is_the_record_that_it_would_have_been() {
         let mut records = SendRecords::new(64);
-        let mut connections = Connections::new(1);
+        let mut connections = Connections::with_slots(1);
         let index = connections.take().unwrap();
         let connection = &mut connections[index];
         connection.set_iss(Seq(99));
@@ -148,7 +148,7 @@ mod tests {
             taken = records.get(taken).next;
         }
         assert_eq!(records.available(), 0);
-        let mut connections = Connections::new(1);
+        let mut connections = Connections::with_slots(1);
         let index = connections.take().unwrap();
         connections[index].queue_single(PIECE);
         connections[index].file_single(&mut records);

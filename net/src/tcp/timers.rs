@@ -68,11 +68,7 @@ impl Engine {
     /// Arms the timer for the earliest deadline, if that is earlier than what it is armed for.
     pub(crate) fn rearm_timer(&mut self, index: u32) {
         let connection = &self.connections[index];
-        let deadline = connection
-            .ack_deadline
-            .min(connection.rack_deadline)
-            .min(connection.rto_deadline)
-            .min(connection.state_deadline);
+        let deadline = connection.earliest_deadline();
         if deadline < connection.timer_at {
             self.arm_timer(index, deadline);
         }

@@ -11,7 +11,7 @@ use ix_abi::control::{GROUPS_MAX, ThreadState};
 use ix_abi::{Error, area, boot};
 use ix_core::{Command, ElasticThread, Inbox, Step, ThreadConfig, ThreadParts, UserRange};
 use ix_hal::{Instant, MbufGeometry, MbufPool, Steer};
-use ix_net::{Endpoint, FlowGroups, IpAddress, Luggage, Mailbox, Neighborhood, Sharing};
+use ix_net::{Endpoint, FlowGroups, IpAddress, Mailbox, Movable, Neighborhood, Sharing};
 use ix_nic::Redirect;
 use ix82599::wire::{Cable, Impaired, Impairment};
 use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueuePair, Rss, Steering};
@@ -358,7 +358,7 @@ impl Seat {
                 steer: shared.crossbar,
                 is_parked: false,
             }),
-            luggage: Luggage::new(&net),
+            movable: Movable::new(&net),
         };
         let config = ThreadConfig {
             net,

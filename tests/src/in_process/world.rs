@@ -81,7 +81,7 @@ impl World {
             area,
             sendable: [sendable, payload_range, UserRange::default()],
             crew: None,
-            luggage: ix_net::Luggage::new(&net),
+            movable: ix_net::Movable::new(&net),
         };
         let mbufs = net.mbufs;
         let config = ThreadConfig {

@@ -10,7 +10,7 @@ use ix_core::{Command, Crew, ElasticThread, Step, ThreadConfig, ThreadParts, Use
 use ix_hal::{Duration, Instant, MbufPool};
 use ix_net::testing::{APP_BUS, App, EngineStation, Faults, Host, Link, Random, Role, Script};
 use ix_net::testing::{Station, Wire, stream_byte};
-use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Luggage, Mailbox, Neighborhood, Sharing};
+use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Mailbox, Movable, Neighborhood, Sharing};
 
 use crate::machine::{self, Buffers, Fixtures, GROUPS, MBUFS, Memory, Queue, QueuePair};
 use crate::machine::{fixtures, geometry};
@@ -510,7 +510,7 @@ fn member(
             steer: fixtures.switch,
             is_parked,
         }),
-        luggage: Luggage::new(&net),
+        movable: Movable::new(&net),
     };
     let config = ThreadConfig {
         net,

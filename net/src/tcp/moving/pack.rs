@@ -4,10 +4,12 @@ use crate::context::{Context, Event, Events};
 use crate::engine::{EVENTS_AT_ONCE, Engine};
 use crate::flow::OWN_IPV4;
 use crate::groups::numbers;
-use crate::luggage::Luggage;
+use crate::luggage::{Belongings, Luggage};
 use crate::records::NONE;
 use crate::tcp::connection::{Connection, Flags};
-use crate::tcp::moving::{LISTS, Needs};
+use crate::tcp::connections::named;
+use crate::tcp::moving::{Needs, events_left};
+use crate::wheel::NEVER;
 use ix_abi::DeadReason;
 use ix_hal::{MbufId, Transmit};
 
@@ -28,13 +30,18 @@ impl Engine {
         luggage: &mut Luggage,
     ) -> bool {
         luggage.cookies_until = self.cookies_until;
+        luggage.neighbor_epoch = self.neighbors.epoch;
         for group in numbers(groups) {
-            while let Some(index) = self.groups.first(group) {
-                if luggage.is_full() || cx.events.room() < EVENTS_AT_ONCE {
+            loop {
+                self.pack_plain(cx, group, to, room, luggage);
+                let Some(index) = self.groups.first(group) else {
+                    break;
+                };
+                if luggage.places().is_empty() || cx.events.room() < EVENTS_AT_ONCE {
                     return false;
                 }
                 if room.spend(self.needs_of(index)) {
-                    self.pack_connection(cx, index, group, to, luggage);
+                    self.pack_laden(cx, index, group, to, luggage);
                 } else {
                     self.counters.tcp_moves_refused += 1;
                     self.reset_and_finish(cx, index, DeadReason::Exhausted);
@@ -44,8 +51,57 @@ impl Engine {
         self.pack_time_waits(groups, luggage)
     }
 
+    /// Takes out the first connections of a group, up to one that is more than its control block.
     #[inline(always)]
-    fn pack_connection<T: Transmit, E: Events>(
+    fn pack_plain<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        group: u8,
+        to: u32,
+        room: &mut Needs,
+        luggage: &mut Luggage,
+    ) {
+        let from = self.thread();
+        let most = (room.connections as usize).min(events_left(cx));
+        let mut count = 0;
+        let mut first = self.groups.first(group);
+        for moved in luggage.places().iter_mut().take(most) {
+            let Some(index) = first else {
+                break;
+            };
+            let block = &mut moved.connection;
+            let has_gone = self
+                .connections
+                .vacate_if(index, block, Connection::is_plain);
+            if !has_gone {
+                break;
+            }
+            if block.timer_at != NEVER {
+                self.wheel.disarm(index);
+                // It may have been armed for what has been done since.
+                block.timer_at = block.earliest_deadline();
+            }
+            self.flows.remove(block.flow_hash, index);
+            first = self.groups.forget(index);
+            moved.group = group;
+            moved.belongings = None;
+            count += 1;
+            cx.events.push(Event::Migrated {
+                cookie: block.cookie,
+                handle: named(index, block.generation),
+                from,
+                to,
+            });
+        }
+        self.groups.begin_with(group, first, count as u32);
+        luggage.fill(count);
+        room.connections -= count as u32;
+        self.counters.tcp_moved_out += count as u64;
+    }
+
+    /// Takes out a connection, and what there is of it beside its control block; there is room.
+    #[inline(never)]
+    fn pack_laden<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
@@ -53,50 +109,64 @@ impl Engine {
         to: u32,
         luggage: &mut Luggage,
     ) {
-        let handle = self.connections.handle(index);
-        self.connections[index].file_single(&mut self.send_records);
+        let belongings = self.pack_belongings(cx, index, luggage);
         let connection = &self.connections[index];
-        let (key, flags) = (connection.key, connection.flags);
-        // As it is, links and all: the new place puts its own ones in.
-        let moved = luggage.append(connection);
-        moved.handle = handle;
-        moved.group = group;
-        moved.is_neighbor_known = connection.neighbor_epoch == self.neighbors.epoch;
-        (moved.sends, moved.sent, moved.owed) = (0, 0, 0);
-        let has_queue = connection.send_head != NONE;
-        let has_buffers = connection.rx_held != 0;
-        if let Some(episode) = self.episodes.get_mut(index, connection).copied() {
-            moved.has_episode = true;
-            luggage.episodes.push_back(episode);
-            self.episodes.end(index, connection);
-        }
-        if key.own() != OWN_IPV4 {
-            luggage.last_mut().own = self.own_address(&key);
-        }
-        if has_queue {
-            self.pack_sends(index, luggage);
-        }
-        if has_buffers {
-            self.pack_received(cx, index, luggage);
-        }
-        if flags.intersects(LISTS | Flags::HALF_OPEN) {
-            self.leave_lists(index);
-        }
-        self.groups.leave_first(group, index);
+        let (cookie, handle) = (connection.cookie, self.connections.handle(index));
         self.wheel.disarm(index);
-        self.flows.remove(self.flows.hash(&key), index);
-        self.connections.vacate(index);
+        self.flows.remove(connection.flow_hash, index);
+        self.groups.leave(index);
+        if let Some(moved) = luggage.places().first_mut() {
+            moved.group = group;
+            moved.belongings = Some(belongings);
+            let block = &mut moved.connection;
+            self.connections.vacate(index, block);
+            luggage.fill(1);
+        }
         self.counters.tcp_moved_out += 1;
         cx.events.push(Event::Migrated {
-            cookie: luggage.last_mut().connection.cookie,
+            cookie,
             handle,
             from: self.thread(),
             to,
         });
     }
 
+    /// Takes out what there is of a connection beside its control block.
+    fn pack_belongings<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        luggage: &mut Luggage,
+    ) -> Belongings {
+        self.connections[index].file_single(&mut self.send_records);
+        let connection = &self.connections[index];
+        let (key, flags, has_buffers) = (connection.key, connection.flags, connection.rx_held != 0);
+        let episode = self.episodes.get_mut(index, connection).copied();
+        if let Some(episode) = episode {
+            luggage.episodes.push_back(episode);
+            self.episodes.end(index, connection);
+        }
+        let (sends, sent) = self.pack_sends(index, luggage);
+        let owed = match has_buffers {
+            true => self.pack_received(cx, index, luggage),
+            false => 0,
+        };
+        self.leave_lists(index);
+        // The new place reads in them which lists to put it on.
+        self.connections[index].flags = flags;
+        Belongings {
+            has_episode: episode.is_some(),
+            sends,
+            sent,
+            owed,
+            own: match key.own() {
+                OWN_IPV4 => None,
+                _ => self.own_address(&key),
+            },
+        }
+    }
+
     /// Takes a connection off the lists that few are on.
-    #[inline(never)]
     fn leave_lists(&mut self, index: u32) {
         self.leave_half_open(index);
         self.leave_starved(index);
@@ -110,8 +180,8 @@ impl Engine {
         }
     }
 
-    #[inline(never)]
-    fn pack_sends(&mut self, index: u32, luggage: &mut Luggage) {
+    /// Returns how many records there are, and how many of them were sent.
+    fn pack_sends(&mut self, index: u32, luggage: &mut Luggage) -> (u32, u32) {
         let Connection {
             send_head,
             send_cursor,
@@ -126,18 +196,16 @@ impl Engine {
             at = self.send_records.release(at);
             count += 1;
         }
-        let moved = luggage.last_mut();
-        moved.sends = count;
-        moved.sent = sent.unwrap_or(count);
+        (count, sent.unwrap_or(count))
     }
 
-    #[inline(never)]
+    /// Returns how many buffers the application has seen.
     fn pack_received<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         index: u32,
         luggage: &mut Luggage,
-    ) {
+    ) -> u32 {
         let mut owed = 0;
         let connection = &self.connections[index];
         self.rx.out_of_order -= u32::from(connection.ofo_count);
@@ -155,7 +223,7 @@ impl Engine {
                 at = record.next;
             }
         }
-        luggage.last_mut().owed = owed;
+        owed
     }
 
     fn pack_time_waits(&mut self, groups: u128, luggage: &mut Luggage) -> bool {

@@ -4,17 +4,18 @@ use crate::address::{Endpoint, IpAddress};
 use crate::context::{Context, Event, Events};
 use crate::engine::{EVENTS_AT_ONCE, Engine};
 use crate::flow::{FlowKey, OWN_IPV4};
-use crate::luggage::{Luggage, Moved};
+use crate::luggage::{Belongings, Luggage, Moved};
 use crate::records::{NONE, RxRecord};
 use crate::tcp::connection::{Connection, Flags, State};
-use crate::tcp::moving::LISTS;
+use crate::tcp::moving::{LISTS, events_left};
 use crate::tcp::time_wait::{Entry, TIME_WAIT};
 use crate::wheel::NEVER;
 use ix_abi::DeadReason;
 use ix_hal::{Instant, LentMbuf, MbufId, Transmit};
 
-/// Where the neighbour is that the last connection goes through: those of one client come together.
-type Acquaintance = Option<(IpAddress, [u8; 6])>;
+/// The peer of the last connection, and how frames to it begin, which says where its neighbour is: the
+/// connections of one client come together.
+type Acquaintance = Option<(IpAddress, [u8; 8])>;
 
 impl Engine {
     /// Puts in what came from another engine, as far as there is room for events: each connection
@@ -36,24 +37,106 @@ impl Engine {
             }
         }
         let mut acquaintance = None;
-        while let Some(moved) = luggage.front() {
+        loop {
+            self.unpack_plain(cx, from, luggage, &mut acquaintance);
+            let Some(moved) = luggage.rest().first_mut() else {
+                break;
+            };
             if cx.events.room() < EVENTS_AT_ONCE || !self.has_promised(cx, moved) {
                 return false;
             }
-            self.unpack_connection(cx, from, luggage, fetch, &mut acquaintance);
-            luggage.drop_front();
+            let belongings = moved.belongings.unwrap_or_default();
+            let Some((index, _)) = self.connections.settle(&mut moved.connection) else {
+                return false;
+            };
+            self.groups.join(index, moved.group);
+            luggage.drop_front(1);
+            self.enlist(cx.now, index, luggage.neighbor_epoch, belongings.own);
+            self.unpack_belongings(cx, index, &belongings, luggage, fetch);
+            self.go_on_after_move(cx, index, from);
         }
         luggage.clear();
         true
     }
 
+    /// Puts in the first connections, up to one that is more than its control block.
+    #[inline(always)]
+    fn unpack_plain<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        from: u32,
+        luggage: &mut Luggage,
+        acquaintance: &mut Acquaintance,
+    ) {
+        let to = self.thread();
+        let most = (self.connections.promised as usize).min(events_left(cx));
+        let epochs = (luggage.neighbor_epoch, self.neighbors.epoch);
+        let mut count = 0;
+        for moved in luggage.rest().iter_mut().take(most) {
+            if moved.belongings.is_some() {
+                break;
+            }
+            let block = &mut moved.connection;
+            let is_known = block.neighbor_epoch == epochs.0;
+            let is_acquainted = is_known && *acquaintance == block.acquaintance();
+            if is_acquainted {
+                block.neighbor_epoch = epochs.1;
+            }
+            let deadline = block.timer_at;
+            let (cookie, flow_hash) = (block.cookie, block.flow_hash);
+            debug_assert_eq!(flow_hash, self.flows.hash(&block.key));
+            let Some((index, handle)) = self.connections.settle(block) else {
+                break;
+            };
+            self.flows.insert(flow_hash, index);
+            self.groups.join(index, moved.group);
+            count += 1;
+            if deadline != NEVER {
+                self.wheel.arm(index, deadline);
+            }
+            if !is_acquainted {
+                *acquaintance = self.introduce(cx.now, index, epochs.0);
+            }
+            cx.events.push(Event::Migrated {
+                cookie,
+                handle,
+                from,
+                to,
+            });
+        }
+        luggage.drop_front(count);
+        self.counters.tcp_moved_in += count as u64;
+    }
+
     /// Whether there is room for a connection. As it was promised, there is.
     fn has_promised<T: Transmit, E: Events>(&self, cx: &Context<'_, T, E>, moved: &Moved) -> bool {
+        let Belongings { sends, owed, .. } = moved.belongings.unwrap_or_default();
         let is_promised = self.connections.promised != 0
-            && moved.sends <= self.promised_sends
-            && (moved.owed == 0 || moved.owed as usize <= cx.pool.loans_left());
+            && sends <= self.promised_sends
+            && (owed == 0 || owed as usize <= cx.pool.loans_left());
         debug_assert!(is_promised, "a connection came that was promised no room");
         is_promised
+    }
+
+    /// Makes a connection known that is more than its control block. `own` is its address of ours.
+    fn enlist(&mut self, now: Instant, index: u32, neighbor_epoch: u32, own: Option<IpAddress>) {
+        self.counters.tcp_moved_in += 1;
+        let connection = &mut self.connections[index];
+        connection.episode = 0;
+        let key = connection.key;
+        match self.own_key(&key, own) {
+            Some(key) => {
+                let connection = &mut self.connections[index];
+                connection.key = key;
+                connection.flow_hash = self.flows.hash(&key);
+                self.flows.insert(connection.flow_hash, index);
+                if connection.timer_at != NEVER {
+                    self.wheel.arm(index, connection.timer_at);
+                }
+            }
+            None => self.connections[index].flags.insert(Flags::UNLISTED),
+        }
+        self.introduce(now, index, neighbor_epoch);
     }
 
     /// The key of another engine's flow here, where `own` may have another number; `None` if it is
@@ -71,65 +154,46 @@ impl Engine {
         ))
     }
 
-    #[inline(always)]
-    fn unpack_connection<T: Transmit, E: Events>(
+    /// Puts in what there is of a connection beside its control block.
+    #[inline(never)]
+    fn unpack_belongings<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
-        from: u32,
+        index: u32,
+        belongings: &Belongings,
         luggage: &mut Luggage,
         fetch: &mut impl FnMut(LentMbuf, MbufId, usize),
-        acquaintance: &mut Acquaintance,
     ) {
-        let Some(moved) = luggage.front() else {
-            return;
-        };
-        let Some(index) = self.connections.settle(&moved.connection, moved.handle) else {
-            return;
-        };
-        let Moved {
-            handle,
-            group,
-            sends,
-            sent,
-            owed,
-            is_neighbor_known,
-            has_episode,
-            own,
-            ref connection,
-        } = *moved;
-        let (flags, rx_held) = (connection.flags, connection.rx_held);
-        let is_ours = connection.key.own() == OWN_IPV4 || self.take_own_key(index, own);
         let connection = &mut self.connections[index];
+        let (flags, rx_held) = (connection.flags, connection.rx_held);
         connection.flags.remove(LISTS - Flags::LISTED);
-        match is_ours {
-            true => self.flows.insert(self.flows.hash(&connection.key), index),
-            false => connection.flags.insert(Flags::UNLISTED),
-        }
-        if connection.timer_at != NEVER {
-            self.wheel.arm(index, connection.timer_at);
-        }
-        self.groups.join(index, group);
-        if sends != 0 {
-            self.unpack_sends(index, sends, sent, luggage);
+        if belongings.sends != 0 {
+            self.unpack_sends(index, belongings.sends, belongings.sent, luggage);
         }
         if rx_held != 0 {
-            self.unpack_received(cx, index, owed, luggage, fetch);
+            self.unpack_received(cx, index, belongings.owed, luggage, fetch);
         }
-        if has_episode && let Some(episode) = luggage.episodes.pop_front() {
+        if belongings.has_episode
+            && let Some(episode) = luggage.episodes.pop_front()
+        {
             let connection = &mut self.connections[index];
             self.episodes.adopt(index, connection, episode);
         }
-        if is_neighbor_known {
-            self.introduce(cx.now, index, acquaintance);
-        }
-        if flags.intersects(LISTS | Flags::HALF_OPEN) {
-            self.join_lists(index, flags);
-        }
-        self.counters.tcp_moved_in += 1;
+        self.join_lists(index, flags);
+    }
+
+    /// Tells the application of a connection that is more than its control block.
+    fn go_on_after_move<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        index: u32,
+        from: u32,
+    ) {
         let connection = &self.connections[index];
+        let is_ours = !connection.flags.contains(Flags::UNLISTED);
         cx.events.push(Event::Migrated {
             cookie: connection.cookie,
-            handle,
+            handle: self.connections.handle(index),
             from,
             to: self.thread(),
         });
@@ -141,18 +205,7 @@ impl Engine {
         }
     }
 
-    /// Gives a connection its key here, if its address of ours is one.
-    #[inline(never)]
-    fn take_own_key(&mut self, index: u32, own: Option<IpAddress>) -> bool {
-        let key = self.own_key(&self.connections[index].key, own);
-        if let Some(key) = key {
-            self.connections[index].key = key;
-        }
-        key.is_some()
-    }
-
     /// Puts a connection on the lists that few are on.
-    #[inline(never)]
     fn join_lists(&mut self, index: u32, flags: Flags) {
         self.half_open += u32::from(flags.contains(Flags::HALF_OPEN));
         if flags.contains(Flags::STARVED) {
@@ -279,33 +332,23 @@ impl Engine {
         self.rx.held += 1;
     }
 
-    /// A connection whose neighbour was known goes on with what is known here, or else with what
-    /// it has brought.
-    #[inline(always)]
-    fn introduce(&mut self, now: Instant, index: u32, acquaintance: &mut Acquaintance) {
-        let Connection { key, template, .. } = &self.connections[index];
-        let Some((mac, _)) = template.split_first_chunk::<6>() else {
-            return;
-        };
-        if *acquaintance != Some((key.remote, *mac)) {
-            *acquaintance = self.look_up_or_learn(now, index, *mac);
-        }
-        let epoch = self.neighbors.epoch;
-        let connection = &mut self.connections[index];
-        if acquaintance.is_some() {
-            connection.neighbor_epoch = epoch;
-        }
-    }
-
-    /// Writes into a connection where its neighbour is; returns that if it is what the connection had
-    /// brought.
+    /// A connection whose neighbour was known goes on with what is known here, or else with what it has
+    /// brought. Returns that if others can go on with it too.
     #[inline(never)]
-    fn look_up_or_learn(&mut self, now: Instant, index: u32, mac: [u8; 6]) -> Acquaintance {
-        let remote = self.connections[index].key.remote;
+    fn introduce(&mut self, now: Instant, index: u32, neighbor_epoch: u32) -> Acquaintance {
+        let connection = &mut self.connections[index];
+        let was_known = connection.neighbor_epoch == neighbor_epoch;
+        connection.neighbor_epoch = 0;
+        if !was_known {
+            return None;
+        }
+        let connection = &self.connections[index];
+        let brought = connection.acquaintance();
+        let (remote, state) = (connection.key.remote, connection.state);
+        let mac = *connection.template.first_chunk::<6>()?;
         let next_hop = self.next_hop(remote)?;
         // Nobody gives way for a peer that has proven nothing.
-        let is_proven = self.connections[index].state > State::SynReceived;
-        let may_stay = is_proven || self.neighbors.has_free_entry();
+        let may_stay = state > State::SynReceived || self.neighbors.has_free_entry();
         if may_stay && self.neighbors.known(next_hop).is_none() {
             let waiting = self.neighbors.heard(now, next_hop, mac, true);
             self.wake_waiting(waiting);
@@ -314,7 +357,7 @@ impl Engine {
         let connection = &mut self.connections[index];
         connection.template[..6].copy_from_slice(&known);
         connection.neighbor_epoch = self.neighbors.epoch;
-        (known == mac).then_some((remote, mac))
+        if known == mac { brought } else { None }
     }
 
     /// Nobody has answered the knock.
@@ -354,5 +397,13 @@ impl Engine {
         let index = self.time_waits.insert(entry, behind)?;
         self.flows.insert(hash, index | TIME_WAIT);
         Some(index)
+    }
+}
+
+impl Connection {
+    #[inline(always)]
+    fn acquaintance(&self) -> Acquaintance {
+        let start = self.template.first_chunk::<8>()?;
+        Some((self.key.remote, *start))
     }
 }
