@@ -70,7 +70,7 @@ fn prepare(options: &Options, socket: &Path) -> anyhow::Result<Prepared> {
     let (door, door_file) = door.transpose()?.unzip();
     let wire = Observed::new(captured, &options.mac.to_string(), door)
         .context("cannot let requests in")?;
-    if options.trust && options.kind == Kind::Pf {
+    if options.trust && options.kind != Kind::Vf {
         bail!("--trust is for a virtual function: add --kind vf");
     }
     let config = ModelConfig {
@@ -82,6 +82,7 @@ fn prepare(options: &Options, socket: &Path) -> anyhow::Result<Prepared> {
         // A TAP device keeps what the guest has no room for; it drops by itself when full.
         pause_wire: true,
         msix: !options.no_msix,
+        card: options.kind.card(),
         virtual_function: (options.kind == Kind::Vf).then_some(VirtualConfig {
             trusted: options.trust,
             port_vlan: false,

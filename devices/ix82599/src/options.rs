@@ -68,7 +68,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=128))]
     pub(crate) queues: Option<u32>,
 
-    /// Whether the device is a physical function or a virtual one, whose owner `ixnicd` then is.
+    /// Whether the device is a physical function or a virtual one of an 82599, whose owner `ixnicd` then is, or
+    /// an X540.
     #[arg(long, value_enum, default_value_t = Kind::Pf)]
     pub(crate) kind: Kind,
 
@@ -141,6 +142,8 @@ pub(crate) enum Doorbells {
 pub(crate) enum Kind {
     /// A physical function: an 82599.
     Pf,
+    /// A physical function: an X540, as far as drivers look.
+    X540,
     /// A virtual function of one.
     Vf,
 }

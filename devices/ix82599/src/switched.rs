@@ -77,6 +77,7 @@ impl Prepared {
             queues: options.queues,
             // The switch keeps what the guest has no room for; it drops by itself when full.
             pause_wire: true,
+            card: options.kind.card(),
             virtual_function: options.virtual_function(),
             ..ModelConfig::default()
         };

@@ -6,20 +6,18 @@
 //! filters, pools), of which none ever matches.
 
 use ixgbe_spec::register::{
-    Autoc, Ctrl, Eec, Eemngctl, Eerd, Eicr, Esdp, Fwsm, Rdrxctl, Rxdctl, SecurityStatus, Status,
-    Swsm, Txdctl,
+    Autoc, Ctrl, Eec, Eemngctl, Eerd, Eicr, Esdp, Fwsm, Msca, Rdrxctl, Rxdctl, SecurityStatus,
+    Status, SwFwSync, Swsm, Txdctl,
 };
 
-use super::Model;
 use super::eeprom::EE_SIZE;
 use super::interrupts::InterruptSink;
 use super::receive::RxQueue;
 use super::register::{Register, RxRegister, TxRegister};
 use super::transmit::TxQueue;
+use super::{Card, Model};
 use crate::wire::Wire;
 
-/// MSCA.MDICMD: starts an access to a PHY, clears itself; there is no PHY (8.2.3.22.11).
-const MSCA_COMMAND: u32 = 1 << 30;
 /// I2CCTL: outputs of the device; the bit below each is the same line as an input (8.2.3.1.5).
 const I2C_CLOCK_OUT: u32 = 1 << 1;
 const I2C_DATA_OUT: u32 = 1 << 3;
@@ -94,7 +92,18 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Tfcs
             | Register::Eimc
             | Register::EimcEx(_) => 0,
-            Register::Msrwd => u32::MAX,
+            // An 82599 is modelled without a PHY.
+            Register::Msrwd => match self.config.card {
+                Card::I82599 => u32::MAX,
+                Card::X540 => self.phy.data(),
+            },
+            Register::SwFwSync => {
+                let value = state.stored(offset);
+                if self.config.card == Card::X540 {
+                    state.store(offset, value | SwFwSync::REGSMP.bits());
+                }
+                value
+            }
             Register::Anlp1 => ANLP1_STATE_LEFT_IDLE,
             Register::Eicr => state.interrupts.read_eicr(),
             Register::Eics => state.interrupts.causes(),
@@ -148,7 +157,6 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Tcptimer
             | Register::Fla
             | Register::Grc
-            | Register::SwFwSync
             | Register::Gcr
             | Register::GcrExt
             | Register::DcaCtrl
@@ -257,7 +265,14 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             Register::Secrxctrl => state.secrxctrl = value,
             Register::Rqsmr(n) => *state.statistics.rqsmr(n) = value,
             Register::Tqsm(n) => *state.statistics.tqsm(n) = value,
-            Register::Msca => state.store(offset, value & !MSCA_COMMAND),
+            Register::Msca => {
+                let command = Msca::from_bits_retain(value);
+                state.store(offset, (command - Msca::MDICMD).bits());
+                if command.contains(Msca::MDICMD) {
+                    self.phy.access(command, state.link_up);
+                }
+            }
+            Register::Msrwd => self.phy.set_data(value),
             Register::I2cctl => {
                 state.store(offset, value);
                 self.sfp
@@ -273,7 +288,6 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             | Register::Links2
             | Register::Hlreg1
             | Register::Anlp1
-            | Register::Msrwd
             | Register::Tfcs
             | Register::Rxmemwrap
             | Register::Sectxstat

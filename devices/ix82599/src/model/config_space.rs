@@ -8,7 +8,7 @@
 use ixgbe_spec::register::BAR0_BYTES;
 use ixgbe_spec::{MSIX_VECTORS, PCI_VENDOR, virtual_function};
 
-use super::ModelConfig;
+use super::{Card, ModelConfig};
 
 /// Bytes of the configuration space of a PCI Express function.
 pub const CONFIG_BYTES: usize = 4096;
@@ -20,7 +20,9 @@ pub const MSIX_TABLE: u32 = 0;
 pub const MSIX_PBA: u32 = 0x2000;
 
 /// 82599 with SFI/SFP+.
-const DEVICE_ID: u16 = 0x10fb;
+const DEVICE_82599: u16 = 0x10fb;
+/// X540 with two ports.
+const DEVICE_X540: u16 = 0x1528;
 /// Revision of the B0 stepping (9.3.5).
 const REVISION: u8 = 0x01;
 
@@ -73,7 +75,11 @@ impl ConfigSpace {
             space.virtual_function();
             return space;
         }
-        space.header(DEVICE_ID, &[(BAR0, BAR0_BYTES), (BAR4, MSIX_BAR_BYTES)]);
+        let device = match config.card {
+            Card::I82599 => DEVICE_82599,
+            Card::X540 => DEVICE_X540,
+        };
+        space.header(device, &[(BAR0, BAR0_BYTES), (BAR4, MSIX_BAR_BYTES)]);
         space.bytes[CAPABILITIES] = POWER as u8;
         space.power_management();
         if config.msix {

@@ -10,7 +10,7 @@
 //! | `transmit`, `offload` | the way out |
 //! | `virtual_function` | the registers and the mailbox of a virtual function |
 //! | `doorbells` | queue registers in pages that the guest has mapped |
-//! | `interrupts`, `statistics`, `eeprom`, `sfp`, `config_space` | as their names say |
+//! | `interrupts`, `statistics`, `eeprom`, `sfp`, `phy`, `config_space` | as their names say |
 //!
 //! Nothing happens by itself: writing a tail register marks the queue, [`Model::poll`] moves frames.
 //! The model has no clock, [`Model::advance`] tells it the time.
@@ -28,6 +28,7 @@ mod interrupts;
 mod offload;
 mod packet_buffer;
 mod parse;
+mod phy;
 mod receive;
 mod register;
 mod ring;
@@ -54,6 +55,7 @@ use crate::memory::{GuestMemory, HostMemory};
 use crate::wire::{Claim, MAX_FRAME_BYTES, Wire};
 use config_space::ConfigSpace;
 use eeprom::Eeprom;
+use phy::Phy;
 use sfp::Sfp;
 use state::State;
 
@@ -67,6 +69,17 @@ const HEADER_BYTES: usize = 14;
 /// Rounds of [`Model::step`] that [`Model::poll`] makes at most.
 const POLL_ROUNDS: usize = 64;
 
+/// Which card it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Card {
+    /// An 82599 with an SFP+ port.
+    #[default]
+    I82599,
+    /// An X540: a copper port, whose PHY is reached by MDIO and has a semaphore. What else is another on
+    /// silicon (packet buffers, AUTOC, a flash) is as on the 82599, and its drivers do not look.
+    X540,
+}
+
 /// How a device is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelConfig {
@@ -79,6 +92,8 @@ pub struct ModelConfig {
     pub pause_wire: bool,
     /// Offers MSI-X beside MSI, as silicon does; without, a driver has to do with MSI.
     pub msix: bool,
+    /// Which card it is, unless it is a virtual function.
+    pub card: Card,
     /// It is a virtual function, whose owner has decided that; it has MSI-X alone.
     pub virtual_function: Option<VirtualConfig>,
 }
@@ -90,6 +105,7 @@ impl Default for ModelConfig {
             queues: QUEUES,
             pause_wire: false,
             msix: true,
+            card: Card::default(),
             virtual_function: None,
         }
     }
@@ -116,6 +132,7 @@ pub struct Model<W, I> {
     pci: ConfigSpace,
     eeprom: Eeprom,
     sfp: Sfp,
+    phy: Phy,
     state: State,
     /// The station address, in RAL0 after a reset: a virtual function's guest may have chosen it.
     station: [u8; 6],
@@ -142,6 +159,7 @@ impl<W: Wire, I: InterruptSink> Model<W, I> {
             interrupt_sink,
             eeprom: Eeprom::new(),
             sfp: Sfp::new(),
+            phy: Phy::default(),
             counters: Counters::default(),
             frame: Box::new([0; MAX_FRAME_BYTES]),
             doorbells: None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use ix82599::model::{VIRTUAL_QUEUES, VirtualConfig};
+use ix82599::model::{Card, VIRTUAL_QUEUES, VirtualConfig};
 use ix82599::wire::PortRule;
 
 use super::{Doorbells, Kind, Mac};
@@ -81,7 +81,8 @@ impl FromStr for FunctionOptions {
                     queues = Some(number.ok_or_else(|| wrong("1 to 128"))?);
                 }
                 "kind" => {
-                    options.kind = Kind::from_str(value, false).map_err(|_| wrong("pf or vf"))?;
+                    options.kind =
+                        Kind::from_str(value, false).map_err(|_| wrong("pf, vf or x540"))?;
                 }
                 "trust" => options.is_trusted = switch(value).ok_or_else(|| wrong("on or off"))?,
                 "doorbells" => {
@@ -102,7 +103,7 @@ impl FromStr for FunctionOptions {
         options.socket = socket.ok_or("a function needs socket=PATH")?;
         options.mac = mac.ok_or("a function needs mac=ADDRESS")?;
         options.queues = options.kind.queues(queues)?;
-        if options.is_trusted && options.kind == Kind::Pf {
+        if options.is_trusted && options.kind != Kind::Vf {
             return Err("trust is for a virtual function: add kind=vf".to_owned());
         }
         Ok(options)
@@ -110,10 +111,18 @@ impl FromStr for FunctionOptions {
 }
 
 impl Kind {
+    /// The card that it is a function of.
+    pub(crate) fn card(self) -> Card {
+        match self {
+            Self::Pf | Self::Vf => Card::I82599,
+            Self::X540 => Card::X540,
+        }
+    }
+
     /// The queues of a function of which somebody may have said how many it has.
     pub(crate) fn queues(self, said: Option<u32>) -> Result<u32, String> {
         match (self, said) {
-            (Self::Pf, _) => Ok(said.unwrap_or(DEFAULT_QUEUES)),
+            (Self::Pf | Self::X540, _) => Ok(said.unwrap_or(DEFAULT_QUEUES)),
             (Self::Vf, None) => Ok(VIRTUAL_QUEUES),
             (Self::Vf, Some(queues)) if queues <= VIRTUAL_QUEUES => Ok(queues),
             (Self::Vf, Some(_)) => Err(format!(
@@ -177,7 +186,7 @@ mod tests {
             (format!("{good},spoof-check=maybe"), "on or off"),
             (format!("{good},trust=on"), "kind=vf"),
             (format!("{good},kind=vf,queues=4"), "at most 2"),
-            (format!("{good},kind=xf"), "pf or vf"),
+            (format!("{good},kind=xf"), "pf, vf or x540"),
             (format!("{good},fast=1"), "`fast` is unknown"),
             (format!("{good},x"), "no key=value"),
             ("socket=a,mac=1".to_owned(), "hexadecimal"),

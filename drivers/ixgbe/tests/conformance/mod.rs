@@ -1,26 +1,46 @@
-//! What is asked of every driver, asked of this one on the model.
+//! What is asked of every driver, asked of this one on the model of each card.
+
+use std::marker::PhantomData;
 
 use ix_conformance::{Bed, Offers, Setup};
 use ix_hal::{MbufId, MbufPool, Nic, RxFrame};
-use ixgbe::{Config, Ixgbe, QueueConfig, QueuePair, VlanTag};
+use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueuePair, VlanTag};
 
 use crate::support::{Machine, Port, Registers, Sizes};
 
+/// A card that the model has.
+trait Modelled {
+    const CARD: Card;
+}
+
+struct I82599;
+
+impl Modelled for I82599 {
+    const CARD: Card = Card::I82599Sfp;
+}
+
+struct X540;
+
+impl Modelled for X540 {
+    const CARD: Card = Card::X540;
+}
+
 /// The driver on the model.
-struct OnModel {
+struct OnModel<C> {
+    card: PhantomData<C>,
     machine: Machine,
     device: Ixgbe<Registers>,
     /// There but while the device is reset.
     port: Option<Port>,
 }
 
-impl OnModel {
+impl<C> OnModel<C> {
     fn there(&self) -> &Port {
         self.port.as_ref().expect("an open port")
     }
 }
 
-impl Bed for OnModel {
+impl<C: Modelled> Bed for OnModel<C> {
     type Nic = QueuePair<Registers>;
     const OFFERS: Offers = Offers {
         verifies: true,
@@ -42,8 +62,10 @@ impl Bed for OnModel {
             buffer_shift: setup.buffer_shift,
             interrupt_interval_us: 0,
         };
-        let (machine, device, port) = Machine::with_port(config, sizes);
+        let machine = Machine::of(C::CARD, 64 << 20);
+        let (machine, device, port) = machine.started(config, sizes);
         Self {
+            card: PhantomData,
             machine,
             device,
             port: Some(port),
@@ -104,4 +126,14 @@ impl Bed for OnModel {
     }
 }
 
-ix_conformance::conformance!(OnModel);
+mod i82599 {
+    use super::*;
+
+    ix_conformance::conformance!(OnModel<I82599>);
+}
+
+mod x540 {
+    use super::*;
+
+    ix_conformance::conformance!(OnModel<X540>);
+}

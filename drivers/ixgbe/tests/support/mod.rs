@@ -10,7 +10,7 @@ use ix_hal::{
     TxFrame,
 };
 use ix82599::memory::SharedMemory;
-use ix82599::model::{InterruptSink, Model, ModelConfig};
+use ix82599::model::{self, InterruptSink, Model, ModelConfig};
 use ix82599::wire::{Cable, Wire};
 use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
 
@@ -76,6 +76,7 @@ impl Default for Sizes {
 
 /// The model, its memory, and the far end of its cable.
 pub struct Machine {
+    card: Card,
     pub registers: Registers,
     pub far: Cable,
     memory: SharedMemory,
@@ -94,15 +95,25 @@ pub struct Port {
 
 impl Machine {
     pub fn new(memory_bytes: usize) -> Self {
+        Self::of(Card::I82599Sfp, memory_bytes)
+    }
+
+    /// With that card, as far as the model has it.
+    pub fn of(card: Card, memory_bytes: usize) -> Self {
         let memory = SharedMemory::new(memory_bytes, BUS);
         let (near, far) = Cable::pair(CABLE_FRAMES);
         let config = ModelConfig {
             mac: MAC,
+            card: match card {
+                Card::X540 => model::Card::X540,
+                _ => model::Card::I82599,
+            },
             ..ModelConfig::default()
         };
         let mut model = Model::new(config, memory.memory(), near, Vectors([0; 64]));
         model.set_bus_master(true);
         Self {
+            card,
             registers: Registers(Rc::new(RefCell::new(model))),
             far,
             memory,
@@ -113,18 +124,17 @@ impl Machine {
 
     /// An initialised device.
     pub fn device(&self, config: Config) -> Ixgbe<Registers> {
-        Ixgbe::new(
-            Card::I82599Sfp,
-            self.registers.clone(),
-            config,
-            &mut self.delay(),
-        )
-        .expect("bring-up")
+        Ixgbe::new(self.card, self.registers.clone(), config, &mut self.delay()).expect("bring-up")
     }
 
     /// A machine with a started device of one queue, opened.
     pub fn with_port(config: Config, sizes: Sizes) -> (Self, Ixgbe<Registers>, Port) {
-        let mut machine = Self::new(64 << 20);
+        Self::new(64 << 20).started(config, sizes)
+    }
+
+    /// The same on a machine that is there.
+    pub fn started(self, config: Config, sizes: Sizes) -> (Self, Ixgbe<Registers>, Port) {
+        let mut machine = self;
         let mut device = machine.device(config);
         let port = machine.open(&mut device, 0, sizes);
         device.start(&mut machine.delay()).expect("start");

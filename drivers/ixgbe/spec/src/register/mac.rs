@@ -203,6 +203,65 @@ impl Autoc {
     }
 }
 
+bitflags! {
+    /// Bits of [`MSCA`] (8.2.3.22.11).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Msca: u32 {
+        /// MDICMD: starts the access. Clears itself.
+        const MDICMD = 1 << 30;
+        const _ = !0;
+    }
+}
+
+impl Msca {
+    /// OPCODE value: the address of the access that follows.
+    pub const OPCODE_ADDRESS: u32 = 0;
+    /// OPCODE value: writes MSRWD.
+    pub const OPCODE_WRITE: u32 = 1;
+    /// OPCODE value: reads into MSRWD.
+    pub const OPCODE_READ: u32 = 3;
+
+    /// NP_ADDR: the register, in an address cycle.
+    pub const fn np_addr(self) -> u32 {
+        field(self.bits(), 0, 16)
+    }
+
+    /// Replaces NP_ADDR.
+    pub const fn with_np_addr(self, register: u32) -> Self {
+        Self::from_bits_retain(with_field(self.bits(), 0, 16, register))
+    }
+
+    /// DEV_TYPE: the device in the PHY.
+    pub const fn devtype(self) -> u32 {
+        field(self.bits(), 16, 5)
+    }
+
+    /// Replaces DEV_TYPE.
+    pub const fn with_devtype(self, device: u32) -> Self {
+        Self::from_bits_retain(with_field(self.bits(), 16, 5, device))
+    }
+
+    /// PHY_ADDR: the PHY.
+    pub const fn phy_addr(self) -> u32 {
+        field(self.bits(), 21, 5)
+    }
+
+    /// Replaces PHY_ADDR.
+    pub const fn with_phy_addr(self, phy: u32) -> Self {
+        Self::from_bits_retain(with_field(self.bits(), 21, 5, phy))
+    }
+
+    /// OPCODE.
+    pub const fn opcode(self) -> u32 {
+        field(self.bits(), 26, 2)
+    }
+
+    /// Replaces OPCODE.
+    pub const fn with_opcode(self, opcode: u32) -> Self {
+        Self::from_bits_retain(with_field(self.bits(), 26, 2, opcode))
+    }
+}
+
 /// MAXFRS.MFS: the longest frame in bytes, FCS included (8.2.3.22.13).
 pub const fn maxfrs_mfs(register: u32) -> u32 {
     field(register, 16, 16)
