@@ -121,6 +121,7 @@ pub(crate) struct Local {
     pub rx_mbufs: u16,
     pub mbufs_held: u32,
     pub send_limit: u32,
+    pub initial_window: u16,
     pub nagle: bool,
 }
 
@@ -162,6 +163,7 @@ impl Local {
             rx_mbufs: config.rx_mbufs,
             mbufs_held: config.mbufs_held,
             send_limit: config.send_limit,
+            initial_window: config.initial_window,
             nagle: config.nagle,
         }
     }

@@ -339,7 +339,8 @@ impl Connection {
             || self.neighbor_epoch != neighbor_epoch
             || piece.len > u32::from(self.mss)
             || flight + piece.len > self.cwnd.min(self.snd_wnd)
-            || self.sent_at + rto < cx.now.0
+            || (self.sent_at + rto < cx.now.0
+                && self.cwnd > self.initial_cwnd(local.initial_window))
         {
             return false;
         }

@@ -304,10 +304,16 @@ impl Connection {
     /// After a long silence the network is no longer known: start over (RFC 5681 4.1).
     #[inline]
     pub(crate) fn restart_if_idle(&mut self, now: Instant, initial_window: u16) {
-        let initial = u32::from(self.mss) * u32::from(initial_window);
+        let initial = self.initial_cwnd(initial_window);
         if self.cwnd > initial && now.0.saturating_sub(self.sent_at) > self.rto {
             self.cwnd = initial;
         }
+    }
+
+    /// What may be sent into a network that is not known, in bytes.
+    #[inline]
+    pub(crate) fn initial_cwnd(&self, initial_window: u16) -> u32 {
+        u32::from(self.mss) * u32::from(initial_window)
     }
 }
 
