@@ -1,25 +1,44 @@
-//! An echo server on Linux, one thread: the peer of `ixload`'s own tests, and a yardstick for what
-//! the client itself can do.
+//! An echo server on Linux, one thread unless told otherwise: the peer of `ixload`'s own tests, and a
+//! yardstick for what the client itself can do.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::thread;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Socket, Type};
 
 use crate::connections::{SCRATCH_BYTES, wait};
 use crate::error::LoadError;
 use crate::options;
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 const LISTENER: Token = Token(usize::MAX);
 
 /// Carries out `ixload serve-echo`: serves until it is killed.
 pub fn run(options: &options::ServeEcho) -> Result<(), LoadError> {
-    let mut server = Server::bind(options)?;
-    println!("listening on {}", server.address);
-    loop {
-        server.round()?;
+    let first = Server::bind(options)?;
+    let options = options::ServeEcho {
+        // The others listen where the first one found a port.
+        listen: first.address,
+        ..options.clone()
+    };
+    let mut servers = vec![first];
+    for _ in 1..options.threads.get() {
+        servers.push(Server::bind(&options)?);
     }
+    println!("listening on {}", options.listen);
+    thread::scope(|scope| {
+        let threads: Vec<_> = servers
+            .into_iter()
+            .map(|server| scope.spawn(|| server.serve()))
+            .collect();
+        let mut ends = threads.into_iter().map(|thread| thread.join());
+        ends.try_for_each(|end| end.expect("no panic"))
+    })
 }
 
 /// The server and its connections.
@@ -47,7 +66,7 @@ impl Server {
     /// Listens as the options say.
     pub fn bind(options: &options::ServeEcho) -> Result<Self, LoadError> {
         let failed = || LoadError::system(format!("listen on {}", options.listen));
-        let mut listener = TcpListener::bind(options.listen).map_err(failed())?;
+        let mut listener = listen(options).map_err(failed())?;
         let poll = Poll::new().map_err(failed())?;
         poll.registry()
             .register(&mut listener, LISTENER, Interest::READABLE)
@@ -64,6 +83,12 @@ impl Server {
                 .half_close_after
                 .map_or(u64::MAX, |bytes| bytes.get()),
         })
+    }
+
+    fn serve(mut self) -> Result<(), LoadError> {
+        loop {
+            self.round()?;
+        }
     }
 
     /// Where it listens.
@@ -122,6 +147,17 @@ impl Server {
             });
         }
     }
+}
+
+/// A listener, which shares its address if there are to be several.
+fn listen(options: &options::ServeEcho) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(options.listen), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.threads.get() > 1)?;
+    socket.bind(&options.listen.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 impl Connection {

@@ -1,9 +1,9 @@
 //! `ixload` against servers on the loopback interface: a good one, and some that each do one thing
 //! wrong, since a verifier is worth what it finds.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use clap::Parser;
@@ -327,4 +327,28 @@ fn bad_usage_has_its_own_exit_code() {
         let output = ixload("echo", server, arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
+}
+
+#[test]
+fn an_echo_server_may_have_several_threads() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_ixload"))
+        .args(["serve-echo", "--listen", "127.0.0.1:0", "--threads", "3"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ixload starts");
+    let mut line = String::new();
+    let mut output = BufReader::new(server.stdout.take().expect("it is a pipe"));
+    output
+        .read_line(&mut line)
+        .expect("it says where it listens");
+    let address = line.trim_end().strip_prefix("listening on ");
+    let address = address.and_then(|address| address.parse().ok());
+    let report = succeeds(
+        "echo",
+        address.expect("an address"),
+        &["--connections", "32", "--messages", "20"],
+    );
+    server.kill().expect("it still runs");
+    server.wait().expect("it has ended");
+    assert!(report.contains("640 messages"), "{report}");
 }

@@ -215,12 +215,14 @@ pub fn tuned_linux(change: impl FnOnce(&mut MachineConfig)) -> Result<LinuxGuest
     Ok(guest)
 }
 
-/// Starts Linux's server: `ixload`'s echo, one thread on epoll, or Debian's memcached with one thread that
+/// Starts Linux's server: `ixload`'s echo, a thread on epoll for each processor, or Debian's memcached with one thread that
 /// serves, as much memory for items as ours, and no threads beside it that tidy up.
 pub fn serve(guest: &mut LinuxGuest, application: Application) -> Result<()> {
     let (address, port) = (guest.address(), application.port());
     let server = match application {
-        Application::Echo => format!("ixload serve-echo --listen {address}:{port}"),
+        Application::Echo => format!(
+            "ixload serve-echo --listen {address}:{port} --threads $(grep -c ^processor /proc/cpuinfo)"
+        ),
         Application::Memcached => format!(
             "memcached -u root -l {address} -p {port} -U 0 -t 1 -m 64 -c 8192 \
              -o no_lru_crawler,no_lru_maintainer,no_slab_reassign"

@@ -101,7 +101,7 @@ impl Line {
             let budget = Instant::now() + opening_budget(run.options);
             crowd.grow(bed.machine(), number, budget, run.check)?;
             let mut totals = Vec::new();
-            for _ in 0..run.options.repetitions {
+            for _ in 0..run.options.boots() {
                 let measured = bed.measure_crowd(&mut crowd, ROUNDS, run.check)?;
                 totals.push(measured.point.total());
                 self.profile = Cost::of(&measured.profile(Application::Echo)?);
@@ -224,7 +224,7 @@ fn most(numbers: &[usize]) -> usize {
 
 /// How long connections may be opened to get to the next number.
 fn opening_budget(options: &Options) -> Duration {
-    Duration::from_secs(if options.quick { 30 } else { 240 })
+    Duration::from_secs(if options.quick { 15 } else { 240 })
 }
 
 /// Numbers of connections to count instructions at.
@@ -239,7 +239,7 @@ fn counted(options: &Options, system: System) -> &'static [usize] {
 /// Numbers of connections to time at.
 fn timed(options: &Options, system: System) -> &'static [usize] {
     match (system, options.quick) {
-        (_, true) => &[64, 1_000, 10_000],
+        (_, true) => &[64, 10_000],
         (System::Ours, false) => &[1, 16, 64, 1_000, 10_000, 50_000, 100_000, 250_000],
         (System::Linux, false) => &[1, 16, 64, 1_000, 10_000, 50_000],
     }

@@ -14,7 +14,7 @@ use crate::Run;
 use crate::bed::System;
 use crate::counted::{CountedLinux, Parts};
 use crate::report::{Axis, Figure, Point, Report, Series, Spread};
-use crate::targets::{Goal, Measured};
+use crate::targets::{Cost, Goal, Measured};
 
 /// Connections whose requests come one by one, and those whose requests are there all at once.
 const CONNECTIONS: [u16; 2] = [1, SATURATING];
@@ -47,18 +47,22 @@ impl Kind {
 /// Instructions of each kind, once for each boot.
 type Counted = BTreeMap<Kind, Vec<Parts>>;
 
+/// Where this dataplane's go, in the last boot.
+type Profiles = BTreeMap<Kind, Vec<Cost>>;
+
 /// Measures it.
 pub fn measure(run: Run, report: &mut Report) -> Result<()> {
     let plugin = run::build_plugin(&Qemu::locate()?)?;
     let mut counted = [Counted::new(), Counted::new()];
+    let mut profiles = Profiles::new();
     for (system, counted) in System::BOTH.into_iter().zip(&mut counted) {
         let name = system.name();
         run.attempt(report, 7, name, |_| {
-            for boot in 1..=run.options.repetitions {
-                let boots = run.options.repetitions;
+            let boots = run.options.boots();
+            for boot in 1..=boots {
                 (run.say)(&format!("figure 7: {name}, boot {boot} of {boots}"));
                 match system {
-                    System::Ours => count_ours(run, &plugin, counted)?,
+                    System::Ours => count_ours(run, &plugin, counted, &mut profiles)?,
                     System::Linux => count_linux(run, &plugin, counted)?,
                 }
             }
@@ -82,7 +86,10 @@ pub fn measure(run: Run, report: &mut Report) -> Result<()> {
         let Some(of_ours) = ours.get(&kind) else {
             continue;
         };
-        let measured = Measured::new(total(of_ours)).note(parts_text(of_ours));
+        let profile = profiles.get(&kind).map_or(&[][..], Vec::as_slice);
+        let measured = Measured::new(total(of_ours))
+            .note(parts_text(of_ours))
+            .profile(profile);
         let measured = match linux.get(&kind) {
             Some(of_linux) => measured.beside(total(of_linux)),
             None => measured,
@@ -141,24 +148,32 @@ fn figure(counted: &[Counted; 2]) -> Figure {
     }
 }
 
-fn count_ours(run: Run, plugin: &Path, counted: &mut Counted) -> Result<()> {
-    let mut add = |kind, measured: &run::Measured| {
+fn count_ours(
+    run: Run,
+    plugin: &Path,
+    counted: &mut Counted,
+    profiles: &mut Profiles,
+) -> Result<()> {
+    let mut add = |kind, application, measured: &run::Measured| -> Result<()> {
         let parts = Parts {
             kernel: measured.point.kernel,
             user: measured.point.user,
         };
         counted.entry(kind).or_default().push(parts);
+        profiles.insert(kind, Cost::of(&measured.profile(application)?));
+        Ok(())
     };
     for application in [Application::Echo, Application::Memcached] {
         let mut bed = run::Bed::start(plugin, application, 1)?;
         for connections in CONNECTIONS {
             for measured in bed.requests(connections, run.check)? {
-                add(Kind::Request(measured.exchange, connections), &measured);
+                let kind = Kind::Request(measured.exchange, connections);
+                add(kind, application, &measured)?;
             }
         }
         if application == Application::Echo {
             let measured = bed.connections(SATURATING, CONNECT_ROUNDS, run.check)?;
-            add(Kind::Connection, &measured);
+            add(Kind::Connection, application, &measured)?;
         }
         bed.stop()?;
     }

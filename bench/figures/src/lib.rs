@@ -3,9 +3,10 @@
 //!
 //! Both are guests of the same emulator on the same NIC model, and `ixload` is the client of both: a
 //! [`Bed`] is one of them, booted. Each figure is a module: [`latency`] (1), [`throughput`] (2),
-//! [`connections`] (3), [`key_value`] (4), [`batches`] (5), [`instructions`] (7); [`residence`] is the time that the NIC model
-//! sees. They fill [`report`], which begins with [`targets`], and which [`plot`] and [`page`] turn into one
-//! HTML file. It is written after each figure, and says what could not be measured.
+//! [`connections`] (3), [`key_value`] (4), [`batches`] (5), [`cores`] (6), [`instructions`] (7);
+//! [`residence`] is the time that the NIC model sees. They fill [`report`], which begins with [`targets`], and
+//! which [`plot`] and [`page`] turn into one HTML file. It is written after each figure, and says what could
+//! not be measured.
 //!
 //! Absolute figures mean little under emulation, so ratios and instruction counts lead.
 
@@ -16,6 +17,7 @@ pub mod bed;
 mod client;
 pub mod conditions;
 pub mod connections;
+pub mod cores;
 pub mod counted;
 pub mod instructions;
 pub mod key_value;
@@ -45,7 +47,8 @@ pub type Check = fn() -> Result<()>;
 /// What to measure, and how long.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Fewer points, of a second each. Those of figure 3 take the longest.
+    /// Fewer points, of half a second each, and instructions of one boot. All figures take some ten
+    /// minutes, and about an hour without this.
     #[arg(long)]
     pub quick: bool,
     /// Numbers of the figures, all unless given.
@@ -70,7 +73,12 @@ impl Options {
 
     /// Measured time of one point, in seconds.
     fn seconds(&self) -> f64 {
-        if self.quick { 1.0 } else { 5.0 }
+        if self.quick { 0.5 } else { 5.0 }
+    }
+
+    /// Boots to count instructions in, which differ by a percent.
+    fn boots(&self) -> u8 {
+        if self.quick { 1 } else { self.repetitions }
     }
 }
 
@@ -114,12 +122,13 @@ impl Run<'_> {
 type Measure = fn(Run, &mut Report) -> Result<()>;
 
 /// The figures, in the order in which they are measured.
-const FIGURES: [(u8, Measure); 6] = [
+const FIGURES: [(u8, Measure); 7] = [
     (1, latency::measure),
     (2, throughput::measure),
     (3, connections::measure),
     (4, key_value::measure),
     (5, batches::measure),
+    (6, cores::measure),
     (7, instructions::measure),
 ];
 

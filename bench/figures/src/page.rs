@@ -8,11 +8,18 @@ use crate::plot::{self, short};
 use crate::report::{Failure, Figure, Point, Report, Spread};
 use crate::targets::{Measured, Row, Verdict};
 
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:980px;margin:2em auto;padding:0 1em;color:#222}\
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2.2em}table{border-collapse:collapse;margin:.8em 0}\
-td,th{border-bottom:1px solid #ddd;padding:.25em .8em;text-align:right;font-variant-numeric:tabular-nums}\
-td:first-child,th:first-child{text-align:left}.met{color:#00734f}.missed{color:#b54100}\
-.small{color:#555;font-size:.9em}svg{max-width:100%;height:auto}";
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1040px;margin:2.5em auto;padding:0 1.2em;color:#1c2330}\
+h1{font-size:1.7em;margin:0 0 .2em}h2{font-size:1.2em;margin:0 0 .6em}\
+table{border-collapse:collapse;margin:.8em 0;width:100%}\
+td,th{border-bottom:1px solid #e3e6ea;padding:.35em .7em;text-align:right;vertical-align:top;\
+font-variant-numeric:tabular-nums}th{font-weight:600;color:#4a5464;font-size:.9em}\
+td:first-child,th:first-child{text-align:left}\
+.verdict{white-space:nowrap;font-weight:600}.met{color:#00734f}.missed{color:#b54100}.open{color:#6b7480}\
+.small{color:#5b6573;font-size:.85em}.sum{font-size:1.1em;margin:.2em 0 1.2em}\
+section{border:1px solid #e3e6ea;border-radius:8px;padding:1.2em 1.4em;margin:1.6em 0}\
+svg{max-width:100%;height:auto;display:block;margin:0 auto}\
+details{margin:.8em 0}summary{cursor:pointer}.bar{display:inline-block;height:.7em;background:#0072b2}\
+.user .bar{background:#d55e00}";
 
 /// The page.
 pub fn render(report: &Report) -> Result<String> {
@@ -22,6 +29,9 @@ pub fn render(report: &Report) -> Result<String> {
     );
     targets(&mut page, report)?;
     conditions(&mut page, report)?;
+    for row in &report.targets {
+        profile(&mut page, row)?;
+    }
     for figure in &report.figures {
         one_figure(&mut page, figure)?;
     }
@@ -31,6 +41,19 @@ pub fn render(report: &Report) -> Result<String> {
 
 /// The table of what is wanted.
 fn targets(page: &mut String, report: &Report) -> Result<()> {
+    let count = |is_such: fn(&Verdict) -> bool| {
+        let verdicts = report.targets.iter().map(|row| row.verdict);
+        verdicts.filter(is_such).count()
+    };
+    writeln!(
+        page,
+        "<p class=\"sum\">{} of {} targets <span class=\"met\">met</span>, {} \
+         <span class=\"missed\">missed</span>, {} <span class=\"open\">not measured</span> in this run</p>",
+        count(|verdict| *verdict == Verdict::Met),
+        report.targets.len(),
+        count(|verdict| matches!(verdict, Verdict::MissedBy(_))),
+        count(|verdict| *verdict == Verdict::Open)
+    )?;
     page.push_str(
         "<table><tr><th>target</th><th>this dataplane</th><th>Linux guest</th><th>ratio</th>\
          <th>wanted</th><th></th></tr>\n",
@@ -60,36 +83,63 @@ fn one_target(page: &mut String, row: &Row) -> Result<()> {
     let number = |value: Option<Spread>| value.map_or("".to_owned(), spread);
     writeln!(
         page,
-        "<tr><td>{}, {}<br><span class=\"small\">{}</span></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
-         <td class=\"{class}\">{}</td></tr>",
+        "<tr><td>{}, {}<br><span class=\"small\">figure {}{}</span></td><td>{}</td><td>{}</td>\
+         <td><b>{}</b></td><td>{}</td><td class=\"verdict {class}\">{}</td></tr>",
         escape(row.what),
         row.unit,
-        escape(note.unwrap_or_default()),
+        row.figure,
+        note.map_or("".to_owned(), |note| format!("; {}", escape(note))),
         number(measured.map(|measured| measured.ours)),
         number(measured.and_then(|measured| measured.linux)),
         measured
             .and_then(Measured::ratio)
-            .map_or("".to_owned(), |ratio| format!("{ratio:.3}")),
+            .map_or("".to_owned(), ratio),
         row.wanted.text(),
         row.verdict
     )?;
-    match measured {
-        Some(measured) if class == "missed" => profile(page, measured),
-        _ => Ok(()),
+    Ok(())
+}
+
+/// Three digits of a ratio.
+fn ratio(ratio: f64) -> String {
+    match ratio {
+        10.0.. => format!("{ratio:.1}"),
+        1.0.. => format!("{ratio:.2}"),
+        _ => format!("{ratio:.3}"),
     }
 }
 
-/// Where the instructions of what was missed go.
-fn profile(page: &mut String, measured: &Measured) -> Result<()> {
-    for cost in &measured.profile {
-        let mode = if cost.kernel { "kernel" } else { "user" };
+/// Where the instructions of a target go; open where it is missed.
+fn profile(page: &mut String, row: &Row) -> Result<()> {
+    let costs = row.measured.iter().flat_map(|measured| &measured.profile);
+    let most = costs.clone().map(|cost| cost.instructions).reduce(f64::max);
+    let Some(most) = most else {
+        return Ok(());
+    };
+    let open = match row.verdict {
+        Verdict::MissedBy(_) => " open",
+        Verdict::Open | Verdict::Met => "",
+    };
+    writeln!(
+        page,
+        "<details{open}><summary>Where the instructions of \u{201c}{}\u{201d} go, figure {}: the costliest \
+         functions, <span style=\"color:#0072b2\">kernel</span> and \
+         <span style=\"color:#d55e00\">application</span></summary><table>",
+        escape(row.what),
+        row.figure
+    )?;
+    for cost in costs {
+        let class = if cost.kernel { "kernel" } else { "user" };
         writeln!(
             page,
-            "<tr class=\"small\"><td>{}</td><td>{:.1}</td><td>{mode}</td></tr>",
+            "<tr class=\"{class}\"><td class=\"small\">{}</td><td>{:.1}</td><td style=\"text-align:left;width:45%\">\
+             <span class=\"bar\" style=\"width:{:.1}%\"></span></td></tr>",
             escape(&cost.function),
-            cost.instructions
+            cost.instructions,
+            100.0 * cost.instructions.max(0.0) / most
         )?;
     }
+    page.push_str("</table></details>\n");
     Ok(())
 }
 
@@ -98,10 +148,11 @@ fn conditions(page: &mut String, report: &Report) -> Result<()> {
     let accelerator = conditions.accelerator.as_deref().unwrap_or("tcg");
     writeln!(
         page,
-        "<p class=\"small\">Both are guests of QEMU {} ({accelerator}) on the same emulated 82599, with one \
-         processor each, on {} ({} hardware threads, Linux {}). Client, emulated card and guest share these \
-         threads. Load average before {:.1}, after {:.1}: what is above three is other work. Under emulation \
-         only ratios and instruction counts carry over to hardware.</p>",
+        "<p class=\"small\"><b>Conditions.</b> Both are guests of QEMU {} ({accelerator}) on the same emulated \
+         82599, with one processor each unless a figure says otherwise, on {} ({} hardware threads, Linux {}). \
+         Client, emulated card and guest share these threads. Load average before {:.1}, after {:.1}: what is \
+         above three is other work. Numbers are medians, with the lowest and the highest. Under emulation only \
+         ratios and instruction counts carry over to hardware.</p>",
         escape(&conditions.qemu),
         escape(&conditions.processor),
         conditions.hardware_threads,
@@ -115,7 +166,7 @@ fn conditions(page: &mut String, report: &Report) -> Result<()> {
 fn one_figure(page: &mut String, figure: &Figure) -> Result<()> {
     writeln!(
         page,
-        "<h2>{}. {}</h2>\n{}\n<p class=\"small\">{} Bars reach from the lowest to the highest measurement.</p>",
+        "<section><h2>{}. {}</h2>\n{}\n<p class=\"small\">{} Bars reach from the lowest to the highest measurement.</p>",
         figure.number,
         escape(&figure.title),
         plot::draw(figure)?,
@@ -132,7 +183,7 @@ fn one_figure(page: &mut String, figure: &Figure) -> Result<()> {
     for x in values(figure) {
         one_row(page, figure, x)?;
     }
-    page.push_str("</table>\n");
+    page.push_str("</table></section>\n");
     Ok(())
 }
 
@@ -161,25 +212,28 @@ fn one_row(page: &mut String, figure: &Figure, x: f64) -> Result<()> {
         let note = point.note.as_deref().unwrap_or_default();
         write!(
             page,
-            "<td>{} <span class=\"small\">{}</span></td>",
+            "<td>{}<br><span class=\"small\">{}</span></td>",
             spread(point.y),
             escape(note)
         )?;
     }
     if let [Some(ours), Some(linux)] = points[..] {
-        write!(page, "<td>{:.2}</td>", ours.y.median / linux.y.median)?;
+        write!(
+            page,
+            "<td><b>{}</b></td>",
+            ratio(ours.y.median / linux.y.median)
+        )?;
     }
     page.push_str("</tr>\n");
     Ok(())
 }
 
 fn spread(spread: Spread) -> String {
-    format!(
-        "{} ({} to {})",
-        short(spread.median),
-        short(spread.min),
-        short(spread.max)
-    )
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(short);
+    if min == max {
+        return median;
+    }
+    format!("{median}<br><span class=\"small\">{min} to {max}</span>")
 }
 
 fn escape(text: &str) -> String {
@@ -223,12 +277,12 @@ mod tests {
         });
         let page = render(&report).expect("it is rendered");
         for part in [
-            "<td>15.000</td>",
+            "1 of 11 targets",
+            "<td><b>15.0</b></td>",
             "met",
             "A &lt;fast&gt; one",
             "<svg",
             "Said &amp; done.",
-            "<td>15.00</td>",
         ] {
             assert!(page.contains(part), "no {part} in {page}");
         }

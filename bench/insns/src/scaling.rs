@@ -125,7 +125,8 @@ impl Scaling {
     }
 }
 
-fn measure_once(
+/// What a request costs on so many threads, in one boot.
+pub fn measure_once(
     plugin: &Path,
     application: Application,
     threads: u32,

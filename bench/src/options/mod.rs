@@ -153,6 +153,9 @@ pub struct ServeEcho {
     /// Where to listen; port 0 takes a free one. The address is printed.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7777")]
     pub listen: SocketAddr,
+    /// Threads that share the connections, as Linux deals them out (SO_REUSEPORT).
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub threads: NonZeroU64,
     /// Send FIN on each connection after that many bytes were echoed, and go on receiving.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub half_close_after: Option<NonZeroU64>,
