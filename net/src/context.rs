@@ -23,6 +23,25 @@ pub trait Events {
 
     /// How many more events fit.
     fn room(&self) -> usize;
+
+    /// Appends a [`Event::Migrated`] for each of these connections, which have gone from one thread to
+    /// another; the engine makes sure that there is room.
+    #[inline(always)]
+    fn push_migrated(
+        &mut self,
+        from: u32,
+        to: u32,
+        connections: impl Iterator<Item = (u64, Handle)>,
+    ) {
+        for (cookie, handle) in connections {
+            self.push(Event::Migrated {
+                cookie,
+                handle,
+                from,
+                to,
+            });
+        }
+    }
 }
 
 /// An event condition; `ix-abi` describes the life of a connection that they make up.

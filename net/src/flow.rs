@@ -173,39 +173,32 @@ impl FlowTable {
     /// Removes an entry, if it is there.
     #[inline(always)]
     pub fn remove(&mut self, hash: u32, value: u32) {
-        let Some(mut hole) = self.position(hash, value) else {
-            return;
-        };
+        let mask = self.mask as usize;
+        // Every index below is within the mask: here is the one check of that.
+        let slots = &mut self.slots[..=mask];
+        let mut hole = hash as usize & mask;
+        while slots[hole].value != value {
+            if slots[hole].value == NOTHING {
+                return;
+            }
+            hole = (hole + 1) & mask;
+        }
         let mut at = hole;
         loop {
-            at = (at + 1) & self.mask;
-            let slot = self.slots[at as usize];
+            at = (at + 1) & mask;
+            let slot = slots[at];
             if slot.value == NOTHING {
                 break;
             }
             // The entry may move into the hole if that does not put it before its home slot.
-            let from_home = at.wrapping_sub(slot.hash) & self.mask;
-            let from_hole = at.wrapping_sub(hole) & self.mask;
+            let from_home = at.wrapping_sub(slot.hash as usize) & mask;
+            let from_hole = at.wrapping_sub(hole) & mask;
             if from_home >= from_hole {
-                self.slots[hole as usize] = slot;
+                slots[hole] = slot;
                 hole = at;
             }
         }
-        self.slots[hole as usize].value = NOTHING;
-    }
-
-    fn position(&self, hash: u32, value: u32) -> Option<u32> {
-        let mut at = hash & self.mask;
-        loop {
-            let slot = self.slots[at as usize];
-            if slot.value == NOTHING {
-                return None;
-            }
-            if slot.value == value {
-                return Some(at);
-            }
-            at = (at + 1) & self.mask;
-        }
+        slots[hole].value = NOTHING;
     }
 }
 

@@ -160,10 +160,11 @@ impl Luggage {
         self.connections.len()
     }
 
-    /// The places that are free.
+    /// The first places that are free, so many at most.
     #[inline(always)]
-    pub(crate) fn places(&mut self) -> &mut [Moved] {
-        self.connections.get_mut(self.end..).unwrap_or_default()
+    pub(crate) fn places(&mut self, most: usize) -> &mut [Moved] {
+        let end = self.connections.len().min(self.end + most);
+        self.connections.get_mut(self.end..end).unwrap_or_default()
     }
 
     /// So many of these have been taken.
@@ -172,12 +173,11 @@ impl Luggage {
         self.end += count;
     }
 
-    /// The connections that are in it.
+    /// The first connections that are in it, so many at most.
     #[inline(always)]
-    pub(crate) fn rest(&mut self) -> &mut [Moved] {
-        self.connections
-            .get_mut(self.next..self.end)
-            .unwrap_or_default()
+    pub(crate) fn rest(&mut self, most: usize) -> &mut [Moved] {
+        let end = self.end.min(self.next + most);
+        self.connections.get_mut(self.next..end).unwrap_or_default()
     }
 
     /// So many of these are out.

@@ -4,7 +4,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use ix_abi::{CALL_CAPACITY, EVENT_CAPACITY, EventKind, PIECE_CAPACITY, SCATTER_GATHER_CAPACITY};
+use ix_abi::{
+    CALL_CAPACITY, EVENT_CAPACITY, EventKind, Handle, PIECE_CAPACITY, SCATTER_GATHER_CAPACITY,
+};
 use ix_abi::{area, call, event, piece};
 use ix_hal::MbufGeometry;
 use ix_net::{Event, Events};
@@ -111,6 +113,16 @@ impl Area {
     pub fn set_result(&self, index: usize, result: i64) {
         let base = area::CALLS + (index & (CALL_CAPACITY - 1)) * call::WORDS;
         self.words[base + call::RESULT].store(result as u64, Relaxed);
+    }
+
+    /// Writes an event. `index` wraps at the capacity.
+    #[inline(always)]
+    fn write_event(&self, index: usize, [first, second, third, fourth]: [u64; event::WORDS]) {
+        let base = slot(index);
+        self.words[base].store(first, Relaxed);
+        self.words[base + 1].store(second, Relaxed);
+        self.words[base + 2].store(third, Relaxed);
+        self.words[base + 3].store(fourth, Relaxed);
     }
 
     /// Copies a scatter-gather entry: address and length. `index` wraps at the capacity.
@@ -308,13 +320,17 @@ impl EventWriter {
 
     #[inline(always)]
     fn write(&mut self, first: u64, second: u64, third: u64, fourth: u64) {
-        let base = slot(self.count);
-        self.area.words[base].store(first, Relaxed);
-        self.area.words[base + 1].store(second, Relaxed);
-        self.area.words[base + 2].store(third, Relaxed);
-        self.area.words[base + 3].store(fourth, Relaxed);
+        self.area
+            .write_event(self.count, [first, second, third, fourth]);
         self.count += 1;
     }
+}
+
+/// The first word of the news that a connection has moved.
+#[inline(always)]
+fn migrated(from: u32, to: u32) -> u64 {
+    let threads = u64::from(from as u16) << 16 | u64::from(to as u16) << 32;
+    EventKind::Migrated as u64 | threads
 }
 
 /// The first word of an event. `index` wraps at the capacity.
@@ -392,8 +408,7 @@ impl Events for EventWriter {
                 from,
                 to,
             } => {
-                let threads = u64::from(from as u16) << 16 | u64::from(to as u16) << 32;
-                self.write_other(EventKind::Migrated as u64 | threads, cookie, handle.0, 0);
+                self.write_other(migrated(from, to), cookie, handle.0, 0);
             }
             Event::Dead {
                 cookie,
@@ -408,6 +423,27 @@ impl Events for EventWriter {
     #[inline]
     fn room(&self) -> usize {
         self.end - self.count
+    }
+
+    /// Four stores for each.
+    #[inline(always)]
+    fn push_migrated(
+        &mut self,
+        from: u32,
+        to: u32,
+        connections: impl Iterator<Item = (u64, Handle)>,
+    ) {
+        self.end_run();
+        let (area, mut count) = (self.area, self.count);
+        for (cookie, handle) in connections {
+            debug_assert!(
+                count < self.end,
+                "the engine promised room that is not there"
+            );
+            area.write_event(count, [migrated(from, to), cookie, handle.0, 0]);
+            count += 1;
+        }
+        self.count = count;
     }
 }
 

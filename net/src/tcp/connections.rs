@@ -127,36 +127,37 @@ impl Connections {
         self[index].flags = listed;
     }
 
-    /// The same for a connection that has no entry in the output queue, if `may_go` lets it.
+    /// The same for a connection that has no entry in the output queue, if `may_go` lets it. Returns the
+    /// handle that is no longer good.
     #[inline(always)]
     pub fn vacate_if(
         &mut self,
         index: u32,
         block: &mut Block,
         may_go: impl FnOnce(&Connection) -> bool,
-    ) -> bool {
+    ) -> Option<Handle> {
         let slot = &mut self.slots[index as usize];
         let connection = &**slot;
         if !may_go(connection) {
-            return false;
+            return None;
         }
-        let generation = following(connection.generation);
+        let generation = connection.generation;
         let spare = &mut **block;
-        spare.enter(State::Free);
-        spare.generation = generation;
+        spare.state = State::Free;
+        spare.generation = following(generation);
         spare.flags = Flags::empty();
         core::mem::swap(slot, block);
         self.free.push(index);
-        true
+        Some(named(index, generation))
     }
 
-    /// Puts a connection of another engine into a slot that was promised; its block is one that is not in
+    /// Puts a connection of another engine into a slot that was promised, which the caller takes off; its
+    /// block is one that is not in
     /// use afterwards. What is in numbers of that engine's tables means nothing here yet. Returns the
     /// slot, and the connection's new handle.
     #[inline(always)]
     pub fn settle(&mut self, block: &mut Block) -> Option<(u32, Handle)> {
         let index = self.free.pop()?;
-        self.promised -= 1;
         let slot = &mut self.slots[index as usize];
         let (generation, flags) = (slot.generation, slot.flags);
         let connection = &mut **block;
@@ -202,7 +203,7 @@ impl Connections {
 
 /// The handle of the connection in a slot of that generation.
 #[inline(always)]
-pub(crate) fn named(index: u32, generation: u32) -> Handle {
+fn named(index: u32, generation: u32) -> Handle {
     Handle(u64::from(generation) << 32 | u64::from(index))
 }
 
@@ -240,8 +241,9 @@ mod tests {
         assert_eq!(connections.take(), None);
         let mut block = Box::new(Connection::unused());
         let (came, _) = connections.settle(&mut block).unwrap();
+        connections.promised -= 1;
         assert_ne!(came, own);
-        assert_eq!((connections.promised, connections.take()), (1, None));
+        assert_eq!(connections.take(), None);
         connections.promised = 0;
         assert!(connections.take().is_some());
     }
@@ -261,7 +263,7 @@ mod tests {
         from[index].flags = Flags::LISTED | Flags::SACK;
         let (old, memory) = (from.handle(index), &raw const from[index]);
         let mut block = Box::new(Connection::unused());
-        assert!(!from.vacate_if(index, &mut block, |_| false));
+        assert_eq!(from.vacate_if(index, &mut block, |_| false), None);
         assert_eq!(from.find(old), Some(index));
         from.vacate(index, &mut block);
         assert_eq!((from.find(old), from.used()), (None, 0));
@@ -275,7 +277,7 @@ mod tests {
         assert_ne!(new, old);
         assert_eq!((to.find(new), to.find(old)), (Some(index), None));
         // Back, the slot is one generation further.
-        assert!(to.vacate_if(index, &mut block, |_| true));
+        assert_eq!(to.vacate_if(index, &mut block, |_| true), Some(new));
         from.promised = 1;
         let (index, new) = from.settle(&mut block).unwrap();
         assert!(from[index].flags.contains(Flags::LISTED));

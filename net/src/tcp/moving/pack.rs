@@ -7,7 +7,6 @@ use crate::groups::numbers;
 use crate::luggage::{Belongings, Luggage};
 use crate::records::NONE;
 use crate::tcp::connection::{Connection, Flags};
-use crate::tcp::connections::named;
 use crate::tcp::moving::{Needs, events_left};
 use crate::wheel::NEVER;
 use ix_abi::DeadReason;
@@ -37,7 +36,7 @@ impl Engine {
                 let Some(index) = self.groups.first(group) else {
                     break;
                 };
-                if luggage.places().is_empty() || cx.events.room() < EVENTS_AT_ONCE {
+                if luggage.places(1).is_empty() || cx.events.room() < EVENTS_AT_ONCE {
                     return false;
                 }
                 if room.spend(self.needs_of(index)) {
@@ -63,19 +62,15 @@ impl Engine {
     ) {
         let from = self.thread();
         let most = (room.connections as usize).min(events_left(cx));
-        let mut count = 0;
         let mut first = self.groups.first(group);
-        for moved in luggage.places().iter_mut().take(most) {
-            let Some(index) = first else {
-                break;
-            };
+        let mut count = 0;
+        let mut places = luggage.places(most).iter_mut();
+        let leaving = core::iter::from_fn(|| {
+            let index = first?;
+            let moved = places.next()?;
             let block = &mut moved.connection;
-            let has_gone = self
-                .connections
-                .vacate_if(index, block, Connection::is_plain);
-            if !has_gone {
-                break;
-            }
+            let may_go = Connection::is_plain;
+            let handle = self.connections.vacate_if(index, block, may_go)?;
             if block.timer_at != NEVER {
                 self.wheel.disarm(index);
                 // It may have been armed for what has been done since.
@@ -86,13 +81,9 @@ impl Engine {
             moved.group = group;
             moved.belongings = None;
             count += 1;
-            cx.events.push(Event::Migrated {
-                cookie: block.cookie,
-                handle: named(index, block.generation),
-                from,
-                to,
-            });
-        }
+            Some((block.cookie, handle))
+        });
+        cx.events.push_migrated(from, to, leaving);
         self.groups.begin_with(group, first, count as u32);
         luggage.fill(count);
         room.connections -= count as u32;
@@ -115,7 +106,7 @@ impl Engine {
         self.wheel.disarm(index);
         self.flows.remove(connection.flow_hash, index);
         self.groups.leave(index);
-        if let Some(moved) = luggage.places().first_mut() {
+        if let Some(moved) = luggage.places(1).first_mut() {
             moved.group = group;
             moved.belongings = Some(belongings);
             let block = &mut moved.connection;

@@ -15,7 +15,12 @@ use ix_hal::{Instant, LentMbuf, MbufId, Transmit};
 
 /// The peer of the last connection, and how frames to it begin, which says where its neighbour is: the
 /// connections of one client come together.
-type Acquaintance = Option<(IpAddress, [u8; 8])>;
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Acquaintance {
+    /// Nobody, if it is no address.
+    peer: IpAddress,
+    start: [u8; 8],
+}
 
 impl Engine {
     /// Puts in what came from another engine, as far as there is room for events: each connection
@@ -36,22 +41,25 @@ impl Engine {
                 behind = self.put_time_wait(entry, behind).or(behind);
             }
         }
-        let mut acquaintance = None;
+        let neighbor_epoch = luggage.neighbor_epoch;
+        let mut acquaintance = Acquaintance::default();
         loop {
             self.unpack_plain(cx, from, luggage, &mut acquaintance);
-            let Some(moved) = luggage.rest().first_mut() else {
+            let Some(moved) = luggage.rest(1).first_mut() else {
                 break;
             };
             if cx.events.room() < EVENTS_AT_ONCE || !self.has_promised(cx, moved) {
                 return false;
             }
             let belongings = moved.belongings.unwrap_or_default();
+            self.introduce(cx.now, &mut moved.connection, neighbor_epoch);
             let Some((index, _)) = self.connections.settle(&mut moved.connection) else {
                 return false;
             };
+            self.connections.promised -= 1;
             self.groups.join(index, moved.group);
             luggage.drop_front(1);
-            self.enlist(cx.now, index, luggage.neighbor_epoch, belongings.own);
+            self.enlist(index, belongings.own);
             self.unpack_belongings(cx, index, &belongings, luggage, fetch);
             self.go_on_after_move(cx, index, from);
         }
@@ -71,40 +79,34 @@ impl Engine {
         let to = self.thread();
         let most = (self.connections.promised as usize).min(events_left(cx));
         let epochs = (luggage.neighbor_epoch, self.neighbors.epoch);
+        let now = cx.now;
         let mut count = 0;
-        for moved in luggage.rest().iter_mut().take(most) {
+        let mut rest = luggage.rest(most).iter_mut();
+        let coming = core::iter::from_fn(|| {
+            let moved = rest.next()?;
             if moved.belongings.is_some() {
-                break;
+                return None;
             }
-            let block = &mut moved.connection;
-            let is_known = block.neighbor_epoch == epochs.0;
-            let is_acquainted = is_known && *acquaintance == block.acquaintance();
-            if is_acquainted {
+            let block = &mut *moved.connection;
+            if block.neighbor_epoch == epochs.0 && *acquaintance == block.acquaintance() {
                 block.neighbor_epoch = epochs.1;
+            } else if let Some(met) = self.introduce(now, block, epochs.0) {
+                *acquaintance = met;
             }
-            let deadline = block.timer_at;
-            let (cookie, flow_hash) = (block.cookie, block.flow_hash);
+            let (cookie, flow_hash, deadline) = (block.cookie, block.flow_hash, block.timer_at);
             debug_assert_eq!(flow_hash, self.flows.hash(&block.key));
-            let Some((index, handle)) = self.connections.settle(block) else {
-                break;
-            };
+            let (index, handle) = self.connections.settle(&mut moved.connection)?;
             self.flows.insert(flow_hash, index);
             self.groups.join(index, moved.group);
             count += 1;
             if deadline != NEVER {
                 self.wheel.arm(index, deadline);
             }
-            if !is_acquainted {
-                *acquaintance = self.introduce(cx.now, index, epochs.0);
-            }
-            cx.events.push(Event::Migrated {
-                cookie,
-                handle,
-                from,
-                to,
-            });
-        }
+            Some((cookie, handle))
+        });
+        cx.events.push_migrated(from, to, coming);
         luggage.drop_front(count);
+        self.connections.promised -= count as u32;
         self.counters.tcp_moved_in += count as u64;
     }
 
@@ -119,7 +121,7 @@ impl Engine {
     }
 
     /// Makes a connection known that is more than its control block. `own` is its address of ours.
-    fn enlist(&mut self, now: Instant, index: u32, neighbor_epoch: u32, own: Option<IpAddress>) {
+    fn enlist(&mut self, index: u32, own: Option<IpAddress>) {
         self.counters.tcp_moved_in += 1;
         let connection = &mut self.connections[index];
         connection.episode = 0;
@@ -136,7 +138,6 @@ impl Engine {
             }
             None => self.connections[index].flags.insert(Flags::UNLISTED),
         }
-        self.introduce(now, index, neighbor_epoch);
     }
 
     /// The key of another engine's flow here, where `own` may have another number; `None` if it is
@@ -335,29 +336,31 @@ impl Engine {
     /// A connection whose neighbour was known goes on with what is known here, or else with what it has
     /// brought. Returns that if others can go on with it too.
     #[inline(never)]
-    fn introduce(&mut self, now: Instant, index: u32, neighbor_epoch: u32) -> Acquaintance {
-        let connection = &mut self.connections[index];
+    fn introduce(
+        &mut self,
+        now: Instant,
+        connection: &mut Connection,
+        neighbor_epoch: u32,
+    ) -> Option<Acquaintance> {
         let was_known = connection.neighbor_epoch == neighbor_epoch;
         connection.neighbor_epoch = 0;
         if !was_known {
             return None;
         }
-        let connection = &self.connections[index];
         let brought = connection.acquaintance();
-        let (remote, state) = (connection.key.remote, connection.state);
         let mac = *connection.template.first_chunk::<6>()?;
-        let next_hop = self.next_hop(remote)?;
+        let next_hop = self.next_hop(connection.key.remote)?;
         // Nobody gives way for a peer that has proven nothing.
-        let may_stay = state > State::SynReceived || self.neighbors.has_free_entry();
+        let is_proven = connection.state > State::SynReceived;
+        let may_stay = is_proven || self.neighbors.has_free_entry();
         if may_stay && self.neighbors.known(next_hop).is_none() {
             let waiting = self.neighbors.heard(now, next_hop, mac, true);
             self.wake_waiting(waiting);
         }
         let known = self.neighbors.known(next_hop)?;
-        let connection = &mut self.connections[index];
         connection.template[..6].copy_from_slice(&known);
         connection.neighbor_epoch = self.neighbors.epoch;
-        if known == mac { brought } else { None }
+        (known == mac).then_some(brought)
     }
 
     /// Nobody has answered the knock.
@@ -403,7 +406,10 @@ impl Engine {
 impl Connection {
     #[inline(always)]
     fn acquaintance(&self) -> Acquaintance {
-        let start = self.template.first_chunk::<8>()?;
-        Some((self.key.remote, *start))
+        let (start, _) = self.template.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        Acquaintance {
+            peer: self.key.remote,
+            start: *start,
+        }
     }
 }
