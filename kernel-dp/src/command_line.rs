@@ -434,7 +434,7 @@ mod tests {
             ("batch=0", "1 to 64"),
             ("batch=+1", "1 to 64"),
             ("poll=yes", "on or off"),
-            ("nic=e1000", "auto, 82599, igb"),
+            ("nic=e1000", "auto, 82599, vf, igb"),
             ("log=loud", "off, error"),
             ("spin_us=1000001", "spin_us"),
             ("granted=0", "1 to 64 threads"),

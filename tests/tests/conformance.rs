@@ -37,6 +37,7 @@ impl Bed for OnQemu {
         counts_missed: false,
         waits_for_buffers: true,
         tags: true,
+        filters_vlans: false,
     };
     // QEMU 11.1 cuts by itself where the other end of the wire does not, and clears both in every segment.
     const ENDS_SEGMENTS: bool = false;

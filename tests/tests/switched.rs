@@ -1,5 +1,5 @@
-//! Two dataplanes behind one `ixnicd` with one TAP: they answer each other and Linux, and what is not theirs
-//! to say is dropped and counted.
+//! Two dataplanes behind one `ixnicd` with one TAP, on cards or on virtual functions of one: they answer each other
+//! and Linux, and what is not theirs to say is dropped and counted, or refused.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use ix_machine::exit::GuestExit;
-use ix_machine::{MachineConfig, NetworkConfig, OwnedNetns};
+use ix_machine::{MachineConfig, NetworkConfig, NicKind, OwnedNetns};
 use ix_tests::{Booted, EXCHANGE_TIMEOUT, NicProgram, exchange, pattern};
 use tempfile::TempDir;
 
@@ -16,13 +16,16 @@ const GUESTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 
 
 /// An `ixnicd` with two functions, and the namespace with its TAP.
 struct Card {
+    nic: NicKind,
     _program: NicProgram,
     netns: OwnedNetns,
     folder: TempDir,
 }
 
 impl Card {
-    fn start(name: &str) -> Self {
+    fn start(name: &str, nic: NicKind) -> Self {
+        let is_virtual = nic == NicKind::Virtual82599;
+        let kind = if is_virtual { "vf" } else { "pf" };
         let name = format!("ix-{name}-{}", std::process::id());
         let folder = tempfile::tempdir().expect("make a folder");
         let netns = OwnedNetns::create(&name, "ix0", &network(0)).expect("make a namespace");
@@ -31,10 +34,12 @@ impl Card {
             let path = |what: &str| folder.path().join(format!("{what}{number}"));
             let place = |what: &str| path(what).display().to_string();
             let (socket, control, mac) = (place("nic"), place("control"), network(number).mac);
-            let function = format!("socket={socket},control-socket={control},mac={mac}");
+            let function =
+                format!("socket={socket},control-socket={control},mac={mac},kind={kind}");
             arguments.extend(["--function".to_owned(), function]);
         }
         Self {
+            nic,
             _program: NicProgram::start(netns.netns(), GUESTS.len(), arguments),
             netns,
             folder,
@@ -45,6 +50,7 @@ impl Card {
         let socket = self.folder.path().join(format!("nic{number}"));
         Booted::start(app, args, |config: &mut MachineConfig| {
             config.network = network(number);
+            config.nic = self.nic;
             config.nic_socket = Some(socket);
             if let Some(vlan) = vlan {
                 let vlan = format!("{vlan}:0");
@@ -95,7 +101,7 @@ fn ask(socket: &Path, request: &str) -> String {
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn dataplanes_behind_one_card_answer_each_other_and_linux() {
-    let card = Card::start("switched");
+    let card = Card::start("switched", NicKind::Intel82599);
     let echo = card.boot(0, "echo", &[], None);
     echo.line("ix: app: echo on port");
     card.talk(0);
@@ -127,5 +133,37 @@ fn dataplanes_behind_one_card_answer_each_other_and_linux() {
         "{status}"
     );
     card.talk(0);
+    echo.stop();
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn dataplanes_on_virtual_functions_answer_each_other_and_choose_no_vlan() {
+    let card = Card::start("virtual", NicKind::Virtual82599);
+    let echo = card.boot(0, "echo", &[], None);
+    let up = echo.line("ix: nic 82599 VF");
+    assert!(
+        up.contains("mac 52:54:00:00:00:01 link up, 10000 Mb/s"),
+        "{up}"
+    );
+    echo.line("ix: app: echo on port");
+    card.talk(0);
+    let server = GUESTS[0].to_string();
+    let caller = card.boot(1, "probe", &["connect", &server, "7", "hello"], None);
+    caller.line("ix: app: probe: ok");
+    caller.expect_end(GuestExit::AppSucceeded);
+    // The owner of the card keeps a guest that it does not trust out of other VLANs.
+    let stranger = card.boot(1, "probe", &["connect", &server, "7", "hello"], Some(100));
+    stranger.line("the host refuses the VLAN");
+    stranger.expect_end(GuestExit::NoNic);
+    card.talk(0);
+    let status = card.status();
+    for function in 0..2 {
+        let counts = &status["functions"][function];
+        assert!(counts["frames_in"].as_u64() > Some(2), "{status}");
+        for kind in ["spoofed_address", "spoofed_vlan"] {
+            assert_eq!(counts[kind], 0, "{status}");
+        }
+    }
     echo.stop();
 }

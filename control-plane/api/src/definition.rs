@@ -48,7 +48,7 @@ pub struct Definition {
     /// Ethernet address.
     #[serde(default)]
     pub mac: Option<String>,
-    /// The card: `82599`, `igb` or `virtio` as QEMU and `ixnicd` model them, the PCI address of one of
+    /// The card: `82599`, `vf` (a virtual function of one), `igb` or `virtio` as QEMU and `ixnicd` model them, the PCI address of one of
     /// this machine, like `0000:03:00.0`, or `none`.
     #[serde(default = "default_nic")]
     pub nic: String,

@@ -82,7 +82,7 @@ fn nic_words(config: &MachineConfig, nic_socket: &Path) -> Vec<(&'static str, St
     let tap = format!("tap,id=wire,ifname={TAP},script=no,downscript=no");
     match config.nic {
         NicKind::None => Vec::new(),
-        NicKind::Intel82599 => {
+        NicKind::Intel82599 | NicKind::Virtual82599 => {
             let device = serde_json::json!({
                 "driver": "vfio-user-pci",
                 "bus": "rp0",
@@ -134,6 +134,9 @@ pub fn nic_args(config: &MachineConfig, nic_socket: &Path, wire_socket: &Path) -
     if let Some(vlan) = config.network.vlan {
         pair("--access-vlan", vlan.id.to_string().into());
     }
+    if config.nic == NicKind::Virtual82599 {
+        pair("--kind", "vf".into());
+    }
     if let Some(pcap) = &model.pcap {
         pair("--pcap", pcap.into());
     }
@@ -151,6 +154,10 @@ pub fn nic_args(config: &MachineConfig, nic_socket: &Path, wire_socket: &Path) -
     }
     if let Some(seed) = model.seed {
         pair("--seed", seed.to_string().into());
+    }
+    if config.nic == NicKind::Virtual82599 && config.network.vlan.is_some() {
+        // The dataplane has to join the VLAN that its configuration names.
+        args.push("--trust".into());
     }
     args.extend(model.extra_args.iter().map(OsString::from));
     args
@@ -268,6 +275,24 @@ mod tests {
         let device: serde_json::Value = serde_json::from_str(device.to_str().unwrap()).unwrap();
         assert_eq!(device["socket"]["path"], "/run/n,1");
         assert_eq!(device["bus"], "rp0");
+    }
+
+    #[test]
+    fn a_virtual_function_is_trusted_where_it_has_to_join_a_vlan() {
+        let mut config = MachineConfig {
+            nic: NicKind::Virtual82599,
+            ..config()
+        };
+        let line =
+            |config: &MachineConfig| joined(&nic_args(config, Path::new("/n"), Path::new("/w")));
+        let plain = line(&config);
+        assert!(
+            plain.contains("--kind vf") && !plain.contains("--trust"),
+            "{plain}"
+        );
+        assert!(kernel_command_line(&config).starts_with("nic=vf "));
+        config.network.vlan = "100".parse().ok();
+        assert!(line(&config).ends_with("--trust"));
     }
 
     #[test]

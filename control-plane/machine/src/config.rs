@@ -98,6 +98,7 @@ impl MachineConfig {
         }
         self.check_mtu()?;
         self.check_model()?;
+        self.check_queues()?;
         for (key, value) in &self.kernel_options {
             check_word("kernel option", key)?;
             check_word("kernel option", value)?;
@@ -112,7 +113,7 @@ impl MachineConfig {
             check_elf("kernel image", &self.kernel)?;
             check_elf("application image", &self.app)?;
         }
-        if self.nic == NicKind::Intel82599 && self.nic_socket.is_none() {
+        if self.nic.is_modelled() && self.nic_socket.is_none() {
             check_elf("NIC model", &self.nic_program)?;
         }
         if let NicKind::Host(address) = self.nic {
@@ -121,20 +122,38 @@ impl MachineConfig {
         Ok(())
     }
 
+    /// A virtual function has one queue pair, since its owner decides over how many flows are spread.
+    fn check_queues(&self) -> Result<()> {
+        let is_background = |(key, value): &(String, String)| key == "background" && value == "1";
+        let background = self.kernel_options.iter().any(is_background);
+        let is_ours = self.foreign_command_line.is_none();
+        let elastic = self.cpus.saturating_sub(u32::from(background));
+        if self.nic != NicKind::Virtual82599 || !is_ours || elastic <= 1 {
+            return Ok(());
+        }
+        Err(Error::BadValue {
+            what: "cpus",
+            value: self.cpus.to_string(),
+            why: "a virtual function has one queue pair for one elastic thread: use 1 CPU, and one more for \
+                  background threads, or a card of its own"
+                .to_owned(),
+        })
+    }
+
     /// What only `ixnicd` can do is refused with another card.
     fn check_model(&self) -> Result<()> {
         let model = &self.nic_model;
         // A VLAN takes an access port, or a card whose wire is a switch's.
         let has_tags = self.network.vlan.is_some() && !matches!(self.nic, NicKind::Host(_));
         let is_own = *model != NicModelConfig::default() || has_tags;
-        if matches!(self.nic, NicKind::Intel82599 | NicKind::None) || !is_own {
+        if self.nic.is_modelled() || self.nic == NicKind::None || !is_own {
             return Ok(());
         }
         Err(Error::BadValue {
             what: "nic",
             value: self.nic.to_string(),
             why:
-                "captures, doorbells, impairments and VLANs are of the model `ixnicd`: use 82599, \
+                "captures, doorbells, impairments and VLANs are of the model `ixnicd`: use 82599 or vf, \
                   or leave them out"
                     .to_owned(),
         })
@@ -445,6 +464,21 @@ mod tests {
             let error = config.check().unwrap_err();
             assert!(matches!(error, Error::BadValue { what: "nic", .. }));
         }
+    }
+
+    #[test]
+    fn a_virtual_function_is_for_one_elastic_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config_in(folder.path());
+        config.nic = NicKind::Virtual82599;
+        config.nic_model.loss = Some(0.1);
+        config.check().unwrap();
+        config.cpus = 2;
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("one queue pair"), "{error}");
+        let background = ("background".to_owned(), "1".to_owned());
+        config.kernel_options.push(background);
+        config.check().unwrap();
     }
 
     #[test]

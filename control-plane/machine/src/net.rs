@@ -13,6 +13,8 @@ use crate::passthrough::PciAddress;
 pub enum NicKind {
     /// Intel 82599, by `ixnicd` over vfio-user.
     Intel82599,
+    /// Virtual function of an 82599, by `ixnicd` over vfio-user.
+    Virtual82599,
     /// Intel 82576, by QEMU's own `igb`.
     Igb,
     /// VIRTIO network device, by QEMU.
@@ -23,10 +25,18 @@ pub enum NicKind {
     None,
 }
 
+impl NicKind {
+    /// Whether `ixnicd` models it.
+    pub fn is_modelled(self) -> bool {
+        matches!(self, NicKind::Intel82599 | NicKind::Virtual82599)
+    }
+}
+
 impl fmt::Display for NicKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             NicKind::Intel82599 => "82599",
+            NicKind::Virtual82599 => "vf",
             NicKind::Igb => "igb",
             NicKind::Virtio => "virtio",
             NicKind::Host(address) => return address.fmt(f),
@@ -41,11 +51,12 @@ impl FromStr for NicKind {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "82599" => Ok(NicKind::Intel82599),
+            "vf" => Ok(NicKind::Virtual82599),
             "igb" => Ok(NicKind::Igb),
             "virtio" => Ok(NicKind::Virtio),
             "none" => Ok(NicKind::None),
             _ => text.parse().map(NicKind::Host).map_err(|_| {
-                let why = "use 82599, igb, virtio, none, or the PCI address of a card of this \
+                let why = "use 82599, vf, igb, virtio, none, or the PCI address of a card of this \
                            machine, like 0000:03:00.0";
                 bad("nic", text, why)
             }),
@@ -381,7 +392,7 @@ mod tests {
 
     #[test]
     fn cards_round_trip_and_unknown_ones_are_refused() {
-        for text in ["82599", "igb", "virtio", "0000:03:00.0", "none"] {
+        for text in ["82599", "vf", "igb", "virtio", "0000:03:00.0", "none"] {
             assert_eq!(text.parse::<NicKind>().unwrap().to_string(), text);
         }
         let error = "e1000".parse::<NicKind>().unwrap_err().to_string();

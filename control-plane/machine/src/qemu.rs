@@ -130,7 +130,7 @@ fn minimum(nic: NicKind) -> Version {
     match nic {
         NicKind::Igb => MINIMUM_IGB,
         NicKind::Virtio | NicKind::Host(_) => MINIMUM_VIRTIO,
-        NicKind::Intel82599 | NicKind::None => MINIMUM,
+        NicKind::Intel82599 | NicKind::Virtual82599 | NicKind::None => MINIMUM,
     }
 }
 

@@ -80,8 +80,8 @@ impl Supervised {
         let qmp_socket = run_dir.join("qmp.sock");
         let (netns, nic) = match config.nic {
             NicKind::None | NicKind::Host(_) => (None, None),
-            NicKind::Intel82599 if config.nic_socket.is_some() => (None, None),
-            NicKind::Intel82599 => {
+            kind if kind.is_modelled() && config.nic_socket.is_some() => (None, None),
+            NicKind::Intel82599 | NicKind::Virtual82599 => {
                 let netns = OwnedNetns::create(run_dir.name(), command::TAP, &config.network)?;
                 let nic = start_nic(config, netns.netns(), nic_socket, &wire_socket)?;
                 (Some(netns), Some(nic))

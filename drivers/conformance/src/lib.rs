@@ -80,6 +80,8 @@ pub struct Offers {
     pub waits_for_buffers: bool,
     /// It puts VLAN tags on and takes them off.
     pub tags: bool,
+    /// Somebody else has it drop what is of a VLAN, before the driver can count that.
+    pub filters_vlans: bool,
 }
 
 /// How large a bed is.

@@ -116,9 +116,12 @@ impl Controller for I82576 {
     }
 
     /// The table holds 12 bits of an address.
-    fn join(self, registers: &impl Mmio, group: [u8; 6]) {
-        let bit = u32::from(u16::from_le_bytes([group[4], group[5]])) >> 4;
-        set(registers, mta(bit / 32), 1 << (bit % 32));
+    fn join(self, registers: &impl Mmio, groups: &[[u8; 6]], _: Delay<'_>) -> Result<(), Error> {
+        if let Some(group) = groups.last() {
+            let bit = u32::from(u16::from_le_bytes([group[4], group[5]])) >> 4;
+            set(registers, mta(bit / 32), 1 << (bit % 32));
+        }
+        Ok(())
     }
 
     fn link(self, registers: &impl Mmio) -> Link {

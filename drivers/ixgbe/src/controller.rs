@@ -97,8 +97,11 @@ impl Controller for Card {
         registers.read32(reta(0));
     }
 
-    fn join(self, registers: &impl Mmio, group: [u8; 6]) {
-        filter::join(registers, group);
+    fn join(self, registers: &impl Mmio, groups: &[[u8; 6]], _: Delay<'_>) -> Result<(), Error> {
+        if let Some(group) = groups.last() {
+            filter::join(registers, *group);
+        }
+        Ok(())
     }
 
     fn link(self, registers: &impl Mmio) -> Link {

@@ -42,9 +42,7 @@ pub(crate) fn set_up_queue<R: Mmio>(registers: &R, queue: u32, config: &QueueCon
     let tx = IvarEntry(0).put(registers.read32(ivar(tx_register)), tx_entry);
     registers.write32(ivar(tx_register), tx);
 
-    let interval_ns = u64::from(config.interrupt_interval_us) * 1000;
-    let units = interval_ns.div_ceil(u64::from(Eitr::INTERVAL_UNIT_NS));
-    let moderation = Eitr::CNT_WDIS.with_itr_interval(units.min(0x1ff) as u32);
+    let moderation = Eitr::of_interval_us(config.interrupt_interval_us);
     registers.write32(eitr(u32::from(config.vector)), moderation.bits());
 }
 

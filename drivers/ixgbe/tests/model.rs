@@ -298,10 +298,11 @@ fn filters_let_in_what_was_asked_for() {
     assert_eq!(count(&mut machine, &mut port, stranger), 0);
     assert_eq!(count(&mut machine, &mut port, group), 0);
 
-    device.join_multicast(group).unwrap();
+    let delay = &mut machine.delay();
+    device.join_multicast(group, delay).unwrap();
     assert_eq!(count(&mut machine, &mut port, group), 1);
     assert_eq!(
-        device.join_multicast(stranger),
+        device.join_multicast(stranger, delay),
         Err(Error::NotMulticast(stranger))
     );
 

@@ -2,6 +2,7 @@
 //! hands out queue pairs, and moves flow groups among them. What is done to which register is the
 //! driver's to say ([`Controller`]).
 
+use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use ix_hal::{DmaSlice, MbufPool, Mmio, Nic};
@@ -60,8 +61,10 @@ pub trait Controller: Copy + Debug + Send + 'static {
     /// returned are steered by it.
     fn redirect(self, registers: &impl Mmio, rss: &Rss);
 
-    /// Takes in frames to one more multicast address, and maybe to others with it.
-    fn join(self, registers: &impl Mmio, group: [u8; 6]);
+    /// Takes in frames to these multicast addresses, and maybe to others with them. All but the last were
+    /// joined before.
+    fn join(self, registers: &impl Mmio, groups: &[[u8; 6]], delay: Delay<'_>)
+    -> Result<(), Error>;
 
     /// State of the link.
     fn link(self, registers: &impl Mmio) -> Link;
@@ -108,6 +111,8 @@ pub struct Device<R, C> {
     mac: [u8; 6],
     /// A bit for each queue that has a queue pair.
     opened: u32,
+    /// Multicast addresses that were joined since the controller was initialised.
+    groups: Vec<[u8; 6]>,
 }
 
 impl<R: Mmio + Clone, C: Controller> Device<R, C> {
@@ -127,6 +132,7 @@ impl<R: Mmio + Clone, C: Controller> Device<R, C> {
             config,
             mac,
             opened: 0,
+            groups: Vec::new(),
         })
     }
 
@@ -207,6 +213,7 @@ impl<R: Mmio + Clone, C: Controller> Device<R, C> {
     /// buffers back.
     pub fn reset(&mut self, delay: Delay<'_>) -> Result<(), Error> {
         let controller = self.controller;
+        self.groups.clear();
         self.mac = controller.initialise(&self.registers, &self.config, delay)?;
         Ok(())
     }
@@ -218,12 +225,16 @@ impl<R: Mmio + Clone, C: Controller> Device<R, C> {
 
     /// Takes in frames to one more multicast address, and maybe to others with it, which tables that
     /// hold a part of the address cannot tell from it.
-    pub fn join_multicast(&mut self, group: [u8; 6]) -> Result<(), Error> {
+    pub fn join_multicast(&mut self, group: [u8; 6], delay: Delay<'_>) -> Result<(), Error> {
         if group[0] & 1 == 0 {
             return Err(Error::NotMulticast(group));
         }
-        self.controller.join(&self.registers, group);
-        Ok(())
+        self.groups.push(group);
+        let joined = self.controller.join(&self.registers, &self.groups, delay);
+        if joined.is_err() {
+            self.groups.pop();
+        }
+        joined
     }
 
     /// Waits until the link is up, at most `timeout_us`.

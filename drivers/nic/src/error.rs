@@ -41,12 +41,20 @@ pub enum Error {
     #[error("station address {0:02x?} is no unicast address; configure one")]
     StationAddress([u8; 6]),
     /// A number of queues that cannot be had.
-    #[error("{queues} queues asked for; RSS takes 1 to {max}")]
+    #[error("{queues} queues asked for; flows can be spread over 1 to {max}: use fewer CPUs")]
     QueueCount {
         /// What was asked for.
         queues: u32,
         /// How many it spreads over.
         max: u32,
+    },
+    /// The owner of a virtual function says no.
+    #[error("the host refuses {what}; {remedy}")]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
     },
     /// An MTU that the device or the buffers cannot carry.
     #[error("MTU {mtu} is outside {min} to {max}")]

@@ -14,6 +14,9 @@ pub trait Family: Debug + Send + 'static {
     /// Where its write-back has its error bits.
     const RX_ERRORS: RxErrors;
 
+    /// Every frame has to name a context, whether it asks for an offload or not.
+    const NAMES_CONTEXTS: bool = false;
+
     /// Frames that a queue missed for want of a descriptor since it was asked last.
     fn missed(registers: &impl Mmio, queue: u32) -> u32;
 
@@ -74,7 +77,7 @@ impl<R: Mmio, F: Family> QueuePair<R, F> {
         );
         Self {
             rx: RxRing::new(memory.rx_ring, &parts.pool).untagging(vlan.map(VlanTag::id)),
-            tx: tx.tagging(vlan.map(VlanTag::control)),
+            tx: tx.tagging(vlan.map(VlanTag::control), F::NAMES_CONTEXTS),
             registers: parts.registers,
             rdt: parts.rdt,
             tdt: parts.tdt,

@@ -33,17 +33,21 @@ pub(crate) struct Contexts {
     next: usize,
     /// Tag control information that every frame gets.
     tag: Option<u16>,
+    /// Every frame names a context.
+    always: bool,
 }
 
 impl Contexts {
-    /// Those of a queue that was just enabled, whose frames get this tag.
-    pub(crate) fn new(tag: Option<u16>) -> Self {
+    /// Those of a queue that was just enabled, whose frames get this tag, and name a context either if they need
+    /// one or `always`.
+    pub(crate) fn new(tag: Option<u16>, always: bool) -> Self {
         let mut contexts = Self {
             first_words: [0; KINDS.len()],
-            data_word: data_word(command(tag), 0, TxOptions::empty()),
+            data_word: data_word(command(tag), 0, TxOptions::empty(), false),
             slots: [None; SLOTS],
             next: 0,
             tag,
+            always,
         };
         contexts.set_first_words();
         contexts
@@ -96,7 +100,8 @@ impl Contexts {
             }
         };
         let command = command(self.tag) | TxCommand::TSE;
-        Some((data_word(command, slot as u8, kind.options), context))
+        let word = data_word(command, slot as u8, kind.options, self.always);
+        Some((word, context))
     }
 
     /// Gives the older slot to a layout; the slot, and the descriptor that tells the device.
@@ -113,10 +118,10 @@ impl Contexts {
         for (word, kind) in self.first_words.iter_mut().zip(KINDS) {
             let slot = self.slots.iter().position(|it| *it == Some(kind.headers));
             *word = match slot {
-                Some(slot) => data_word(command, slot as u8, kind.options),
+                Some(slot) => data_word(command, slot as u8, kind.options, self.always),
                 // No offload, no context.
-                None if kind.options.is_empty() && self.tag.is_none() => {
-                    data_word(command, 0, kind.options)
+                None if kind.options.is_empty() && self.tag.is_none() && !self.always => {
+                    data_word(command, 0, kind.options, false)
                 }
                 None => 0,
             };
@@ -223,14 +228,14 @@ fn command(tag: Option<u16>) -> TxCommand {
 
 /// Second word of a data descriptor that does not end its frame, without PAYLEN and without the
 /// length of its piece, which is in the low 16 bits. Never 0.
-fn data_word(command: TxCommand, context: u8, options: TxOptions) -> u64 {
+fn data_word(command: TxCommand, context: u8, options: TxOptions, check_context: bool) -> u64 {
     TxData {
         address: 0,
         length: 0,
         command,
         options,
         context,
-        check_context: false,
+        check_context,
         payload_length: 0,
     }
     .encode()[1]

@@ -103,7 +103,7 @@ impl TxRing {
             reported: 0,
             reports: Reports::new(count),
             room_given: false,
-            contexts: Contexts::new(None),
+            contexts: Contexts::new(None, false),
             releases: VecDeque::with_capacity(count),
             frames: 0,
             bytes: 0,
@@ -112,9 +112,10 @@ impl TxRing {
     }
 
     /// The same ring, which has carried nothing yet, with a VLAN tag for every frame: its tag
-    /// control information (IEEE 802.1Q-2022 9.6).
-    pub fn tagging(mut self, tag: Option<u16>) -> Self {
-        self.contexts = Contexts::new(tag);
+    /// control information (IEEE 802.1Q-2022 9.6). Every frame names a context if it has to, and not only where it
+    /// asks for something.
+    pub fn tagging(mut self, tag: Option<u16>, names_contexts: bool) -> Self {
+        self.contexts = Contexts::new(tag, names_contexts);
         self
     }
 

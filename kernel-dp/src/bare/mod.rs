@@ -48,6 +48,7 @@ use ix_hal::{MbufPool, Nic, Steer};
 use ix_net::Mailbox;
 use ix_nic::Rss;
 use ixgbe::Ixgbe;
+use ixgbevf::Ixgbevf;
 use kernel_dp::LARGE_PAGE;
 use kernel_dp::acpi;
 use kernel_dp::application::{self, MemoryPlan, Processors, ThreadPlaces};
@@ -63,7 +64,7 @@ use crossbar::Crossbar;
 use engine::plan_memory;
 use heap::Arena;
 use memory::{BootMemory, Memory};
-use nic::{Delay, Driver, Mapped, NullNic, Registers};
+use nic::{Delay, Driver, Mapped, NullNic, Registers, VirtualRegisters};
 use panic::{ExitCode, refuse};
 use parts::{Launch, Parts};
 use pci::Configuration;
@@ -179,6 +180,10 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
             match kind {
                 NicChoice::Intel82576 => {
                     let nic = open_nic::<Igb<Registers>>(site);
+                    machine.serve_on(&mut memory, threads, nic, arenas, page)
+                }
+                NicChoice::Virtual82599 => {
+                    let nic = open_nic::<Ixgbevf<VirtualRegisters>>(site);
                     machine.serve_on(&mut memory, threads, nic, arenas, page)
                 }
                 NicChoice::Virtio => {

@@ -9,6 +9,8 @@ pub enum NicChoice {
     Any,
     /// An Intel 82599, X540 or X550.
     Intel82599,
+    /// A virtual function of one of these.
+    Virtual82599,
     /// An Intel 82576, QEMU's `igb`.
     Intel82576,
     /// A VIRTIO network device.
@@ -19,15 +21,21 @@ pub enum NicChoice {
 
 impl NicChoice {
     /// What the key takes, in words.
-    pub const NAMES: &str = "auto, 82599, igb, virtio or none";
+    pub const NAMES: &str = "auto, 82599, vf, igb, virtio or none";
 
     /// What there are drivers for.
-    const KINDS: [Self; 3] = [Self::Intel82599, Self::Intel82576, Self::Virtio];
+    const KINDS: [Self; 4] = [
+        Self::Intel82599,
+        Self::Virtual82599,
+        Self::Intel82576,
+        Self::Virtio,
+    ];
 
     pub(super) fn parse(value: &str) -> Option<Self> {
         [
             Self::Any,
             Self::Intel82599,
+            Self::Virtual82599,
             Self::Intel82576,
             Self::Virtio,
             Self::None,
@@ -41,6 +49,7 @@ impl NicChoice {
         match self {
             Self::Any => "auto",
             Self::Intel82599 => "82599",
+            Self::Virtual82599 => "vf",
             Self::Intel82576 => "igb",
             Self::Virtio => "virtio",
             Self::None => "none",
@@ -51,6 +60,7 @@ impl NicChoice {
     pub const fn queues(self) -> usize {
         match self {
             Self::Any | Self::Intel82599 => ixgbe::MAX_QUEUES as usize,
+            Self::Virtual82599 => ixgbevf::MAX_QUEUES as usize,
             Self::Intel82576 => igb::MAX_QUEUES as usize,
             Self::Virtio => virtio_net::MAX_QUEUES as usize,
             Self::None => 0,
@@ -69,6 +79,9 @@ impl NicChoice {
             Self::Intel82599 => {
                 vendor == ixgbe_spec::PCI_VENDOR && ixgbe::Card::of(device).is_some()
             }
+            Self::Virtual82599 => {
+                vendor == ixgbe_spec::PCI_VENDOR && ixgbevf::Function::of(device).is_some()
+            }
             Self::Intel82576 => vendor == igb::PCI_VENDOR && device == igb::PCI_DEVICE,
             Self::Virtio => {
                 vendor == virtio_net::PCI_VENDOR && virtio_net::PCI_DEVICES.contains(&device)
@@ -83,9 +96,11 @@ impl fmt::Display for NicChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Any => {
-                "NIC that there is a driver for (Intel 82599, X540, X550 or 82576, VIRTIO)"
+                "NIC that there is a driver for (Intel 82599, X540, X550, a virtual function of \
+                 one, or 82576, VIRTIO)"
             }
             Self::Intel82599 => "Intel 82599, X540 or X550",
+            Self::Virtual82599 => "virtual function of an Intel 82599, X540 or X550",
             Self::Intel82576 => "Intel 82576",
             Self::Virtio => "VIRTIO network device",
             Self::None => "NIC",
@@ -103,6 +118,8 @@ mod tests {
         let cases = [
             (NicChoice::Intel82599, 0x8086, 0x10fb),
             (NicChoice::Intel82599, 0x8086, 0x1528),
+            (NicChoice::Virtual82599, 0x8086, 0x10ed),
+            (NicChoice::Virtual82599, 0x8086, 0x1565),
             (NicChoice::Intel82576, 0x8086, 0x10c9),
             (NicChoice::Virtio, 0x1af4, 0x1041),
             (NicChoice::Virtio, 0x1af4, 0x1000),
@@ -123,7 +140,7 @@ mod tests {
 
     #[test]
     fn names_are_those_that_the_message_lists() {
-        for name in ["auto", "82599", "igb", "virtio", "none"] {
+        for name in ["auto", "82599", "vf", "igb", "virtio", "none"] {
             assert!(NicChoice::parse(name).is_some() && NicChoice::NAMES.contains(name));
         }
         assert_eq!(NicChoice::parse("vmxnet3"), None);

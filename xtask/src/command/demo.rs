@@ -41,7 +41,7 @@ pub struct Args {
     /// Who executes the guest: auto, kvm or tcg.
     #[arg(long, value_name = "ACCEL", default_value = "auto")]
     accel: AccelChoice,
-    /// Network card: 82599, igb or virtio.
+    /// Network card: 82599, vf, igb or virtio.
     #[arg(long, value_name = "NIC", default_value_t = NicKind::Intel82599, value_parser = card)]
     nic: NicKind,
     /// The dataplane's IPv6 address; `off` for IPv4 alone.
@@ -66,7 +66,7 @@ pub struct Args {
 fn card(text: &str) -> Result<NicKind, String> {
     match text.parse() {
         Ok(NicKind::None | NicKind::Host(_)) => {
-            Err("the load runs at a TAP: use 82599, igb or virtio".to_owned())
+            Err("the load runs at a TAP: use 82599, vf, igb or virtio".to_owned())
         }
         Ok(nic) => Ok(nic),
         Err(error) => Err(error.to_string()),

@@ -57,7 +57,7 @@ pub struct MachineArgs {
     /// CPU model of QEMU, such as qemu64; the richest one unless given.
     #[arg(long, value_name = "MODEL")]
     cpu: Option<String>,
-    /// Network card: 82599, igb, virtio, none, or one of this machine by its PCI address, like 0000:03:00.0.
+    /// Network card: 82599, vf (a virtual function of one), igb, virtio, none, or one of this machine by its PCI address, like 0000:03:00.0.
     #[arg(long, value_name = "NIC", default_value = "82599")]
     nic: NicKind,
     /// The dataplane's address, like 10.9.0.2 or 10.9.0.2/24.

@@ -114,13 +114,13 @@ fn groups_are_found_in_the_table_and_stations_are_no_groups() {
     let registers = registers();
     let mut device = bring_up(&registers).0.unwrap();
     device
-        .join_multicast([0x33, 0x33, 0, 0, 0x34, 0x12])
+        .join_multicast([0x33, 0x33, 0, 0, 0x34, 0x12], &mut |_| {})
         .unwrap();
     // Bits 47 to 36 of the address: 0x123.
     assert_eq!(registers.read32(mta(9)), 1 << 3);
     let station = [0x52, 0x54, 0, 0, 0, 1];
     assert_eq!(
-        device.join_multicast(station),
+        device.join_multicast(station, &mut |_| {}),
         Err(Error::NotMulticast(station))
     );
 }

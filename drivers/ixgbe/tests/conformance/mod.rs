@@ -47,6 +47,7 @@ impl<C: Modelled> Bed for OnModel<C> {
         counts_missed: true,
         waits_for_buffers: false,
         tags: true,
+        filters_vlans: false,
     };
 
     fn new(setup: &Setup) -> Self {

@@ -12,7 +12,7 @@ struct Device {
 impl Device {
     fn new(tag: Option<u16>) -> Self {
         Self {
-            contexts: Contexts::new(tag),
+            contexts: Contexts::new(tag, false),
             known: [None; SLOTS],
             written: 0,
         }
@@ -79,7 +79,7 @@ fn a_third_layout_takes_the_place_of_the_older() {
 
 #[test]
 fn segments_have_a_context_of_their_own() {
-    let mut contexts = Contexts::new(None);
+    let mut contexts = Contexts::new(None, false);
     let segments = |header_len, size| Segments { header_len, size };
     contexts.load(TxChecksum::Ipv4Tcp);
     let (word, context) = contexts
@@ -110,7 +110,7 @@ fn segments_have_a_context_of_their_own() {
 
 #[test]
 fn only_tcp_is_cut_into_segments() {
-    let mut contexts = Contexts::new(None);
+    let mut contexts = Contexts::new(None, false);
     for (checksum, header_len) in [
         (TxChecksum::None, 54),
         (TxChecksum::Ipv4, 54),
@@ -132,7 +132,7 @@ fn only_tcp_is_cut_into_segments() {
 
 #[test]
 fn lengths_lie_where_a_word_has_room_for_them() {
-    let mut contexts = Contexts::new(None);
+    let mut contexts = Contexts::new(None, false);
     contexts.load(TxChecksum::Ipv4Tcp);
     let word = contexts.first_word(TxChecksum::Ipv4Tcp) | 1500 << PAYLEN_SHIFT | 54;
     let Ok(TxDescriptor::Data(data)) = TxDescriptor::decode([0, word]) else {
@@ -157,4 +157,19 @@ fn a_frame_without_offloads_needs_a_context_only_for_its_tag() {
     let (data, context) = tagged.send(TxChecksum::Ipv4Udp);
     assert!(data.command.contains(TxCommand::VLE));
     assert_eq!(context.map(|it| it.vlan), Some(0x6064));
+}
+
+#[test]
+fn where_every_frame_names_a_context_a_plain_one_does() {
+    let mut device = Device {
+        contexts: Contexts::new(None, true),
+        ..Device::new(None)
+    };
+    for _ in 0..2 {
+        let (data, context) = device.send(TxChecksum::None);
+        assert!(data.check_context && data.options.is_empty());
+        assert_eq!(context.map(|it| it.mac_length), Some(ETHERNET_HEADER));
+    }
+    assert!(device.send(TxChecksum::Ipv6Udp).0.check_context);
+    assert_eq!(device.written, 2);
 }

@@ -171,6 +171,7 @@ impl Bed for OnDevice {
         counts_missed: false,
         waits_for_buffers: true,
         tags: false,
+        filters_vlans: false,
     };
 
     fn new(setup: &Setup) -> Self {

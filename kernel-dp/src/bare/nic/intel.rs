@@ -1,4 +1,4 @@
-//! Intel's controllers with advanced descriptors: the 82599 with its kind, and the 82576.
+//! Intel's controllers with advanced descriptors: the 82599 with its kind, their virtual functions, and the 82576.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, fence};
@@ -16,8 +16,9 @@ use crate::bare::heap;
 use crate::bare::memory::{Memory, Region};
 use crate::bare::privacy;
 
-/// BAR 0 of all of them.
+/// BAR 0 of physical functions, and of virtual ones.
 const REGISTERS_BYTES: u32 = 128 << 10;
+const VIRTUAL_BYTES: u32 = ixgbe_spec::virtual_function::BAR0_BYTES;
 /// Descriptors of each ring, unless the pool is too small for a receive ring of that length.
 const RING: usize = 2048;
 const RING_LEAST: usize = 64;
@@ -26,30 +27,45 @@ const DESCRIPTOR: usize = 16;
 
 /// A controller that the kernel knows by its PCI device number.
 pub trait Known: Controller {
+    /// What its registers are mapped as.
+    type Registers: Window;
+
     /// The controller of that number.
     fn of(device: u16) -> Option<Self>;
 }
 
 impl Known for ixgbe::Card {
+    type Registers = Registers;
+
+    fn of(device: u16) -> Option<Self> {
+        Self::of(device)
+    }
+}
+
+impl Known for ixgbevf::Function {
+    type Registers = VirtualRegisters;
+
     fn of(device: u16) -> Option<Self> {
         Self::of(device)
     }
 }
 
 impl Known for igb::I82576 {
+    type Registers = Registers;
+
     fn of(device: u16) -> Option<Self> {
         (device == igb::PCI_DEVICE).then_some(Self)
     }
 }
 
-impl<C: Known> Driver for Device<Registers, C> {
-    type Pair = QueuePair<Registers, C::Family>;
+impl<C: Known> Driver for Device<C::Registers, C> {
+    type Pair = QueuePair<C::Registers, C::Family>;
 
     fn open(mut site: Site<'_, '_>) -> Result<(Vec<Self::Pair>, Self), NicError> {
         let (address, device) = (site.found.address, site.found.device);
         let controller = C::of(device).ok_or(NicError::Unknown(address, device))?;
         let bar = pci::memory_bar(site.config, address, 0)?;
-        let registers = Registers::map(site.memory, address, bar)?;
+        let registers = C::Registers::map(site.memory, address, bar)?;
         site.enable()?;
         let failed = |error| NicError::Intel(controller.name(), error);
         let delay = &mut |micros| site.clock.wait_micros(micros);
@@ -60,7 +76,7 @@ impl<C: Known> Driver for Device<Registers, C> {
         let mut nic = Self::new(controller, registers, config, delay).map_err(failed)?;
         if let Some(ipv6) = site.options.ipv6() {
             for group in ipv6.multicast_macs(nic.mac()) {
-                nic.join_multicast(group).map_err(failed)?;
+                nic.join_multicast(group, delay).map_err(failed)?;
             }
         }
         let mut pairs = Vec::with_capacity(site.pools.len());
@@ -115,35 +131,49 @@ fn queue_memory(region: Region, rx_descriptors: usize) -> QueueMemory {
     }
 }
 
-/// Registers of a controller: its BAR 0.
+/// Registers that a driver can be given.
+pub trait Window: Mmio + Clone + Send + core::fmt::Debug + 'static {
+    /// Maps them.
+    fn map(memory: &mut Memory, address: Address, bar: Bar) -> Result<Self, NicError>;
+}
+
+/// Registers of a physical function.
+pub type Registers = Bar0<REGISTERS_BYTES>;
+/// Registers of a virtual function.
+pub type VirtualRegisters = Bar0<VIRTUAL_BYTES>;
+
+/// A BAR 0 of so many bytes, a power of two.
 #[derive(Clone, Debug)]
-pub struct Registers {
+pub struct Bar0<const BYTES: u32> {
     base: NonNull<u32>,
 }
 
 // SAFETY: the mapping is there for ever and on all CPUs, and only ever accessed word by word.
-unsafe impl Send for Registers {}
+unsafe impl<const BYTES: u32> Send for Bar0<BYTES> {}
 
-impl Registers {
+impl<const BYTES: u32> Window for Bar0<BYTES> {
     fn map(memory: &mut Memory, address: Address, bar: Bar) -> Result<Self, NicError> {
-        let bytes = u64::from(REGISTERS_BYTES);
+        const { assert!(BYTES.is_power_of_two()) };
+        let bytes = u64::from(BYTES);
         if bar.bytes < bytes {
             return Err(NicError::Registers(address, bar.bytes, bytes));
         }
         let base = memory.map_device(Range::of(bar.address, bytes))?;
         Ok(Self { base: base.cast() })
     }
+}
 
+impl<const BYTES: u32> Bar0<BYTES> {
     /// The register's address; whatever `offset` is, it lies in BAR 0.
     #[inline]
     fn register(&self, offset: u32) -> NonNull<u32> {
-        let index = (offset & (REGISTERS_BYTES - 1)) as usize / 4;
-        // SAFETY: the mapping is `REGISTERS_BYTES` long.
+        let index = (offset & (BYTES - 1)) as usize / 4;
+        // SAFETY: the mapping is `BYTES` long, a power of two.
         unsafe { self.base.add(index) }
     }
 }
 
-impl Mmio for Registers {
+impl<const BYTES: u32> Mmio for Bar0<BYTES> {
     #[inline]
     fn read32(&self, offset: u32) -> u32 {
         // SAFETY: a register of the device, mapped for good.

@@ -1,7 +1,7 @@
 //! Finds the NIC, gives its driver registers and memory, and points the interrupt of each queue pair at
 //! the CPU that serves it.
 //!
-//! The kernel has a driver for each of three devices, and runs one of them: which it is turns out once,
+//! The kernel has a driver for each of four devices, and runs one of them: which it is turns out once,
 //! at boot ([`find`]), and everything above is compiled for each ([`Driver`]). [`NullNic`] stands in
 //! where there is to be none.
 
@@ -23,7 +23,7 @@ use super::pci::{Configuration, RouteError, route_interrupts};
 use super::time::Clock;
 use super::traps::NIC_VECTOR;
 
-pub use intel::Registers;
+pub use intel::{Registers, VirtualRegisters};
 pub use null::NullNic;
 pub use virtio::{Delay, Mapped};
 

@@ -35,6 +35,8 @@ pub struct VirtualConfig {
     pub port_vlan: bool,
 }
 
+/// A flag of TCP.
+const TCP_CWR: u32 = 0x80;
 /// The key of the RSS verification suite (7.1.2.8.3).
 const RSS_KEY: [u8; RSS_KEY_BYTES] = [
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
@@ -49,6 +51,8 @@ impl State {
         let gpie = Gpie::MULTIPLE_MSIX | Gpie::EIAME;
         state.interrupts.write_gpie(gpie.bits());
         state.hlreg0 |= Hlreg0::JUMBOEN.bits();
+        // CWR is for the first segment of a large frame alone (RFC 3168 6.1.2).
+        state.dtxtcpflgl &= !(TCP_CWR << 16);
         state.rxcsum = Rxcsum::PCSD.bits();
         state.filters.vlnctrl |= Vlnctrl::VFE.bits();
         // What has a priority only is of no VLAN.

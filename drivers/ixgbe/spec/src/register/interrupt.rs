@@ -130,6 +130,15 @@ impl Eitr {
     /// Unit of the interval at 1 and 10 Gb/s, in nanoseconds (8.2.3.5.12).
     pub const INTERVAL_UNIT_NS: u32 = 2048;
 
+    /// A moderation that keeps at least that time between two interrupts, as far as there are bits for it, and
+    /// leaves the counters as they are.
+    pub const fn of_interval_us(interval_us: u32) -> Self {
+        let interval_ns = interval_us as u64 * 1000;
+        let units = interval_ns.div_ceil(Self::INTERVAL_UNIT_NS as u64);
+        let most = 0x1ff;
+        Self::CNT_WDIS.with_itr_interval(if units < most { units } else { most } as u32)
+    }
+
     /// ITR interval: the least time between two interrupts, in units of 2.048 us.
     pub const fn itr_interval(self) -> u32 {
         field(self.bits(), 3, 9)

@@ -1,257 +1,19 @@
 //! The program over its socket: a client of this test's own, which knows the protocol by its
 //! numbers and shares no code with the server.
 
-use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+mod client;
 
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use client::{Client, Nicd, access, message, words};
 use proptest::prelude::*;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 
 const EINVAL: u32 = 22;
 const ENOSYS: u32 = 38;
-
-/// A running `ixnicd`, killed if the test forgets it.
-struct Nicd {
-    process: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Nicd {
-    fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("nic");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ixnicd"))
-            .arg("--socket")
-            .arg(&socket)
-            .arg("--loopback")
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let output = process.stdout.as_mut().unwrap();
-        BufReader::new(output).read_line(&mut line).unwrap();
-        assert_eq!(line.trim_end(), format!("ready {}", socket.display()));
-        Self { process, folder }
-    }
-
-    /// Two functions, `a` and `b`, behind a switch.
-    fn switched() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let function = |name: &str| {
-            let path = |end: &str| folder.path().join(format!("{name}{end}"));
-            let (socket, control) = (path(""), path(".control"));
-            let (socket, control) = (socket.display(), control.display());
-            format!("socket={socket},mac=52:54:00:00:00:0{name},control-socket={control}")
-        };
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ixnicd"))
-            .args(["--loopback", "--function", &function("a")])
-            .args(["--function", &function("b")])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(process.stdout.as_mut().unwrap());
-        for line in output.lines().take(2) {
-            assert!(line.unwrap().starts_with("ready "));
-        }
-        Self { process, folder }
-    }
-
-    fn connect(&self) -> Client {
-        self.connect_to("nic")
-    }
-
-    fn connect_to(&self, function: &str) -> Client {
-        let socket = UnixStream::connect(self.folder.path().join(function)).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
-        Client { socket, next_id: 1 }
-    }
-
-    /// Waits for the end; what was written to standard error.
-    fn end(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let status = loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "ixnicd does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let mut errors = String::new();
-        let output = self.process.stderr.as_mut().unwrap();
-        output.read_to_string(&mut errors).unwrap();
-        assert!(!self.folder.path().join("nic").exists(), "socket is left");
-        (status, errors)
-    }
-
-    fn signal(&self, signal: &str) {
-        // The shell's own: the program of this name is not on every machine.
-        let line = format!("kill {signal} {}", self.process.id());
-        let status = Command::new("sh").args(["-c", &line]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Nicd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-struct Client {
-    socket: UnixStream,
-    next_id: u16,
-}
-
-#[derive(Debug)]
-struct Reply {
-    error: u32,
-    payload: Vec<u8>,
-    fds: Vec<OwnedFd>,
-}
-
-fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
-
-fn message(id: u16, command: u16, flags: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = id.to_ne_bytes().to_vec();
-    bytes.extend(command.to_ne_bytes());
-    bytes.extend(words(&[16 + payload.len() as u32, flags, 0]));
-    bytes.extend(payload);
-    bytes
-}
-
-fn access(region: u32, offset: u64, count: u32, data: &[u8]) -> Vec<u8> {
-    let mut payload = offset.to_ne_bytes().to_vec();
-    payload.extend(words(&[region, count]));
-    payload.extend(data);
-    payload
-}
-
-impl Client {
-    /// A connection that has said hello.
-    fn greeted(nicd: &Nicd) -> Self {
-        nicd.connect().greets()
-    }
-
-    fn greets(self) -> Self {
-        let mut client = self;
-        let reply = client.call(1, b"\0\0\x01\0{\"capabilities\":{\"max_msg_fds\":8}}\0");
-        assert_eq!(reply.error, 0);
-        assert_eq!(reply.payload[..4], [0, 0, 1, 0]);
-        assert_eq!(reply.payload.last(), Some(&0));
-        client
-    }
-
-    fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
-        }
-        let bytes = [IoSlice::new(bytes)];
-        sendmsg(&self.socket, &bytes, &mut control, SendFlags::empty()).unwrap();
-    }
-
-    fn call(&mut self, command: u16, payload: &[u8]) -> Reply {
-        self.call_with(command, payload, &[])
-    }
-
-    fn call_with(&mut self, command: u16, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Reply {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.send(&message(id, command, 0, payload), fds);
-        let (header, reply) = self.receive();
-        assert_eq!(header[0..2], id.to_ne_bytes());
-        assert_eq!(header[2..4], command.to_ne_bytes());
-        reply
-    }
-
-    /// The next reply: header, and what it says.
-    fn receive(&mut self) -> ([u8; 16], Reply) {
-        let mut header = [0; 16];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut room = [IoSliceMut::new(&mut header)];
-        let got = recvmsg(&self.socket, &mut room, &mut control, RecvFlags::WAITALL).unwrap();
-        assert_eq!(got.bytes, 16);
-        let fds = control
-            .drain()
-            .filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        let word = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap());
-        assert_eq!(word(8) & 0xf, 1, "not a reply");
-        assert_eq!(word(8) & 0x20 != 0, word(12) != 0, "error flag and number");
-        let mut payload = vec![0; word(4) as usize - 16];
-        self.socket.read_exact(&mut payload).unwrap();
-        let error = word(12);
-        (
-            header,
-            Reply {
-                error,
-                payload,
-                fds,
-            },
-        )
-    }
-
-    fn read32(&mut self, region: u32, offset: u64) -> u32 {
-        let reply = self.call(9, &access(region, offset, 4, &[]));
-        assert_eq!((reply.error, reply.payload.len()), (0, 20));
-        u32::from_ne_bytes(reply.payload[16..].try_into().unwrap())
-    }
-
-    fn write32(&mut self, region: u32, offset: u64, value: u32) {
-        let reply = self.call(10, &access(region, offset, 4, &value.to_ne_bytes()));
-        assert_eq!((reply.error, reply.payload.len()), (0, 16));
-    }
-
-    /// Sends a write that nobody answers.
-    fn post32(&self, offset: u64, value: u32) {
-        let payload = access(0, offset, 4, &value.to_ne_bytes());
-        self.send(&message(0, 10, 0x10, &payload), &[]);
-    }
-
-    fn map(
-        &mut self,
-        flags: u32,
-        offset: u64,
-        address: u64,
-        size: u64,
-        fd: &[BorrowedFd<'_>],
-    ) -> u32 {
-        let mut payload = words(&[32, flags]);
-        for word in [offset, address, size] {
-            payload.extend(word.to_ne_bytes());
-        }
-        self.call_with(2, &payload, fd).error
-    }
-
-    fn unmap(&mut self, address: u64, size: u64) -> u32 {
-        let mut payload = words(&[24, 0]);
-        payload.extend(address.to_ne_bytes());
-        payload.extend(size.to_ne_bytes());
-        self.call(3, &payload).error
-    }
-}
 
 #[test]
 fn a_client_finds_the_device() {
@@ -268,6 +30,29 @@ fn a_client_finds_the_device() {
     assert_eq!(msix.payload[12..], 64u32.to_ne_bytes());
     assert_eq!(client.read32(7, 0), 0x10fb_8086);
     assert_eq!(client.read32(0, 0x42a4) >> 30, 1, "link is up");
+    drop(client);
+    let (status, errors) = nicd.end();
+    assert_eq!((status.code(), &errors[..]), (Some(0), ""));
+}
+
+#[test]
+fn a_client_finds_a_virtual_function() {
+    let nicd = Nicd::start(&["--kind", "vf"]);
+    let mut client = Client::greeted(&nicd);
+    for (index, size) in [(0, 0x4000u64), (3, 0x4000), (4, 0), (7, 4096)] {
+        let reply = client.call(5, &words(&[32, 0, index, 0, 0, 0, 0, 0]));
+        assert_eq!(reply.payload[16..24], size.to_ne_bytes(), "region {index}");
+    }
+    for (kind, vectors) in [(1, 0u32), (2, 3)] {
+        let info = client.call(7, &words(&[16, 0, kind, 0]));
+        assert_eq!(info.payload[12..], vectors.to_ne_bytes(), "kind {kind}");
+    }
+    assert_eq!(client.read32(7, 0), 0x10ed_8086);
+    // The mailbox: RESET, and its answer with the station address of the command line's default.
+    client.write32(0, 0x200, 1);
+    client.write32(0, 0x2fc, 1);
+    let answer = [0x200, 0x204, 0x208].map(|offset| client.read32(0, offset));
+    assert_eq!(answer, [0x8000_0001, 0x8200_5452, 0x9959]);
     drop(client);
     let (status, errors) = nicd.end();
     assert_eq!((status.code(), &errors[..]), (Some(0), ""));
