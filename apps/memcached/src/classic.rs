@@ -6,6 +6,7 @@
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering::Relaxed;
 
+use crate::admin;
 use crate::keys::{END, Get, Keys, next_key};
 use crate::meta;
 use crate::output::Output;
@@ -138,6 +139,9 @@ fn others(session: &mut Session, worker: &Worker, line: &[u8], out: &mut impl Ou
             out.text(b"\r\n");
         }
         (b"verbosity", 2 | 3) => verbosity(session, worker, &tokens, out),
+        (b"slabs" | b"lru_crawler" | b"cache_memlimit" | b"watch", _) => {
+            admin::execute(session, worker, tokens.all(), out);
+        }
         (b"quit", _) => session.expect(State::Over),
         (b"shutdown", _) => session.say("ERROR: shutdown not enabled\r\n", out),
         _ => session.say(ERROR, out),

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `store` | items in a fixed budget of memory, shared by all threads |
 //! | `session` | one connection: bytes in, answers out; `keys` are those of a get that waits |
-//! | `classic`, `meta`, `binary` | the protocols; `stats` what they say of the server |
+//! | `classic`, `meta`, `binary` | the protocols; `stats` what they say of the server, `admin` what they change |
 //! | `server` | what threads share; `counters` what they count |
 //! | `service` | libix on one side, sessions on the other; `options` its arguments |
 //!
@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+mod admin;
 mod binary;
 mod classic;
 mod counters;

@@ -2,8 +2,8 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 
 use spin::Mutex;
 
@@ -59,11 +59,38 @@ pub struct Server {
     pub settings: Settings,
     /// Seconds from 1970 to 0 of the clock of items.
     pub epoch: u64,
+    /// Who looks for what has expired.
+    pub crawler: Crawler,
     /// What `verbosity` was set to. It is kept and shown, nothing else.
     pub verbosity: AtomicU32,
     threads: Vec<Counters>,
     /// What `stats reset` takes off.
     reset: Mutex<Reset>,
+}
+
+/// The sweep through the stripes, as clients see it.
+pub struct Crawler {
+    /// Whether stripes are swept, in their turn.
+    pub is_enabled: AtomicBool,
+    /// Stripes that a client wants swept at once.
+    stripes_left: AtomicUsize,
+}
+
+impl Crawler {
+    /// Wants so many stripes swept at once. `false` if that is so already.
+    pub fn start(&self, stripes: usize) -> bool {
+        let start = self
+            .stripes_left
+            .compare_exchange(0, stripes, Relaxed, Relaxed);
+        start.is_ok()
+    }
+
+    /// So many stripes are swept. Whether more are wanted at once.
+    pub fn has_swept(&self, stripes: usize) -> bool {
+        let left = self.stripes_left.load(Relaxed).saturating_sub(stripes);
+        self.stripes_left.store(left, Relaxed);
+        left != 0
+    }
 }
 
 /// Counters at the last `stats reset`.
@@ -82,6 +109,10 @@ impl Server {
                 .collect(),
             settings,
             epoch: unix_seconds.saturating_sub(FIRST_SECOND.into()),
+            crawler: Crawler {
+                is_enabled: AtomicBool::new(true),
+                stripes_left: AtomicUsize::new(0),
+            },
             verbosity: AtomicU32::new(0),
             reset: Mutex::new(Reset {
                 totals: Totals::default(),

@@ -6,6 +6,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use libix::{
@@ -23,6 +24,8 @@ use crate::store::Piece;
 
 /// How often some stripes are swept.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// The same while a client waits for it.
+const CRAWL_INTERVAL: Duration = Duration::from_millis(1);
 /// So many stripes: all of them every 16 seconds.
 const SWEEP_STRIPES: usize = 16;
 
@@ -271,10 +274,11 @@ impl libix::Service for Service {
     }
 
     fn on_wake(&mut self, cx: &mut Context<Peer>) {
+        let mut interval = SWEEP_INTERVAL;
         if let Some(&worker) = self.worker(cx.now()) {
-            sweep(worker.server, &mut self.swept, worker.now);
+            interval = sweep(worker.server, &mut self.swept, worker.now);
         }
-        cx.wake_at(cx.now() + SWEEP_INTERVAL);
+        cx.wake_at(cx.now() + interval);
     }
 }
 
@@ -285,22 +289,29 @@ impl Service {
             return false;
         };
         let work = move || {
-            let mut swept = 0;
+            let (mut swept, mut interval) = (0, SWEEP_INTERVAL);
             loop {
-                background::sleep(SWEEP_INTERVAL);
+                background::sleep(interval);
                 let now = background::now().as_secs() as u32 + FIRST_SECOND;
                 // Elastic threads spin for the stripe meanwhile.
-                background::hold(|| sweep(server, &mut swept, now));
+                background::hold(|| interval = sweep(server, &mut swept, now));
             }
         };
         background::spawn::<()>(work).is_ok()
     }
 }
 
-fn sweep(server: &'static Server, swept: &mut usize, now: u32) {
-    for _ in 0..SWEEP_STRIPES {
-        server.store.sweep(*swept, now);
-        *swept += 1;
+/// Sweeps some stripes, and says when the next ones are due.
+fn sweep(server: &'static Server, swept: &mut usize, now: u32) -> Duration {
+    if server.crawler.is_enabled.load(Relaxed) {
+        for _ in 0..SWEEP_STRIPES {
+            server.store.sweep(*swept, now);
+            *swept += 1;
+        }
+    }
+    match server.crawler.has_swept(SWEEP_STRIPES) {
+        true => CRAWL_INTERVAL,
+        false => SWEEP_INTERVAL,
     }
 }
 

@@ -101,7 +101,7 @@ fn memory(worker: &Worker, total_items: u64, lines: &mut Lines) {
     let buckets = store.buckets();
     lines.add("hash_power_level", buckets.max(1).ilog2());
     lines.add("hash_bytes", buckets * size_of::<usize>());
-    lines.add("slabs_moved", store.pages_moved.load(Relaxed));
+    lines.add("slabs_moved", store.moves.count.load(Relaxed));
     let (mut used, mut items) = (0, 0);
     let mut sums = [0; 9];
     for (_, class) in store.classes() {
@@ -237,10 +237,7 @@ pub fn settings(worker: &Worker) -> String {
     lines.add("oldest", 0);
     lines.add("evictions", on_or_off(settings.store.evicts));
     lines.add("domain_socket", "NULL");
-    lines.add(
-        "growth_factor",
-        growth_factor(settings.store.growth_percent),
-    );
+    lines.add("growth_factor", hundredths(settings.store.growth_percent));
     lines.add("num_threads", settings.threads);
     lines.add("detail_enabled", "no");
     lines.add("cas_enabled", "yes");
@@ -250,19 +247,24 @@ pub fn settings(worker: &Worker) -> String {
     lines.add("item_size_max", settings.store.item_max);
     lines.add("maxconns_fast", "yes");
     lines.add("slab_reassign", "yes");
-    lines.add("slab_automove", 1);
-    lines.add("lru_crawler", "yes");
+    let moves = &worker.store().moves;
+    let (level, percent) = (moves.level.load(Relaxed), moves.age_percent.load(Relaxed));
+    lines.add("slab_automove", level);
+    lines.add("slab_automove_ratio", hundredths(percent as usize));
+    let crawls = worker.server.crawler.is_enabled.load(Relaxed);
+    lines.add("lru_crawler", yes_or_no(crawls));
     lines.add("lru_maintainer_thread", "yes");
     lines.add("lru_segmented", "yes");
     lines.add("hot_lru_pct", HOT_PERCENT);
     lines.add("warm_lru_pct", WARM_PERCENT);
     lines.add("flush_enabled", yes_or_no(settings.allows_flush));
     lines.add("dump_enabled", "no");
+    lines.add("watch_enabled", "no");
     lines.add("hash_algorithm", "foldhash");
     lines.add("num_stripes", worker.store().stripes());
     lines.0
 }
 
-fn growth_factor(percent: usize) -> String {
+fn hundredths(percent: usize) -> String {
     format!("{}.{:02}", percent / 100, percent % 100)
 }

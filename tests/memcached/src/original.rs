@@ -18,6 +18,10 @@ use crate::debian::Debian;
 /// How long it may take to start, and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Without threads beside the serving one: these hold items now and then, and what is done to a number
+/// depends on whether somebody does.
+const ALONE: [&str; 2] = ["-o", "no_modern"];
+
 /// On a Unix socket. It ends with this.
 pub struct Original {
     socket: PathBuf,
@@ -27,10 +31,15 @@ pub struct Original {
 impl Original {
     /// Starts it.
     pub fn start(debian: &Debian) -> Result<Self> {
+        Self::start_with(debian, &ALONE)
+    }
+
+    /// Starts it with those arguments.
+    pub fn start_with(debian: &Debian, arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("memcached");
         let mut command = debian.command("memcached");
-        command.arg("-s").arg(&socket);
+        command.arg("-s").arg(&socket).args(arguments);
         let original = Self {
             socket,
             _running: Running::start(command, folder)?,
@@ -72,6 +81,7 @@ impl OnLoopback {
         // It takes any port, and tells which.
         command
             .args(["-l", "127.0.0.1", "-p", "-1"])
+            .args(ALONE)
             .env("MEMCACHED_PORT_FILENAME", &ports);
         let running = Running::start(command, folder)?;
         let deadline = Instant::now() + PATIENCE;
@@ -108,9 +118,6 @@ struct Running {
 impl Running {
     fn start(mut command: Command, folder: TempDir) -> Result<Self> {
         command.args(["-t", "1", "-u", "root"]);
-        // Its threads beside the serving one hold items now and then, and what is done to a number depends
-        // on whether somebody does.
-        command.args(["-o", "no_modern"]);
         command.stdin(Stdio::null());
         let child = command
             .spawn()

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ix_memcached_tests::debian::Debian;
 use ix_tests::{BOOT_TIMEOUT, Booted};
 
@@ -129,6 +129,76 @@ fn datagrams_are_answered_in_frames() -> Result<()> {
         answer == format!("VALUE a 0 3000\r\n{value}\r\nEND\r\n"),
         "{answer}"
     );
+    booted.stop();
+    Ok(())
+}
+
+/// A number that `stats` or one of its topics says.
+fn stat(stream: &mut TcpStream, topic: &str, name: &str) -> Result<u64> {
+    let said = ask(stream, &format!("stats{topic}\r\n"), "END\r\n")?;
+    let mut lines = said.lines();
+    let value = lines.find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
+    Ok(value.context("it is among them")?.parse()?)
+}
+
+/// Sizes that are stored, one after the other; in all, twice what there is memory for.
+const SIZES: [usize; 6] = [60, 700, 9_000, 100, 90_000, 3_000];
+const FILL_BYTES: u64 = 2 * LIMIT;
+const LIMIT: u64 = 24 << 20;
+
+fn size(number: usize) -> usize {
+    SIZES[number % SIZES.len()]
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn the_limit_of_memory_is_used_and_not_passed() -> Result<()> {
+    let booted = boot(&["-m", "24"], 2)?;
+    let mut stream = booted.connect_when_up(PORT);
+    let value = "v".repeat(90_000);
+    let (mut count, mut stored) = (0, 0);
+    while stored < FILL_BYTES {
+        let bytes = size(count);
+        let set = format!(
+            "set k{count} 0 0 {bytes} noreply\r\n{}\r\n",
+            &value[..bytes]
+        );
+        stream.write_all(set.as_bytes())?;
+        count += 1;
+        stored += bytes as u64;
+    }
+    ask(&mut stream, "mn\r\n", "MN\r\n")?;
+    let within = |what: &str, bytes: u64| {
+        let is_within = (LIMIT * 95 / 100..=LIMIT * 105 / 100).contains(&bytes);
+        ensure!(is_within, "{bytes} bytes of {what}, where -m says {LIMIT}");
+        Ok(())
+    };
+    within("pages", stat(&mut stream, " slabs", "total_malloced")?)?;
+    within("the limit", stat(&mut stream, "", "limit_maxbytes")?)?;
+    ensure!(stat(&mut stream, "", "bytes")? <= LIMIT * 105 / 100);
+    ensure!(stat(&mut stream, "", "evictions")? > 0, "nothing gave way");
+    ensure!(
+        stat(&mut stream, "", "store_no_memory")? == 0,
+        "some were refused"
+    );
+    // What came last is there, whatever its size, and what came first is not.
+    for number in count - 12..count {
+        let (bytes, found) = (
+            size(number),
+            ask(&mut stream, &format!("get k{number}\r\n"), "END\r\n")?,
+        );
+        let expected = format!(
+            "VALUE k{number} 0 {bytes}\r\n{}\r\nEND\r\n",
+            &value[..bytes]
+        );
+        ensure!(found == expected, "k{number} is not what was stored");
+    }
+    let large = SIZES
+        .iter()
+        .position(|&bytes| bytes == 90_000)
+        .unwrap_or_default();
+    let first = ask(&mut stream, &format!("get k{large}\r\n"), "END\r\n")?;
+    ensure!(first == "END\r\n", "the first large one is still there");
     booted.stop();
     Ok(())
 }

@@ -87,3 +87,94 @@ fn the_binary_protocol_is_memcacheds() -> Result<()> {
     }
     Ok(())
 }
+
+/// What administrators say, one after the other, to a server without items. What depends on the sizes of
+/// its classes, or on how long it takes, is left out.
+const ADMINISTRATION: &[&str] = &[
+    "slabs",
+    "slabs x",
+    "slabs reassign",
+    "slabs reassign 1",
+    "slabs reassign 1 2 3",
+    "slabs reassign x 2",
+    "slabs reassign 1 x",
+    "slabs reassign 1 1",
+    "slabs reassign 1 99",
+    "slabs reassign 99 1",
+    "slabs reassign -2 1",
+    "slabs reassign 5 6",
+    "slabs automove",
+    "slabs automove x",
+    "slabs automove 0",
+    "slabs automove 1 noreply",
+    "slabs automove 2",
+    "slabs automove 3",
+    "slabs automove 1",
+    "slabs automove ratio",
+    "slabs automove ratio x",
+    "slabs automove ratio 0.5",
+    "lru_crawler",
+    "lru_crawler x",
+    "lru_crawler crawl",
+    "lru_crawler crawl x",
+    "lru_crawler crawl 0",
+    "lru_crawler crawl 1,x",
+    "lru_crawler crawl 64",
+    "lru_crawler crawl ,",
+    "lru_crawler crawl hash",
+    "lru_crawler crawl 1,63",
+    "lru_crawler crawl 1 2",
+    "lru_crawler metadump",
+    "lru_crawler metadump all",
+    "lru_crawler enable x",
+    "cache_memlimit x",
+    "cache_memlimit 7",
+    "cache_memlimit 7 noreply",
+    "cache_memlimit 1000000001",
+    "watch",
+    "watch fetchers",
+    "watch nonsense",
+    "misbehave",
+    "shutdown",
+    "shutdown graceful",
+    "verbosity 1",
+    "stats detail",
+    "stats detail x",
+    "stats cachedump",
+    "stats cachedump 1 1",
+    "lru_crawler enable",
+    "lru_crawler disable",
+    "lru_crawler crawl x",
+    "lru_crawler disable",
+    "lru_crawler enable",
+    "lru",
+    "lru x",
+    "version",
+];
+
+#[test]
+#[ignore = "fetches Debian's memcached: run by `cargo xtask test`"]
+fn who_administrates_is_answered_like_memcached_does() -> Result<()> {
+    let original = Original::start_with(&Debian::fetch()?, &["-W", "-X"])?;
+    let (mut stream, mut ours) = (original.connect()?, Ours::new(unix_seconds()));
+    let mut differences = Vec::new();
+    for command in ADMINISTRATION {
+        // The end of the answer, whatever it is.
+        let said = format!("{command}\r\nmn\r\n").into_bytes();
+        let (expected, _) = ours.answer(&said, said.len());
+        let mut answer = exchange(&mut stream, &said, "MN\r\n".len())?;
+        while !answer.ends_with(b"MN\r\n") {
+            let more = exchange(&mut stream, b"", 1)?;
+            ensure!(
+                !more.is_empty(),
+                "memcached ends the connection after {command:?}"
+            );
+            answer.extend(more);
+        }
+        if let Err(difference) = compare(command.as_bytes(), &answer, &expected) {
+            differences.push(difference.to_string());
+        }
+    }
+    ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! Items in a fixed budget of memory, shared by all threads.
 //!
 //! `chunk` is the memory of items, `class` the chunks of one size with the lists by which items give
-//! way, `index` the table from keys to items, `change` what commands do. A thread that reads takes one
+//! way, `moves` how classes share pages, `index` the table from keys to items, `change` what commands do. A thread that reads takes one
 //! lock, that of the key's stripe, for the few instructions of the search; what it finds is counted
 //! ([`Item`]) and stays, also when it is deleted, replaced or evicted meanwhile. A thread that writes
 //! takes the lock of a class as well, to get a chunk and to put the item into a list.
@@ -16,6 +16,7 @@ mod change;
 mod chunk;
 mod class;
 mod index;
+mod moves;
 mod sizes;
 
 use alloc::boxed::Box;
@@ -30,14 +31,12 @@ use spin::{Mutex, MutexGuard};
 pub use change::{Change, Delta, Entry, How, Mode, Sum};
 pub use chunk::{Chunk, Draft, Item, Piece, state};
 pub use class::{COLD, Class, HOT, HOT_PERCENT, LISTS, Tally, WARM, WARM_PERCENT, list_of};
+pub use moves::{Moves, Unmoved};
 pub use sizes::Sizes;
 
 use chunk::Page;
 use class::Removal;
 use index::{STRIPES, Stripe, stripe_of};
-
-/// A class gives a page to another one if its oldest item is so many times older.
-const AGE_FACTOR: u32 = 2;
 
 /// What a store is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +90,8 @@ pub struct Store {
     flushed_at: AtomicU64,
     /// So are items with a lower number, once that time has come.
     flushed_cas: AtomicU64,
-    /// Pages that have gone from one class to another.
-    pub pages_moved: AtomicU64,
+    /// How pages go from class to class.
+    pub moves: Moves,
 }
 
 impl Store {
@@ -110,7 +109,7 @@ impl Store {
             cas: AtomicU64::new(0),
             flushed_at: AtomicU64::new(0),
             flushed_cas: AtomicU64::new(0),
-            pages_moved: AtomicU64::new(0),
+            moves: Moves::default(),
             sizes,
         }))
     }
@@ -293,40 +292,6 @@ impl Store {
             self.classes[number].lock().tally.outofmemory += 1;
         }
         chunk
-    }
-
-    /// The same from a page that another class gives up: that with the most pages.
-    #[cold]
-    fn chunk_of_others(&'static self, number: usize, now: u32) -> Option<Chunk> {
-        let others = (0..self.classes.len()).filter(|&other| other != number);
-        let pages = |&other: &usize| self.classes[other].lock().pages;
-        let richest = others.max_by_key(pages)?;
-        self.move_page(richest, number, now)?;
-        self.classes[number].lock().take_free(self, number as u8)
-    }
-
-    /// Takes a page for a class in which items of that age give way from the class that gives way to
-    /// nothing for longest, if that is much longer: else memory would stay with the sizes that were asked
-    /// for first.
-    #[cold]
-    fn balance(&'static self, number: usize, age: u32, now: u32) {
-        let others = (0..self.classes.len()).filter(|&other| other != number);
-        let ages = others.filter_map(|other| {
-            let class = self.classes[other].lock();
-            (class.pages > 1).then(|| (class.end_age(now), other))
-        });
-        if let Some((oldest, other)) = ages.max()
-            && oldest > AGE_FACTOR * age.max(1)
-        {
-            self.move_page(other, number, now);
-        }
-    }
-
-    fn move_page(&'static self, from: usize, to: usize, now: u32) -> Option<()> {
-        let page = self.classes[from].lock().give_up_page(self, now)?;
-        self.pages_moved.fetch_add(1, Relaxed);
-        self.classes[to].lock().add_page(page);
-        Some(())
     }
 
     /// Removes an item that is over, unless there is another one meanwhile.

@@ -94,25 +94,25 @@ fn times(count: usize, requests: usize, repetitions: usize) {
 
 /// Each thread for itself until it has its answers; answers of all in a second.
 fn race<T: Thread>(threads: Vec<T>, requests: usize) -> u64 {
-    let (start, busy) = (
-        Barrier::new(threads.len() + 1),
-        AtomicUsize::new(threads.len()),
-    );
     let count = threads.len();
+    let (start, waiting) = (Barrier::new(count + 1), AtomicUsize::new(count));
     let begun = std::thread::scope(|scope| {
         for mut thread in threads {
-            let (start, busy) = (&start, &busy);
+            let (start, waiting) = (&start, &waiting);
             scope.spawn(move || {
                 start.wait();
                 let mut answers = 0;
                 while answers < requests {
-                    answers += thread.round();
+                    answers += round(&mut thread);
                 }
                 thread.stop();
-                busy.fetch_sub(1, Ordering::Relaxed);
+                while thread.under_way() != 0 {
+                    round(&mut thread);
+                }
+                waiting.fetch_sub(1, Ordering::Relaxed);
                 // The others may still want something of it.
-                while busy.load(Ordering::Relaxed) != 0 || thread.under_way() != 0 {
-                    thread.round();
+                while waiting.load(Ordering::Relaxed) != 0 {
+                    round(&mut thread);
                 }
             });
         }
@@ -120,4 +120,13 @@ fn race<T: Thread>(threads: Vec<T>, requests: usize) -> u64 {
         Instant::now()
     });
     (requests as f64 * count as f64 / begun.elapsed().as_secs_f64()) as u64
+}
+
+/// A round; one without answers leaves the processor to whoever is waited for.
+fn round(thread: &mut impl Thread) -> usize {
+    let answers = thread.round();
+    if answers == 0 {
+        std::thread::yield_now();
+    }
+    answers
 }
