@@ -3,6 +3,9 @@
 //! Left out is what two servers cannot agree on: how long something still lasts, and when it was read.
 //! Times to expire are therefore none, the past, or so far away that nobody sees the end.
 
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+
 /// Numbers that look random (xorshift64*, Vigna 2016).
 pub struct Random(u64);
 
@@ -295,19 +298,29 @@ fn flags(random: &mut Random, choices: &[&str]) -> String {
     flags
 }
 
-fn meta_get(random: &mut Random, bytes: &mut Vec<u8>) {
+/// A key of a meta command, and the flag that it needs: now and then it is given in base64.
+fn meta_key(random: &mut Random) -> (String, &'static str) {
     let key = key(random);
+    match random.below(6) {
+        0 if key.len() < 150 => (BASE64_STANDARD.encode(key), " b"),
+        1 if key.len() < 150 && random.once_in(8) => (BASE64_STANDARD_NO_PAD.encode(key), " b"),
+        _ => (key, ""),
+    }
+}
+
+fn meta_get(random: &mut Random, bytes: &mut Vec<u8>) {
+    let (key, binary) = meta_key(random);
     let flags = flags(
         random,
         &[
             "s", "v", "c", "f", "h", "k", "O77", "q", "u", "T0", "N0", "R30",
         ],
     );
-    bytes.extend(format!("mg {key}{flags}\r\n").bytes());
+    bytes.extend(format!("mg {key}{binary}{flags}\r\n").bytes());
 }
 
 fn meta_set(random: &mut Random, bytes: &mut Vec<u8>) {
-    let (key, value) = (key(random), value(random));
+    let ((key, binary), value) = (meta_key(random), value(random));
     let cas = format!("C{}", random.below(5000));
     let modes = ["MS", "ME", "MA", "MP", "MR", "MX"];
     let choices = [
@@ -322,21 +335,22 @@ fn meta_set(random: &mut Random, bytes: &mut Vec<u8>) {
         random.of(&modes),
     ];
     let (flags, length) = (flags(random, &choices), value.len());
-    bytes.extend(format!("ms {key} {length}{flags}\r\n").bytes());
+    bytes.extend(format!("ms {key} {length}{binary}{flags}\r\n").bytes());
     data(random, &value, bytes);
 }
 
 fn meta_delete(random: &mut Random, bytes: &mut Vec<u8>) {
-    let (key, cas) = (key(random), format!("C{}", random.below(5000)));
+    let ((key, binary), cas) = (meta_key(random), format!("C{}", random.below(5000)));
     let flags = flags(random, &["q", "I", "T0", "k", "O8", cas.as_str()]);
-    bytes.extend(format!("md {key}{flags}\r\n").bytes());
+    bytes.extend(format!("md {key}{binary}{flags}\r\n").bytes());
 }
 
 fn meta_arithmetic(random: &mut Random, bytes: &mut Vec<u8>) {
-    let (key, mode) = (key(random), random.of(&["MI", "M+", "MD", "M-"]));
+    let (key, binary) = meta_key(random);
+    let mode = random.of(&["MI", "M+", "MD", "M-"]);
     let flags = flags(
         random,
         &["v", "c", "k", "O9", "q", "N0", "J13", "D7", "T0", mode],
     );
-    bytes.extend(format!("ma {key}{flags}\r\n").bytes());
+    bytes.extend(format!("ma {key}{binary}{flags}\r\n").bytes());
 }

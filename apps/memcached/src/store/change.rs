@@ -186,7 +186,8 @@ impl<'a> Entry<'a> {
         Change::Stored(self.put(draft, expires))
     }
 
-    /// Stores the data of both, one after the other, with flags and time of the one that is there.
+    /// Stores the data of both, one after the other, with flags and time of the one that is there. How
+    /// either's key was given is forgotten, as in memcached.
     fn join(&mut self, old: &Item, draft: Draft, new_first: bool) -> Change {
         let new = draft.finish();
         let data_bytes = old.value().len() + new.value().len() + 2;
@@ -201,8 +202,6 @@ impl<'a> Entry<'a> {
         for part in parts.into_iter().chain([&b"\r\n"[..]]) {
             joined.fill(part);
         }
-        let binary = chunk.state.load(Relaxed) & state::KEY_BINARY;
-        joined.chunk().state.fetch_or(binary, Relaxed);
         self.take_out(old);
         Change::Stored(self.put(joined, chunk.expires.load(Relaxed)))
     }
