@@ -104,7 +104,8 @@ impl FakeConnection {
         self.peer_finished
     }
 
-    /// The kernel's name for the connection on the thread that it is on.
+    /// The kernel's name for the connection on the thread that it is on. Its lower 48 bits are the same on
+    /// all threads.
     pub fn handle(&self) -> u64 {
         self.handle
     }
