@@ -242,7 +242,16 @@ impl Opening<'_> {
 
 /// Waits for events, but not longer than a tick.
 pub(crate) fn wait(poll: &mut Poll, events: &mut Events) -> Result<(), LoadError> {
-    match poll.poll(events, Some(TICK)) {
+    wait_at_most(poll, events, Some(TICK))
+}
+
+/// The same, for no longer than this.
+pub(crate) fn wait_at_most(
+    poll: &mut Poll,
+    events: &mut Events,
+    timeout: Option<Duration>,
+) -> Result<(), LoadError> {
+    match poll.poll(events, timeout) {
         Err(error) if error.kind() == ErrorKind::Interrupted => {
             events.clear();
             Ok(())

@@ -9,7 +9,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
-use crate::connections::{SCRATCH_BYTES, wait};
+use crate::connections::{SCRATCH_BYTES, wait_at_most};
 use crate::error::LoadError;
 use crate::options;
 
@@ -96,9 +96,10 @@ impl Server {
         self.address
     }
 
-    /// Serves what there is, or waits a little.
+    /// Waits until there is something, and serves it.
     pub fn round(&mut self) -> Result<(), LoadError> {
-        wait(&mut self.poll, &mut self.events)?;
+        // As a yardstick it has no timer to set at each wait.
+        wait_at_most(&mut self.poll, &mut self.events, None)?;
         let events = self.events.iter();
         let events: Vec<_> = events
             .map(|event| (event.token(), event.is_read_closed()))

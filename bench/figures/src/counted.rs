@@ -47,7 +47,7 @@ impl CountedLinux {
         let folder =
             tempfile::tempdir().context("cannot create a folder for the plugin's socket")?;
         let socket = folder.path().join("insns");
-        let arguments = run::counting_args(plugin, &socket, Clock::Instructions)?;
+        let arguments = run::counting_args(plugin, &socket, Clock::InstructionsUnlessHalted)?;
         let guest = tuned_linux(|config| {
             config.qemu_args.extend(arguments);
             change(config);

@@ -166,6 +166,9 @@ fn machine_config(
 pub enum Clock {
     /// Its own instructions (`-icount`): counts repeat, but whatever waits for a time waits for long.
     Instructions,
+    /// Its own instructions, and the host's clock while it halts: for a guest that halts when it has nothing
+    /// to do. Its timers would else expire one after the other while it waits for the client.
+    InstructionsUnlessHalted,
     /// The host's clock: timers expire between requests as they do in earnest.
     Host,
 }
@@ -176,6 +179,7 @@ pub fn counting_args(plugin: &Path, socket: &Path, clock: Clock) -> Result<Vec<S
     let count = ["-plugin", &plugin];
     let time: &[&str] = match clock {
         Clock::Instructions => &["-icount", "shift=0,sleep=off"],
+        Clock::InstructionsUnlessHalted => &["-icount", "shift=0,sleep=on"],
         Clock::Host => &[],
     };
     let arguments = time.iter().chain(&count);
