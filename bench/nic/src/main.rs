@@ -63,6 +63,7 @@ fn main() {
     for path in [Path::Receive, Path::Transmit, Path::Reflect] {
         for doorbells in [Doorbells::Trapped, Doorbells::Mapped] {
             for frame_bytes in &options.sizes {
+                eprintln!("{path:?}, {doorbells:?} doorbells, {frame_bytes} bytes");
                 rows.push(measure(path, doorbells, *frame_bytes, &options));
             }
         }

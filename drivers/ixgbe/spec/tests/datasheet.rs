@@ -304,6 +304,12 @@ fn bits_are_where_the_datasheet_has_them() {
         ),
         ("CTRL_EXT.NS_DIS", r::CtrlExt::NS_DIS.bits(), 16),
         ("CTRL_EXT.DRV_LOAD", r::CtrlExt::DRV_LOAD.bits(), 28),
+        ("ESDP.SDP2_DATA", r::Esdp::SDP2_DATA.bits(), 2),
+        ("ESDP.SDP3_DATA", r::Esdp::SDP3_DATA.bits(), 3),
+        ("MSCA.MDICMD", r::Msca::MDICMD.bits(), 30),
+        // Of the X540's and the X550's.
+        ("SW_FW_SYNC.REGSMP", r::SwFwSync::REGSMP.bits(), 31),
+        ("LINKS, 2.5 and 5 Gb/s", r::Links::SPEED_BETWEEN.bits(), 27),
         ("EEC.EE_PRES", r::Eec::EE_PRES.bits(), 8),
         ("EEC.Auto_RD", r::Eec::AUTO_RD.bits(), 9),
         ("RDRXCTL.CRCStrip", r::Rdrxctl::CRC_STRIP.bits(), 1),

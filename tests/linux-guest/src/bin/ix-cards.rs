@@ -71,18 +71,25 @@ impl Row {
 }
 
 fn measure(card: &'static str, nic: NicKind) -> Result<Row> {
+    let at = |what: &str| eprintln!("{card}: {what}");
+    at("a guest boots");
     let mut guest = LinuxGuest::with_link(|config| {
         config.cpus = 2;
         config.nic = nic;
     });
-    let row = Row {
-        card,
-        to_guest: iperf3(&mut guest, &[])?,
-        from_guest: iperf3(&mut guest, &["-R"])?,
-        requests_per_second: requests(&mut guest)?,
-    };
+    at("bytes to the guest");
+    let to_guest = iperf3(&mut guest, &[])?;
+    at("bytes from the guest");
+    let from_guest = iperf3(&mut guest, &["-R"])?;
+    at("requests");
+    let requests_per_second = requests(&mut guest)?;
     guest.stop();
-    Ok(row)
+    Ok(Row {
+        card,
+        to_guest,
+        from_guest,
+        requests_per_second,
+    })
 }
 
 /// Bits a second that have arrived.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench nic`: what frames cost the NIC model and its driver, and what a Linux guest gets out of
 //! the model beside a card of QEMU's own.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -33,6 +34,16 @@ pub struct Options {
     /// Print JSON, as the last line.
     #[arg(long)]
     json: bool,
+    /// Write the JSON to this file, instead of printing anything.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    output: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether the programs are to print JSON.
+    fn is_json(&self) -> bool {
+        self.json || self.output.is_some()
+    }
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -41,12 +52,19 @@ pub fn run(options: &Options) -> Result<()> {
         true => None,
         false => Some(guests(options)?),
     };
-    if options.json {
+    if options.is_json() {
         let parse = |text: &str| -> Result<Value> {
             serde_json::from_str(text.trim()).context("a program printed no JSON")
         };
         let cards = cards.as_deref().map(parse).transpose()?;
-        say(&json!({ "in_process": parse(&frames)?, "guests": cards }).to_string());
+        let all = json!({ "in_process": parse(&frames)?, "guests": cards });
+        let Some(file) = &options.output else {
+            say(&all.to_string());
+            return Ok(());
+        };
+        fs::write(file, format!("{all:#}\n"))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        say(&format!("written to {}", file.display()));
         return Ok(());
     }
     say(frames.trim_end());
@@ -68,7 +86,7 @@ fn in_process(options: &Options) -> Result<String> {
         if let Some(runs) = options.runs {
             command.args(["--runs", &runs.to_string()]);
         }
-        command.args(options.json.then_some("--json"));
+        command.args(options.is_json().then_some("--json"));
         Ok((child::capture(step, command)?, String::new()))
     })
 }
@@ -80,7 +98,7 @@ fn guests(options: &Options) -> Result<String> {
     Step::run("a Linux guest with each card", |step| {
         let mut command = Command::new(&program);
         command.env(ARTIFACTS_VARIABLE, workspace::artifacts().folder());
-        command.args(options.json.then_some("--json"));
+        command.args(options.is_json().then_some("--json"));
         Ok((child::capture(step, command)?, String::new()))
     })
 }
