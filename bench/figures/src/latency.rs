@@ -85,12 +85,13 @@ impl Line {
 fn reach(report: &mut Report, [ours, linux]: &[Line; 2]) {
     if let (Some(ours), Some(linux)) = (ours.residence, linux.residence) {
         let measured = Measured::new(ours).beside(linux);
-        let note = "from the request's frame entering the NIC model to the reply's leaving it";
+        let note = "from the request's frame entering the NIC model to the reply's leaving it, by captures, \
+                    which slow the model";
         report.reach(Goal::Residence, measured.note(note));
     }
     if let (Some(ours), Some(linux)) = (ours.round_trips.first(), linux.round_trips.first()) {
         let measured = Measured::new(ours.y).beside(linux.y);
-        let note = "the client's wake-ups are most of it";
+        let note = "over the client's sockets, without captures";
         report.reach(Goal::RoundTrip, measured.note(note));
     }
 }

@@ -14,7 +14,7 @@ table{border-collapse:collapse;margin:.8em 0;width:100%}\
 td,th{border-bottom:1px solid #e3e6ea;padding:.35em .7em;text-align:right;vertical-align:top;\
 font-variant-numeric:tabular-nums}th{font-weight:600;color:#4a5464;font-size:.9em}\
 td:first-child,th:first-child{text-align:left}\
-.verdict{white-space:nowrap;font-weight:600}.met{color:#00734f}.missed{color:#b54100}.open{color:#6b7480}\
+.range{white-space:nowrap}.verdict{white-space:nowrap;font-weight:600}.met{color:#00734f}.missed{color:#b54100}.open{color:#6b7480}\
 .small{color:#5b6573;font-size:.85em}.sum{font-size:1.1em;margin:.2em 0 1.2em}\
 section{border:1px solid #e3e6ea;border-radius:8px;padding:1.2em 1.4em;margin:1.6em 0}\
 svg{max-width:100%;height:auto;display:block;margin:0 auto}\
@@ -233,7 +233,7 @@ fn spread(spread: Spread) -> String {
     if min == max {
         return median;
     }
-    format!("{median}<br><span class=\"small\">{min} to {max}</span>")
+    format!("{median}<br><span class=\"small range\">{min} to {max}</span>")
 }
 
 fn escape(text: &str) -> String {

@@ -80,8 +80,8 @@ impl Line {
     }
 }
 
-/// Requests a second, by the transport of the client that gets most out of the server: each is tried
-/// once, and then the best one goes on.
+/// Requests a second, by the transport of the client that gets most out of the server. All are measured in
+/// full: a single trial says little on a machine that client and server share.
 pub fn saturate(
     run: Run,
     bed: &Bed,
@@ -89,51 +89,55 @@ pub fn saturate(
     x: f64,
     arguments: &str,
 ) -> Result<Point> {
-    let mut trials = Vec::new();
+    let mut measured = Vec::new();
     for &transport in transports {
-        let load = bed.load(run, arguments, transport);
-        trials.push((transport, load.map(|load| Trial::of(&load))));
+        measured.push((transport, Rates::measure(run, bed, transport, arguments)));
         // What ends a run is not the transport's failure.
         (run.check)()?;
     }
-    let rate = |(_, trial): &(Transport, Result<Trial>)| trial.as_ref().map_or(0.0, |it| it.rate);
-    trials.sort_by(|one, other| rate(other).total_cmp(&rate(one)));
-    let mut trials = trials.into_iter();
-    let (transport, best) = trials.next().ok_or_else(|| anyhow!("no transport"))?;
-    let mut best = vec![best?];
-    while best.len() < usize::from(run.options.repetitions) {
-        best.push(Trial::of(&bed.load(run, arguments, transport)?));
-    }
+    let median = |(_, rates): &(Transport, Result<Rates>)| {
+        rates.as_ref().map_or(0.0, |rates| rates.spread.median)
+    };
+    measured.sort_by(|one, other| median(other).total_cmp(&median(one)));
+    let mut measured = measured.into_iter();
+    let (transport, best) = measured.next().ok_or_else(|| anyhow!("no transport"))?;
+    let best = best?;
     let mut note = transport.name().to_owned();
-    if best.iter().any(|trial| trial.is_client_bound) {
+    if best.is_client_bound {
         note += ", client-bound";
     }
-    for (transport, trial) in trials {
+    for (transport, rates) in measured {
         let name = transport.name();
-        note += &match trial {
-            Ok(trial) => format!("; {name} {}", short(trial.rate)),
+        note += &match rates {
+            Ok(rates) => format!("; {name} {}", short(rates.spread.median)),
             Err(_) => format!("; {name} failed"),
         };
     }
-    let rates: Vec<f64> = best.iter().map(|trial| trial.rate).collect();
     Ok(Point {
         note: Some(note),
-        ..Point::new(x, Spread::of(&rates))
+        ..Point::new(x, best.spread)
     })
 }
 
-/// A load's rate, and whether the client could have done more.
-struct Trial {
-    rate: f64,
+/// The rates of repeated loads, and whether the client could have done more.
+struct Rates {
+    spread: Spread,
     is_client_bound: bool,
 }
 
-impl Trial {
-    fn of(load: &ix_load::report::LoadReport) -> Self {
-        Self {
-            rate: load.requests_per_second,
-            is_client_bound: load.client.bottleneck.is_some(),
+impl Rates {
+    fn measure(run: Run, bed: &Bed, transport: Transport, arguments: &str) -> Result<Self> {
+        let mut rates = Vec::new();
+        let mut is_client_bound = false;
+        for _ in 0..run.options.repetitions {
+            let load = bed.load(run, arguments, transport)?;
+            rates.push(load.requests_per_second);
+            is_client_bound |= load.client.bottleneck.is_some();
         }
+        Ok(Self {
+            spread: Spread::of(&rates),
+            is_client_bound,
+        })
     }
 }
 
