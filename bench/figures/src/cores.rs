@@ -25,7 +25,8 @@ pub fn measure(run: Run, report: &mut Report) -> Result<()> {
             .into_iter()
             .filter(|&cores| cores as usize <= available)
         {
-            let part = format!("{}, {cores} cores", system.name());
+            let plural = if cores == 1 { "" } else { "s" };
+            let part = format!("{}, {cores} core{plural}", system.name());
             run.attempt(report, 6, &part, |_| {
                 let point = time(run, *system, cores)?;
                 (run.say)(&format!("figure 6: {part}: {}", point.text()));
