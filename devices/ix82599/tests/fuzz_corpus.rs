@@ -63,6 +63,11 @@ fn a_hostile_guest_meets_every_way_to_drop() {
     reached("write faults", |it| it.write_faults);
     reached("bad tails", |it| it.bad_tails);
     reached("unknown writes", |it| it.unknown_writes);
+    reached("messages", |it| it.mailbox_messages);
+    reached("messages: unknown", |it| it.mailbox_unknown);
+    reached("messages: unheard", |it| it.mailbox_unheard);
+    reached("messages: forbidden", |it| it.mailbox_forbidden);
+    reached("messages: senseless", |it| it.mailbox_senseless);
 }
 
 #[test]

@@ -230,3 +230,89 @@ fn who_takes_nothing_costs_itself_alone() {
     let waiting = std::iter::from_fn(|| take(&mut two)).count();
     assert_eq!(waiting, QUEUE_FRAMES);
 }
+
+#[test]
+fn a_port_that_tags_keeps_its_vlan_from_the_function() {
+    let (switch, mut host) = switch();
+    let rule = |mac, vlan| PortRule {
+        mac: Some(mac),
+        vlan: Some(vlan),
+        port_tags: true,
+    };
+    let mut one = switch.port("one", rule(ONE, 100));
+    let mut two = switch.port("two", rule(TWO, 100));
+    let mut three = switch.port("three", rule([2, 0, 0, 0, 0, 3], 200));
+    one.send(&frame(ALL, ONE, None)).unwrap();
+    assert_eq!(take(&mut two), Some(frame(ALL, ONE, None)));
+    assert_eq!(take(&mut three), None);
+    let mut tagged = frame(ALL, ONE, None);
+    tagged.splice(12..12, [0x81, 0, 0, 100]);
+    assert_eq!(host.take(), Some(tagged));
+    host.send(&frame(ONE, HOST, Some(100))).unwrap();
+    host.send(&frame(ONE, HOST, Some(200))).unwrap();
+    host.send(&frame(ONE, HOST, None)).unwrap();
+    switch.poll().unwrap();
+    let mut untagged = frame(ONE, HOST, Some(100));
+    untagged.drain(12..16);
+    assert_eq!(take(&mut one), Some(untagged));
+    assert_eq!(take(&mut one), None);
+    // A tag of the function's own names no VLAN, be it the right one.
+    one.send(&frame(TWO, ONE, Some(100))).unwrap();
+    assert_eq!(take(&mut two), None);
+    assert_eq!(switch.counts(Some(0)).spoofed_vlan, 1);
+    // Its priority is kept.
+    let mut priority = frame(HOST, ONE, None);
+    priority.splice(12..12, [0x81, 0, 0xe0, 0]);
+    one.send(&priority).unwrap();
+    assert_eq!(host.take().unwrap()[12..16], [0x81, 0, 0xe0, 100]);
+}
+
+#[test]
+fn a_claim_holds_until_it_is_given_up_and_never_for_what_is_another_s() {
+    let (switch, [mut one, mut two], mut host) = two();
+    let new = [2, 0, 0, 0, 0, 7];
+    let other = [2, 0, 0, 0, 0, 8];
+    assert!(!one.claim(Claim::Station(TWO)) && !one.claim(Claim::Other(TWO)));
+    assert!(one.claim(Claim::Station(new)) && one.claim(Claim::Other(other)));
+    assert!(one.claim(Claim::Vlan {
+        vlan: 5,
+        joins: true
+    }));
+    for sent in [
+        frame(TWO, new, None),
+        frame(TWO, other, None),
+        frame(HOST, new, Some(5)),
+    ] {
+        one.send(&sent).unwrap();
+    }
+    assert!(take(&mut two).is_some() && take(&mut two).is_some() && host.take().is_some());
+    two.send(&frame(other, TWO, None)).unwrap();
+    assert!(take(&mut one).is_some());
+    // What it was made for is not its address now, and kept for it all the same.
+    one.send(&frame(TWO, ONE, None)).unwrap();
+    assert!(!two.claim(Claim::Station(ONE)) && !two.claim(Claim::Other(other)));
+    assert!(one.claim(Claim::Nothing));
+    one.send(&frame(TWO, other, None)).unwrap();
+    one.send(&frame(HOST, new, Some(5))).unwrap();
+    let counts = switch.counts(Some(0));
+    assert_eq!((counts.spoofed_address, counts.spoofed_vlan), (2, 1));
+    assert!(two.claim(Claim::Other(other)));
+    assert!(one.claim(Claim::Original));
+    one.send(&frame(TWO, ONE, None)).unwrap();
+    assert_eq!(take(&mut two), Some(frame(TWO, ONE, None)));
+}
+
+#[test]
+fn claims_are_bounded() {
+    let (_switch, [mut one, _two], _host) = two();
+    for n in 0..=MAX_CLAIMS {
+        let mac = [2, 1, 0, 0, 0, n as u8];
+        let vlan = n as u16 + 1;
+        assert_eq!(one.claim(Claim::Other(mac)), n < MAX_CLAIMS);
+        let joined = one.claim(Claim::Vlan { vlan, joins: true });
+        assert_eq!(joined, n < MAX_CLAIMS);
+    }
+    assert!(one.claim(Claim::Other([2, 1, 0, 0, 0, 0])), "there already");
+    assert!(one.claim(Claim::NoOthers));
+    assert!(one.claim(Claim::Other([2, 1, 0, 0, 0, 99])));
+}
