@@ -1,17 +1,16 @@
-//! Cards of QEMU's own, which another hand has modelled than ours.
+//! Cards beside the 82599: those of QEMU's own, which another hand has modelled than ours, and a virtual function.
 
 use std::net::{IpAddr, SocketAddr};
 
-use ix_machine::NicKind;
+use ix_machine::{MachineConfig, NicKind};
 use ix_tests::{Booted, EXCHANGE_TIMEOUT, Pinger, pattern};
 
-/// Echo on two CPUs over that card with jumbo frames: ICMP of full frames, datagrams, many connections, and bulk in both
+/// Echo over a card with jumbo frames: ICMP of full frames, datagrams, many connections, and bulk in both
 /// directions over both IP versions, every byte compared.
-fn serves_on(nic: NicKind) {
+fn serves(change: impl FnOnce(&mut MachineConfig)) {
     let booted = Booted::echo(|config| {
-        config.nic = nic;
-        config.cpus = 2;
         config.network.mtu = 9000;
+        change(config);
     });
     let guest = booted.guest();
     let pinger = booted.inside(|| Pinger::open(guest, EXCHANGE_TIMEOUT));
@@ -39,11 +38,26 @@ fn serves_on(nic: NicKind) {
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn a_machine_with_an_82576_serves_on_two_cpus() {
-    serves_on(NicKind::Igb);
+    serves(|config| {
+        config.nic = NicKind::Igb;
+        config.cpus = 2;
+    });
 }
 
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn a_machine_with_a_virtio_card_serves_on_two_cpus() {
-    serves_on(NicKind::Virtio);
+    serves(|config| {
+        config.nic = NicKind::Virtio;
+        config.cpus = 2;
+    });
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_machine_with_a_virtual_function_serves_in_a_vlan_that_it_asked_for() {
+    serves(|config| {
+        config.nic = NicKind::Virtual82599;
+        config.network.vlan = "100:3".parse().ok();
+    });
 }
