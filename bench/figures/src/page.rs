@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::plot::{self, short};
 use crate::report::{Failure, Figure, Point, Report, Spread};
-use crate::targets::{Measured, Row, Verdict};
+use crate::targets::{Goal, Measured, Row, Verdict};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1040px;margin:2.5em auto;padding:0 1.2em;color:#1c2330}\
 h1{font-size:1.7em;margin:0 0 .2em}h2{font-size:1.2em;margin:0 0 .6em}\
@@ -29,7 +29,12 @@ pub fn render(report: &Report) -> Result<String> {
     );
     targets(&mut page, report)?;
     conditions(&mut page, report)?;
-    for row in &report.targets {
+    for row in report
+        .targets
+        .iter()
+        .filter(|row| row.goal != Goal::EchoShare)
+    {
+        // That one has the profile of the next.
         profile(&mut page, row)?;
     }
     for figure in &report.figures {
@@ -247,7 +252,6 @@ mod tests {
     use super::*;
     use crate::conditions::tests::conditions;
     use crate::report::{Axis, Series};
-    use crate::targets::Goal;
 
     #[test]
     fn the_page_leads_with_ratios_and_has_every_figure() {
