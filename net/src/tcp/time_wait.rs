@@ -5,6 +5,7 @@
 use crate::context::{Context, Events};
 use crate::engine::Engine;
 use crate::flow::FlowKey;
+use crate::groups::{GROUPS, numbers};
 use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::connection::{Connection, Flags};
@@ -42,6 +43,8 @@ pub(crate) struct TimeWaits {
     free: u32,
     oldest: u32,
     newest: u32,
+    /// How many entries each flow group has.
+    counts: [u32; GROUPS],
     /// When the oldest entry expires.
     pub deadline: u64,
 }
@@ -71,6 +74,7 @@ impl TimeWaits {
             free: if capacity == 0 { NONE } else { 0 },
             oldest: NONE,
             newest: NONE,
+            counts: [0; GROUPS],
             deadline: NEVER,
         }
     }
@@ -139,6 +143,13 @@ impl TimeWaits {
         (next != NONE).then_some(next)
     }
 
+    /// How many entries some flow groups have.
+    pub fn count(&self, groups: u128) -> u32 {
+        numbers(groups)
+            .map(|group| self.counts[usize::from(group)])
+            .sum()
+    }
+
     /// The flow group of an entry.
     pub fn group(&self, index: u32) -> u8 {
         self.entries[index as usize].group
@@ -150,6 +161,7 @@ impl TimeWaits {
         let slot = self.entries.get_mut(index as usize)?;
         self.free = slot.next;
         *slot = entry;
+        self.counts[usize::from(entry.group) % GROUPS] += 1;
         Some(index)
     }
 
@@ -190,7 +202,9 @@ impl TimeWaits {
 
     fn release(&mut self, index: u32) {
         self.unlink(index);
-        self.entries[index as usize].next = self.free;
+        let entry = &mut self.entries[index as usize];
+        entry.next = self.free;
+        self.counts[usize::from(entry.group) % GROUPS] -= 1;
         self.free = index;
     }
 }

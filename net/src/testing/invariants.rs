@@ -71,6 +71,13 @@ impl Engine {
             "{} half-open connections counted, {half_open} found",
             self.half_open
         );
+        let first = self.time_waits.first();
+        let listed = core::iter::successors(first, |index| self.time_waits.next(*index)).count();
+        let counted = self.time_waits.count(u128::MAX) as usize;
+        ensure!(
+            listed == counted,
+            "{counted} entries of TIME-WAIT counted, {listed} listed"
+        );
         Ok(())
     }
 

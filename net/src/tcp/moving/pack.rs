@@ -217,9 +217,13 @@ impl Engine {
         owed
     }
 
+    /// In order of expiry, as far as there are any: mostly the groups that go have none, or few.
     fn pack_time_waits(&mut self, groups: u128, luggage: &mut Luggage) -> bool {
+        let mut left = self.time_waits.count(groups);
         let mut at = self.time_waits.first();
-        while let Some(index) = at {
+        while left != 0
+            && let Some(index) = at
+        {
             at = self.time_waits.next(index);
             if groups >> self.time_waits.group(index) & 1 == 0 {
                 continue;
@@ -227,6 +231,7 @@ impl Engine {
             if luggage.time_waits.len() == luggage.time_waits.capacity() {
                 return false;
             }
+            left -= 1;
             let entry = self.take_time_wait(index);
             luggage
                 .time_waits
