@@ -7,8 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use super::Store;
 use super::chunk::Chunk;
 
-/// A class gets a page of another one if what gives way in it is younger than so many percent of what gives
-/// way in the other one.
+/// [`Moves::age_percent`] to begin with.
 const AGE_PERCENT: u32 = 50;
 
 /// The number that stands for the pages of no class, and that for any class.
@@ -19,7 +18,8 @@ const ANY: i32 = -1;
 pub struct Moves {
     /// 0: never. 1: by the ages of items. 2: also to a class whose items are hardly younger.
     pub level: AtomicU32,
-    /// See [`AGE_PERCENT`].
+    /// A class gets a page of another one if what gives way in it is younger than so many percent of what
+    /// gives way in the other one.
     pub age_percent: AtomicU32,
     /// Pages that have moved.
     pub count: AtomicU64,

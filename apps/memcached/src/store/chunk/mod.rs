@@ -46,7 +46,7 @@ const WRITING: u32 = 1 << 31;
 /// In [`Header::counts`]: the page is being given back, and the chunk with it.
 const RETIRED: u32 = WRITING + 1;
 
-/// Bits of [`Header::state`].
+/// Bits of a header's `state`.
 pub mod state {
     /// The item is in the table.
     pub const LINKED: u8 = 1;
