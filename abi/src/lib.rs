@@ -36,10 +36,9 @@
 //! - `abort(handle)`: RST now.
 //! - `migrated(cookie, handle, from, to)`: the connection went from one elastic thread to another,
 //!   with everything that belongs to it. It is the last event on the one and the first on the other,
-//!   in this order in time. The cookie stays, so does what `recv` and `sendv` refer to; the handle on the
-//!   new thread is the one in its event. Calls for it are made there from now on; those in a call
-//!   array that was filled before the event was read on the old thread get [`Error::BadHandle`] and
-//!   had no effect. A knock nobody has answered
+//!   in this order in time. Cookie and handle stay, so does what `recv` and `sendv` refer to. Calls
+//!   for it are made on the new thread from now on; those in a call array that was filled before
+//!   the event was read get [`Error::BadHandle`] and had no effect. A knock nobody has answered
 //!   (cookie 0) comes again on the new thread.
 //! - `dead(cookie, reason, handle)`: exactly once for each accepted or connecting connection, its
 //!   last event: nothing of the application's memory is referenced any more. The handle itself,
@@ -70,7 +69,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use error::{DeadReason, Error};
 
 /// Version of this contract; the kernel refuses an application image built for another.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 7;
 
 /// Layout of the thread area: one per elastic thread, [`area::BYTES`] long, shared by the kernel
 /// and that thread alone. All positions are indices of 64-bit words.

@@ -22,6 +22,7 @@ use crate::tcp::connections::{Connections, ControlBlocks};
 use crate::tcp::episode::Episodes;
 use crate::tcp::handshake::offer;
 use crate::tcp::header::{Ipv4, Prototype};
+use crate::tcp::names::OwnNames;
 use crate::tcp::probe::max_ack_delay;
 use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
@@ -188,7 +189,7 @@ impl Engine {
             counters: Counters::default(),
             local: Local::new(&config),
             flows: FlowTable::new(flows, secret.flow_table_key()),
-            connections: Connections::new(blocks, config.sharing.map(|sharing| sharing.thread)),
+            connections: Connections::new(blocks, OwnNames::new(config.sharing.as_ref())),
             groups: Groups::new(config.connections, config.sharing.as_ref()),
             episodes: Episodes::new(config.recoveries),
             time_waits: TimeWaits::new(config.time_wait),

@@ -4,6 +4,7 @@
 
 use crate::address::{Endpoint, IpAddress};
 use crate::records::NONE;
+use crate::tcp::names::Names;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -25,7 +26,7 @@ impl fmt::Debug for FlowGroups {
 /// An engine's place among those that share its address and hand connections to each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Sharing {
-    /// Number of its thread, below 64: part of the handles that it makes.
+    /// Number of its thread, below 64.
     pub thread: u32,
     /// Which connection belongs to which group.
     pub groups: FlowGroups,
@@ -35,6 +36,8 @@ pub struct Sharing {
     pub loans: u32,
     /// Most connections that leave at a time.
     pub luggage: u32,
+    /// Where the connections of all of them are.
+    pub names: &'static Names,
 }
 
 /// A connection's place in the list of its group.
@@ -175,6 +178,7 @@ pub(crate) fn numbers(mut mask: u128) -> impl Iterator<Item = u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::boxed::Box;
 
     fn contents(groups: &Groups, group: u8) -> Vec<u32> {
         core::iter::successors(groups.first(group), |index| groups.next(*index)).collect()
@@ -187,6 +191,7 @@ mod tests {
             owned: 0,
             loans: 0,
             luggage: 0,
+            names: Box::leak(Box::new(Names::new(4, 64))),
         }
     }
 

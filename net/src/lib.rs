@@ -65,3 +65,4 @@ pub use neighborhood::{Mailbox, Neighborhood};
 pub use reassembly::{Assembly, Piece};
 pub use tcp::connections::ControlBlocks;
 pub use tcp::moving::Needs;
+pub use tcp::names::Names;

@@ -7,8 +7,9 @@ use crate::address::IpAddress;
 use crate::config::Config;
 use crate::records::{RxRecord, SendRecord};
 use crate::tcp::connection::Connection;
-use crate::tcp::connections::{Block, ControlBlocks};
+use crate::tcp::connections::{ControlBlocks, NamedBlock};
 use crate::tcp::episode::Episode;
+use crate::tcp::names::OwnNames;
 use crate::tcp::time_wait::Entry;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -62,7 +63,7 @@ pub struct Luggage {
 /// A connection, and how much of the luggage is its own.
 pub(crate) struct Moved {
     /// As it was, links and numbers of records included.
-    pub connection: Block,
+    pub connection: NamedBlock,
     pub group: u8,
     /// What else goes with it.
     pub belongings: Option<Belongings>,
@@ -116,13 +117,17 @@ impl Luggage {
             sends,
             mbufs,
         } = Capacities::new(config);
-        let unused = || Moved {
-            connection: Box::new(Connection::unused()),
+        let names = OwnNames::new(config.sharing.as_ref());
+        let spare = |number| Moved {
+            connection: NamedBlock::unused(names.spare(number)),
             group: 0,
             belongings: None,
         };
         Box::new(Self {
-            connections: (0..connections).map(|_| unused()).collect(),
+            connections: (config.connections..)
+                .take(connections)
+                .map(spare)
+                .collect(),
             next: 0,
             end: 0,
             sends: VecDeque::with_capacity(sends),

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Fragment, Instant};
 use ix_net::testing::{APP_BUS, Host, checked_frame};
-use ix_net::{Config, Endpoint, Event, FlowGroups, Sharing};
+use ix_net::{Config, Endpoint, Event, FlowGroups, Names, Sharing};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet, IpProtocol,
@@ -137,6 +137,7 @@ fn thread(number: u32, owned: u128) -> Config {
         owned,
         loans: 16,
         luggage: 4,
+        names: Box::leak(Box::new(Names::new(2, 20))),
     };
     Config {
         sharing: Some(sharing),

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use ix_abi::{DeadReason, Error};
 use ix_hal::Instant;
 use ix_net::testing::{Host, checked_frame};
-use ix_net::{Config, Endpoint, Event, FlowGroups, Mailbox, Neighborhood, Sharing};
+use ix_net::{Config, Endpoint, Event, FlowGroups, Mailbox, Names, Neighborhood, Sharing};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
@@ -443,6 +443,7 @@ fn ports_that_lead_elsewhere_are_not_chosen_and_run_out() {
             owned: 1 << 3,
             loans: 0,
             luggage: 0,
+            names: Box::leak(Box::new(Names::new(6, config().connections))),
         }),
         ..config()
     });

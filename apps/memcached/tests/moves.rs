@@ -11,8 +11,6 @@ use spin::Once;
 const PORT: u16 = 11211;
 const THREADS: usize = 3;
 const CLIENTS: usize = 12;
-/// The bits of a handle that are the same on all threads.
-const LASTING: u64 = (1 << 48) - 1;
 /// Commands of each client.
 const COMMANDS: usize = 300;
 
@@ -163,13 +161,13 @@ impl Threads {
         self.0[thread].kernel()
     }
 
-    /// Where connections are, by what stays of their handles. Those under way are nowhere.
+    /// Where connections are, by handle. Those under way are nowhere.
     fn places(&mut self) -> BTreeMap<u64, (usize, PeerId)> {
         let mut places = BTreeMap::new();
         for thread in 0..THREADS {
             let kernel = self.kernel(thread);
             for peer in kernel.peers().collect::<Vec<_>>() {
-                places.insert(kernel.peer(peer).handle() & LASTING, (thread, peer));
+                places.insert(kernel.peer(peer).handle(), (thread, peer));
             }
         }
         places

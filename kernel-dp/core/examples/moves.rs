@@ -259,6 +259,7 @@ fn thread(
             owned: if index == 0 { u128::MAX } else { 0 },
             loans: MBUFS,
             luggage: CONNECTIONS,
+            names: fixtures.names,
         }),
         ..config(2)
     };

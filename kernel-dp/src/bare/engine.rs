@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use alloc::boxed::Box;
 
 use ix_core::Crew;
-use ix_net::{Endpoint, FlowGroups, Neighborhood, Sharing};
+use ix_net::{Endpoint, FlowGroups, Names, Neighborhood, Sharing};
 use ix_nic::{Rss, Steering};
 use kernel_dp::application::{MemoryPlan, Processors};
 
@@ -50,6 +50,20 @@ pub struct TooLittle {
     tables: u64,
 }
 
+/// Connections of each thread.
+fn connections(options: &Options<'_>, plan: &MemoryPlan) -> u32 {
+    let by_memory = (plan.kernel_heap / HEAP_PER_CONNECTION) as u32;
+    let by_memory = by_memory.clamp(CONNECTIONS_LEAST, CONNECTIONS_MOST);
+    options.connections.unwrap_or(by_memory)
+}
+
+/// Bytes of heap for what all threads use: inboxes, mailboxes and lists, and where connections are.
+pub fn shared_heap(options: &Options<'_>, plan: &MemoryPlan, processors: Processors) -> u64 {
+    let blocks = connections(options, plan) + LUGGAGE;
+    let names = Names::bytes(processors.threads as u64, blocks.into());
+    SHARED_HEAP_PER_THREAD * processors.all() as u64 + names
+}
+
 impl Machine<'_> {
     /// The engine's configuration: addresses by the command line, capacities by memory.
     pub(super) fn net_config(
@@ -58,12 +72,10 @@ impl Machine<'_> {
         part: &load::Thread,
         shared: &Shared<'_>,
     ) -> ix_net::Config {
-        let (options, plan) = (self.options, &self.plan);
+        let options = self.options;
         let (ipv4, ipv4_prefix) = options.address_and_prefix();
         let mbufs = part.mbufs.count;
-        let by_memory = (plan.kernel_heap / HEAP_PER_CONNECTION) as u32;
-        let by_memory = by_memory.clamp(CONNECTIONS_LEAST, CONNECTIONS_MOST);
-        let connections = options.connections.unwrap_or(by_memory);
+        let connections = connections(options, &self.plan);
         // Of very many, few are in any of these states at a time.
         let busy = connections.min(CONNECTIONS_MOST);
         let mut config = ix_net::Config {
@@ -90,6 +102,12 @@ impl Machine<'_> {
         };
         options.tcp.apply(&mut config);
         config
+    }
+
+    /// Where the connections of all threads are.
+    pub(super) fn names(&self) -> Names {
+        let blocks = connections(self.options, &self.plan) + LUGGAGE;
+        Names::new(self.processors.threads as u32, blocks)
     }
 
     /// The flow groups of that thread, where there are more threads.
@@ -122,6 +140,7 @@ impl Machine<'_> {
             owned: owned.fold(0, |mask, (group, _)| mask | 1 << group),
             loans: mbufs / 2,
             luggage: LUGGAGE,
+            names: shared.names?,
         })
     }
 
@@ -150,6 +169,8 @@ impl Machine<'_> {
     }
 }
 
+/// Bytes of the heap that all threads share, for each of them, names aside.
+const SHARED_HEAP_PER_THREAD: u64 = 256 << 10;
 /// Connections that go from one thread to another at a time.
 const LUGGAGE: u32 = 1024;
 /// Bytes of the kernel's heap for each connection: its own state, two entries of the TIME-WAIT

@@ -45,7 +45,7 @@ use igb::Igb;
 use ix_abi::syscall::BACKGROUND_MAX;
 use ix_core::{Control, ElasticThread, Inbox, ThreadConfig, ThreadParts};
 use ix_hal::{MbufPool, Nic, Steer};
-use ix_net::Mailbox;
+use ix_net::{Mailbox, Names};
 use ix_nic::Rss;
 use ixgbe::Ixgbe;
 use ixgbevf::Ixgbevf;
@@ -135,7 +135,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         mbuf_shift,
         options.connections,
     ));
-    let shared_heap = SHARED_HEAP_PER_THREAD * processors.all() as u64;
+    let shared_heap = engine::shared_heap(&options, &plan, processors);
     let shared_heap = memory.allocate_dirty(shared_heap, KERNEL_HEAP);
     heap::move_to(Arena::new(or_refuse(shared_heap)));
     let loaded = or_refuse(load::load(&mut memory, &plan, processors, mbuf_shift));
@@ -205,8 +205,6 @@ fn open_nic<D: Driver>(site: nic::Site<'_, '_>) -> (Vec<D::Pair>, D) {
 }
 
 const KERNEL_HEAP: &str = "the kernel's heap";
-/// Bytes of the heap that all threads share, for each of them: inboxes, mailboxes and lists.
-const SHARED_HEAP_PER_THREAD: u64 = 256 << 10;
 
 /// What is known of the machine once it is set up.
 struct Machine<'a> {
@@ -247,13 +245,15 @@ impl Machine<'_> {
         page: Option<&'static [AtomicU64]>,
     ) -> ! {
         let timer = self.timer_if_needed();
+        let is_shared = self.processors.threads > 1;
         let mailboxes: Vec<Mailbox> = (1..self.processors.threads)
             .map(|_| Mailbox::default())
             .collect();
         let shared = Shared {
             mailboxes: Vec::leak(mailboxes),
             secret: entropy::secret(&self.features),
-            steering: steering.filter(|_| self.processors.threads > 1),
+            names: is_shared.then(|| &*Box::leak(Box::new(self.names()))),
+            steering: steering.filter(|_| is_shared),
             inboxes: Vec::leak((0..self.processors.threads).map(|_| Inbox::new()).collect()),
             page,
         };
@@ -402,6 +402,8 @@ impl Machine<'_> {
 /// What all threads are told alike.
 struct Shared<'a> {
     mailboxes: &'static [Mailbox],
+    /// Where connections are, if there are more threads.
+    names: Option<&'static Names>,
     secret: [u8; 16],
     /// How the NIC spreads flows at first, and what changes that, if there are more threads.
     steering: Option<(&'a Rss, &'static dyn Steer)>,

@@ -104,8 +104,7 @@ impl FakeConnection {
         self.peer_finished
     }
 
-    /// The kernel's name for the connection on the thread that it is on. Its lower 48 bits are the same on
-    /// all threads.
+    /// The kernel's name for the connection, the same on all threads.
     pub fn handle(&self) -> u64 {
         self.handle
     }
@@ -151,14 +150,6 @@ impl FakeConnection {
         gone.handle = 0;
         gone.refuse();
         gone
-    }
-
-    /// It has come to another thread.
-    pub(super) fn rename(&mut self) {
-        self.handle += 1 << 48;
-        if let Some([_, handle, ..]) = &mut self.knock {
-            *handle = self.handle;
-        }
     }
 
     pub(super) fn is_gone(&self) -> bool {

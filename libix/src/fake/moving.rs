@@ -118,7 +118,6 @@ impl FakeKernel {
         let thread = self.moving.thread;
         let arrived = self.moving.mail(thread).map(|mut mail| mail.split_off(0));
         for (mut connection, from) in arrived.unwrap_or_default() {
-            connection.rename();
             if self.refuses_moves {
                 self.events.push_back(connection.refuse_move());
             } else {

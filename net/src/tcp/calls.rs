@@ -98,7 +98,7 @@ impl Engine {
         cookie: u64,
     ) -> Result<(), Error> {
         let index = match self.connections.slot_mut(handle) {
-            Some(connection) if connection.state == State::Knocking => handle.0 as u32,
+            Some((index, connection)) if connection.state == State::Knocking => index,
             _ => self.find(handle)?,
         };
         let connection = &mut self.connections[index];
@@ -142,7 +142,7 @@ impl Engine {
     /// has changed.
     #[inline(always)]
     fn queue_alone(&mut self, handle: Handle, piece: Fragment) -> bool {
-        let Some(connection) = self.connections.slot_mut(handle) else {
+        let Some((index, connection)) = self.connections.slot_mut(handle) else {
             cold_path();
             return false;
         };
@@ -158,7 +158,7 @@ impl Engine {
         connection.queue_single(piece);
         // Mostly what it answers has listed it already.
         if !connection.flags.contains(Flags::DIRTY) && connection.wants_output() {
-            self.dirty.push(handle.0 as u32);
+            self.dirty.push(index);
         }
         true
     }
@@ -230,7 +230,7 @@ impl Engine {
         handle: Handle,
         bytes: u64,
     ) -> Result<(), Error> {
-        if let Some(connection) = self.connections.slot_mut(handle)
+        if let Some((index, connection)) = self.connections.slot_mut(handle)
             && let Some(record) = self.rx.try_get_mut(connection.rx_head)
             && connection.state > State::Dead
             && connection.rx_consumed == 0
@@ -244,7 +244,7 @@ impl Engine {
             self.rx.held -= 1;
             cx.pool.give(MbufId(head));
             if connection.window_gain(&self.local, self.local.window_update) {
-                self.window_opens(handle.0 as u32);
+                self.window_opens(index);
             }
             return Ok(());
         }
@@ -319,7 +319,7 @@ impl Engine {
         handle: Handle,
     ) -> Result<(), Error> {
         let ended = Flags::RELEASED | Flags::FIN_QUEUED;
-        if let Some(connection) = self.connections.slot_mut(handle)
+        if let Some((index, connection)) = self.connections.slot_mut(handle)
             && matches!(connection.state, State::Established | State::CloseWait)
             && !connection.flags.intersects(ended)
             && !connection.slow.contains(Slow::OUT_OF_ORDER)
@@ -329,7 +329,7 @@ impl Engine {
             connection.slow.insert(Slow::CLOSED);
             connection.end_sending();
             if connection.wants_output() {
-                self.dirty.push(handle.0 as u32);
+                self.dirty.push(index);
             }
             return Ok(());
         }

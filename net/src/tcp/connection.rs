@@ -153,7 +153,7 @@ pub(crate) struct Link {
 pub(crate) struct Connection {
     /// Peer and ports.
     pub key: FlowKey,
-    /// Distinguishes the connections that used this slot.
+    /// Distinguishes the connections that used this block.
     pub generation: u32,
     /// The window field that `snd_wnd` came from, as it stands in a segment, read as a little-endian
     /// number; [`NONE`] before the first scaled one.

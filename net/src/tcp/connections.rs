@@ -1,22 +1,37 @@
 //! The table of connections, and the handles that name them.
 //!
 //! Each control block is a piece of memory of its own, which goes to another engine when its connection
-//! does, for one that is not in use. What belongs to the slot stays here: its generation, and its entry in
-//! the output queue.
+//! does, for one that is not in use. Its name and generation, and so the handle, go with it; the slot's
+//! entry in the output queue stays here.
 
 use crate::config::Config;
 use crate::tcp::connection::{Connection, Flags, State};
+use crate::tcp::names::OwnNames;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use ix_abi::Handle;
 
-/// Low bits of a generation, which do not count: the number of the engine's thread.
-const THREAD_BITS: u32 = 6;
 /// The topmost bit of a generation stays clear, so that a handle is no error.
 const GENERATIONS: u32 = u32::MAX >> 1;
 
 /// Where a connection is for as long as it lives, whichever engine has it.
 pub(crate) type Block = Box<Connection>;
+
+/// A block outside of a table, and the name by which handles call it.
+pub(crate) struct NamedBlock {
+    pub block: Block,
+    pub name: u32,
+}
+
+impl NamedBlock {
+    /// One that no connection uses.
+    pub fn unused(name: u32) -> Self {
+        Self {
+            block: Box::new(Connection::unused()),
+            name,
+        }
+    }
+}
 
 /// The control blocks of an engine, before it is built. Engines that hand connections to each other come to
 /// use each other's, so these lie where all of them may.
@@ -39,6 +54,9 @@ impl ControlBlocks {
 /// All connections, and a stack of the free slots.
 pub(crate) struct Connections {
     slots: Vec<Block>,
+    /// The names of the blocks; none of an engine that is alone, where the slot is the name.
+    given: Vec<u32>,
+    names: OwnNames,
     free: Vec<u32>,
     /// Free slots that are for connections which are to come from another engine.
     pub promised: u32,
@@ -46,20 +64,16 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// A free slot for each block, in the only engine or in that of a thread.
-    pub fn new(blocks: ControlBlocks, thread: Option<u32>) -> Self {
-        let ControlBlocks(mut slots) = blocks;
-        let count = slots.len() as u32;
-        if let Some(thread) = thread {
-            // The table itself is this engine's alone.
-            let mut own = Vec::with_capacity(slots.len());
-            own.append(&mut slots);
-            slots = own;
-            for slot in &mut slots {
-                slot.generation = following(thread % (1 << THREAD_BITS));
-            }
-        }
+    pub fn new(blocks: ControlBlocks, names: OwnNames) -> Self {
+        let ControlBlocks(mut blocks) = blocks;
+        let count = blocks.len() as u32;
+        // The table itself is this engine's alone.
+        let mut slots = Vec::with_capacity(blocks.len());
+        slots.append(&mut blocks);
         Self {
             slots,
+            given: names.give(count),
+            names,
             free: (0..count).rev().collect(),
             promised: 0,
         }
@@ -72,14 +86,15 @@ impl Connections {
             connections: count,
             ..Config::default()
         });
-        Self::new(blocks, None)
+        Self::new(blocks, OwnNames::new(None))
     }
 
     /// Bytes allocated.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         let each = size_of::<Connection>() + size_of::<Block>();
-        self.slots.len() * each + self.free.capacity() * size_of::<u32>()
+        let numbers = self.free.capacity() + self.given.capacity();
+        self.slots.len() * each + numbers * size_of::<u32>()
     }
 
     /// Connections in use.
@@ -119,7 +134,7 @@ impl Connections {
 
     /// Frees the slot of a connection that goes to another engine: takes its block for one that is not in
     /// use, and the other way round.
-    pub fn vacate(&mut self, index: u32, block: &mut Block) {
+    pub fn vacate(&mut self, index: u32, block: &mut NamedBlock) {
         let flags = &mut self[index].flags;
         let listed = *flags & Flags::LISTED;
         flags.remove(Flags::LISTED);
@@ -133,7 +148,7 @@ impl Connections {
     pub fn vacate_if(
         &mut self,
         index: u32,
-        block: &mut Block,
+        spare: &mut NamedBlock,
         may_go: impl FnOnce(&Connection) -> bool,
     ) -> Option<Handle> {
         let slot = &mut self.slots[index as usize];
@@ -142,29 +157,43 @@ impl Connections {
             return None;
         }
         let generation = connection.generation;
-        let spare = &mut **block;
-        spare.state = State::Free;
-        spare.generation = following(generation);
-        spare.flags = Flags::empty();
-        core::mem::swap(slot, block);
+        let block = &mut *spare.block;
+        block.state = State::Free;
+        block.flags = Flags::empty();
+        core::mem::swap(slot, &mut spare.block);
+        self.rename(index, &mut spare.name);
         self.free.push(index);
-        Some(named(index, generation))
+        Some(handle(generation, spare.name))
     }
 
     /// Puts a connection of another engine into a slot that was promised, which the caller takes off; its
     /// block is one that is not in
     /// use afterwards. What is in numbers of that engine's tables means nothing here yet. Returns the
-    /// slot, and the connection's new handle.
+    /// slot, and the connection's handle.
     #[inline(always)]
-    pub fn settle(&mut self, block: &mut Block) -> Option<(u32, Handle)> {
+    pub fn settle(&mut self, moved: &mut NamedBlock) -> Option<(u32, Handle)> {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
-        let (generation, flags) = (slot.generation, slot.flags);
-        let connection = &mut **block;
-        connection.generation = generation;
-        connection.flags |= flags & Flags::LISTED;
-        core::mem::swap(slot, block);
-        Some((index, named(index, generation)))
+        let connection = &mut *moved.block;
+        connection.flags |= slot.flags & Flags::LISTED;
+        let handle = handle(connection.generation, moved.name);
+        core::mem::swap(slot, &mut moved.block);
+        self.rename(index, &mut moved.name);
+        Some((index, handle))
+    }
+
+    /// The block in a slot is another one, of that name; the one that was there is on its way.
+    #[inline(always)]
+    fn rename(&mut self, index: u32, name: &mut u32) {
+        if let Some(given) = self.given.get_mut(index as usize) {
+            core::mem::swap(given, name);
+            self.names.exchange(*given, index, *name);
+        }
+    }
+
+    #[inline(always)]
+    fn name(&self, index: u32) -> u32 {
+        self.given.get(index as usize).copied().unwrap_or(index)
     }
 
     /// Slots that are free and not promised.
@@ -181,36 +210,37 @@ impl Connections {
     /// The handle of a connection.
     #[inline(always)]
     pub fn handle(&self, index: u32) -> Handle {
-        named(index, self.slots[index as usize].generation)
+        handle(self.slots[index as usize].generation, self.name(index))
     }
 
-    /// The slot that a handle names; it may be free.
+    /// The slot with the block that a handle names; it may be free.
     #[inline(always)]
-    pub fn slot_mut(&mut self, handle: Handle) -> Option<&mut Connection> {
-        let slot = self.slots.get_mut(handle.0 as u32 as usize)?;
-        (slot.generation == (handle.0 >> 32) as u32).then_some(slot)
+    pub fn slot_mut(&mut self, handle: Handle) -> Option<(u32, &mut Connection)> {
+        let index = self.names.slot(handle.0 as u32)?;
+        let slot = self.slots.get_mut(index)?;
+        (slot.generation == (handle.0 >> 32) as u32).then_some((index as u32, slot))
     }
 
     /// The connection that a handle names.
     #[inline]
     pub fn find(&self, handle: Handle) -> Option<u32> {
-        let index = handle.0 as u32;
-        let slot = self.slots.get(index as usize)?;
+        let index = self.names.slot(handle.0 as u32)?;
+        let slot = self.slots.get(index)?;
         let is_it = slot.generation == (handle.0 >> 32) as u32 && slot.state != State::Free;
-        is_it.then_some(index)
+        is_it.then_some(index as u32)
     }
 }
 
-/// The handle of the connection in a slot of that generation.
+/// The handle of the connection in a block of that name, in its present generation.
 #[inline(always)]
-fn named(index: u32, generation: u32) -> Handle {
-    Handle(u64::from(generation) << 32 | u64::from(index))
+fn handle(generation: u32, name: u32) -> Handle {
+    Handle(u64::from(generation) << 32 | u64::from(name))
 }
 
-/// The generation of a slot after this one.
+/// The generation of a block after this one.
 #[inline(always)]
 fn following(generation: u32) -> u32 {
-    generation.wrapping_add(1 << THREAD_BITS) & GENERATIONS
+    (generation + 1) & GENERATIONS
 }
 
 impl core::ops::Index<u32> for Connections {
@@ -231,6 +261,8 @@ impl core::ops::IndexMut<u32> for Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::groups::{FlowGroups, Sharing};
+    use crate::tcp::names::Names;
 
     #[test]
     fn promised_slot_is_for_a_connection_that_comes() {
@@ -239,7 +271,7 @@ mod tests {
         let own = connections.take().unwrap();
         assert!(connections.is_full() && connections.free() == 0);
         assert_eq!(connections.take(), None);
-        let mut block = Box::new(Connection::unused());
+        let mut block = NamedBlock::unused(7);
         let (came, _) = connections.settle(&mut block).unwrap();
         connections.promised -= 1;
         assert_ne!(came, own);
@@ -249,39 +281,61 @@ mod tests {
     }
 
     #[test]
-    fn block_goes_along_and_what_is_the_slots_stays() {
-        let [mut from, mut to] = [3, 5].map(|thread| {
+    fn block_goes_along_with_its_handle_and_what_is_the_slots_stays() {
+        let names: &'static Names = Box::leak(Box::new(Names::new(2, 2)));
+        let [mut from, mut to] = [0, 1].map(|thread| {
+            let sharing = Sharing {
+                thread,
+                groups: FlowGroups(&|_, _, _| 0),
+                owned: 0,
+                loans: 0,
+                luggage: 1,
+                names,
+            };
             let config = Config {
                 connections: 1,
+                sharing: Some(sharing),
                 ..Config::default()
             };
-            Connections::new(ControlBlocks::new(&config), Some(thread))
+            Connections::new(ControlBlocks::new(&config), OwnNames::new(Some(&sharing)))
         });
         let index = from.take().unwrap();
         from[index].state = State::Established;
         from[index].cookie = 7;
         from[index].flags = Flags::LISTED | Flags::SACK;
-        let (old, memory) = (from.handle(index), &raw const from[index]);
-        let mut block = Box::new(Connection::unused());
+        let (handle, memory) = (from.handle(index), &raw const from[index]);
+        let mut block = NamedBlock::unused(1);
         assert_eq!(from.vacate_if(index, &mut block, |_| false), None);
-        assert_eq!(from.find(old), Some(index));
+        assert_eq!(from.find(handle), Some(index));
         from.vacate(index, &mut block);
-        assert_eq!((from.find(old), from.used()), (None, 0));
+        assert_eq!((from.find(handle), from.used()), (None, 0));
         assert_eq!(from[index].flags, Flags::LISTED);
+        assert_eq!(to.find(handle), None);
 
         to.promised = 1;
-        let (index, new) = to.settle(&mut block).unwrap();
+        let (index, same) = to.settle(&mut block).unwrap();
         assert_eq!(&raw const to[index], memory);
         assert_eq!((to[index].cookie, to[index].flags), (7, Flags::SACK));
-        assert_eq!(new, to.handle(index));
-        assert_ne!(new, old);
-        assert_eq!((to.find(new), to.find(old)), (Some(index), None));
-        // Back, the slot is one generation further.
-        assert_eq!(to.vacate_if(index, &mut block, |_| true), Some(new));
+        assert_eq!((same, to.handle(index)), (handle, handle));
+        assert_eq!((to.find(handle), from.find(handle)), (Some(index), None));
+        // The block that is at its old place has a handle of its own.
+        let other = from.take().unwrap();
+        from[other].state = State::Established;
+        let others = from.handle(other);
+        assert_eq!((from.find(others), to.find(others)), (Some(other), None));
+        from.release(other);
+        // And back.
+        assert_eq!(to.vacate_if(index, &mut block, |_| true), Some(handle));
         from.promised = 1;
-        let (index, new) = from.settle(&mut block).unwrap();
+        let (index, same) = from.settle(&mut block).unwrap();
         assert!(from[index].flags.contains(Flags::LISTED));
-        assert_ne!(new, old);
+        assert_eq!((same, from.find(handle)), (handle, Some(index)));
+        // Gone, it leaves no handle that names the one after it.
+        from.release(index);
+        from.promised = 0;
+        let again = from.take().unwrap();
+        from[again].state = State::Established;
+        assert_eq!((from.find(handle), from.find(others)), (None, None));
     }
 
     #[test]

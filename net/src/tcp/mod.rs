@@ -4,7 +4,8 @@
 //! `handshake`, `receive`, `recovery`, `scoreboard`, `rack`, `probe`, `prr`, `undo`, `ecn` and
 //! `close` are its parts; `output` and `header` make segments of what `gather` brings together;
 //! `timers` acts on silence, `black_hole` on that of a path; `moving` hands connections to another
-//! engine; `calls` is what the application asks for. Stateless answers are in `reply` and `cookies`.
+//! engine; `calls` is what the application asks for, by
+//! handles that `names` finds. Stateless answers are in `reply` and `cookies`.
 
 mod black_hole;
 mod calls;
@@ -24,6 +25,7 @@ pub(crate) mod handshake;
 pub(crate) mod header;
 mod input;
 pub(crate) mod moving;
+pub(crate) mod names;
 pub(crate) mod options;
 mod output;
 pub(crate) mod probe;

@@ -11,7 +11,7 @@ use ix_abi::control::{GROUPS_MAX, ThreadState};
 use ix_abi::{Error, area, boot};
 use ix_core::{Command, ElasticThread, Inbox, Step, ThreadConfig, ThreadParts, UserRange};
 use ix_hal::{Instant, MbufGeometry, MbufPool, Steer};
-use ix_net::{Endpoint, FlowGroups, IpAddress, Mailbox, Movable, Neighborhood, Sharing};
+use ix_net::{Endpoint, FlowGroups, IpAddress, Mailbox, Movable, Names, Neighborhood, Sharing};
 use ix_nic::Redirect;
 use ix82599::wire::{Cable, Impaired, Impairment};
 use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueuePair, Rss, Steering};
@@ -236,6 +236,11 @@ impl Pace {
     }
 }
 
+/// Connections that leave a thread at a time.
+const LUGGAGE: u32 = 256;
+/// Most control blocks of a thread.
+const BLOCKS: u32 = 8192;
+
 /// What all threads have.
 #[derive(Clone)]
 struct Shared {
@@ -243,6 +248,7 @@ struct Shared {
     crossbar: &'static Crossbar,
     inboxes: &'static [Inbox],
     mailboxes: &'static [Mailbox],
+    names: &'static Names,
     crew: &'static libix::Crew,
 }
 
@@ -253,6 +259,7 @@ impl Shared {
             crossbar: Box::leak(Box::new(crossbar)),
             inboxes: Vec::leak((0..threads).map(|_| Inbox::new()).collect()),
             mailboxes: Vec::leak((1..threads).map(|_| Mailbox::default()).collect()),
+            names: Box::leak(Box::new(Names::new(threads as u32, BLOCKS))),
             crew: Box::leak(Box::new(libix::Crew::new())),
         }
     }
@@ -337,7 +344,7 @@ impl Seat {
         let net = ix_net::Config {
             mbufs: MBUFS,
             mbufs_held: MBUFS / 4 * 3,
-            sharing: Some(sharing(index, shared.pools.len())),
+            sharing: Some(sharing(index, shared.pools.len(), shared.names)),
             neighborhood: shared.neighborhood(index),
             ..self.net
         };
@@ -381,7 +388,7 @@ impl Seat {
 }
 
 /// The flow groups of a thread at first, and how to tell them.
-fn sharing(index: usize, threads: usize) -> Sharing {
+fn sharing(index: usize, threads: usize, names: &'static Names) -> Sharing {
     let rss = Rss::even(threads as u32);
     let owners = rss.reta.iter().enumerate();
     let owned = owners.filter(|(_, queue)| usize::from(**queue) == index);
@@ -402,7 +409,8 @@ fn sharing(index: usize, threads: usize) -> Sharing {
         groups: FlowGroups(Box::leak(Box::new(group_of))),
         owned,
         loans: MBUFS,
-        luggage: 256,
+        luggage: LUGGAGE,
+        names,
     }
 }
 

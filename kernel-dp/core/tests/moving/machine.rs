@@ -12,6 +12,7 @@ use ix_hal::{
     HEADER_ROOM, LentMbuf, MbufGeometry, MbufId, MbufMemory, MbufPool, Nic, NicStatistics,
     RxChecksum, RxFrame, Steer, Transmit, TxFrame,
 };
+use ix_net::Names;
 use ix_net::testing::Wire;
 
 /// Mbufs of each thread.
@@ -23,6 +24,8 @@ const POOL_BYTES: u64 = (MBUFS as u64) << MBUF_SHIFT;
 const FRAMES_MOST: usize = 1 << 17;
 /// Flow groups.
 pub const GROUPS: usize = 128;
+/// Most connections of a thread, together with those that leave it at a time.
+const BLOCKS: u32 = 8192;
 
 pub fn geometry(thread: usize) -> MbufGeometry {
     MbufGeometry {
@@ -44,6 +47,7 @@ pub struct Fixtures {
     pub areas: Vec<&'static [AtomicU64]>,
     pub inboxes: &'static [Inbox],
     pub switch: &'static Switch,
+    pub names: &'static Names,
 }
 
 thread_local! {
@@ -54,6 +58,7 @@ thread_local! {
             reta: [const { AtomicU8::new(0) }; GROUPS],
             awake: [const { AtomicBool::new(false) }; THREADS_MAX],
         })),
+        names: Box::leak(Box::new(Names::new(THREADS_MAX as u32, BLOCKS))),
     });
 }
 

@@ -319,8 +319,8 @@ impl Service {
             return;
         }
         let connection = self.connections.get_mut(&cookie).expect("it is known");
+        assert_eq!(connection.handle, handle, "the handle changed");
         if thread == from {
-            assert_eq!(connection.handle, handle, "the handle changed");
             assert_eq!(connection.place, Place::On(from));
             connection.place = Place::Between(from, to);
             // What is not asked for yet is asked for at the new place.
@@ -328,7 +328,6 @@ impl Service {
         } else {
             assert_eq!((connection.place, thread), (Place::Between(from, to), to));
             connection.place = Place::On(to);
-            connection.handle = handle;
             connection.moves += 1;
             self.moves += 1;
         }

@@ -469,6 +469,7 @@ fn member(
         owned,
         loans: MBUFS,
         luggage: 16,
+        names: fixtures.names,
     };
     let net = Config {
         mbufs: MBUFS,

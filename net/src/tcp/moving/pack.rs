@@ -68,9 +68,10 @@ impl Engine {
         let leaving = core::iter::from_fn(|| {
             let index = first?;
             let moved = places.next()?;
-            let block = &mut moved.connection;
             let may_go = Connection::is_plain;
-            let handle = self.connections.vacate_if(index, block, may_go)?;
+            let spare = &mut moved.connection;
+            let handle = self.connections.vacate_if(index, spare, may_go)?;
+            let block = &mut moved.connection.block;
             if block.timer_at != NEVER {
                 self.wheel.disarm(index);
                 // It may have been armed for what has been done since.
@@ -109,8 +110,7 @@ impl Engine {
         if let Some(moved) = luggage.places(1).first_mut() {
             moved.group = group;
             moved.belongings = Some(belongings);
-            let block = &mut moved.connection;
-            self.connections.vacate(index, block);
+            self.connections.vacate(index, &mut moved.connection);
             luggage.fill(1);
         }
         self.counters.tcp_moved_out += 1;

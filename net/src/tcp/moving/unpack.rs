@@ -52,7 +52,7 @@ impl Engine {
                 return false;
             }
             let belongings = moved.belongings.unwrap_or_default();
-            self.introduce(cx.now, &mut moved.connection, neighbor_epoch);
+            self.introduce(cx.now, &mut moved.connection.block, neighbor_epoch);
             let Some((index, _)) = self.connections.settle(&mut moved.connection) else {
                 return false;
             };
@@ -87,7 +87,7 @@ impl Engine {
             if moved.belongings.is_some() {
                 return None;
             }
-            let block = &mut *moved.connection;
+            let block = &mut *moved.connection.block;
             if block.neighbor_epoch == epochs.0 && *acquaintance == block.acquaintance() {
                 block.neighbor_epoch = epochs.1;
             } else if let Some(met) = self.introduce(now, block, epochs.0) {
