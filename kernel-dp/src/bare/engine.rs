@@ -9,6 +9,7 @@ use ix_core::Crew;
 use ix_net::{Endpoint, FlowGroups, Names, Neighborhood, Sharing};
 use ix_nic::{Rss, Steering};
 use kernel_dp::application::{MemoryPlan, Processors};
+use kernel_dp::command_line::Options;
 
 use super::load;
 use super::{Machine, Shared};

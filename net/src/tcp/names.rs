@@ -36,20 +36,15 @@ impl Names {
     pub const fn bytes(engines: u64, each: u64) -> u64 {
         engines * each * size_of::<AtomicU32>() as u64
     }
-
-    #[inline(always)]
-    fn set(&self, name: u32, place: u32) {
-        if let Some(known) = self.places.get(name as usize) {
-            known.store(place, Relaxed);
-        }
-    }
 }
 
 /// The names as one engine knows them.
 #[derive(Clone, Copy)]
 pub(crate) struct OwnNames {
     /// None of an engine that is alone: there the slot is the name.
-    all: Option<&'static Names>,
+    places: &'static [AtomicU32],
+    /// Those for the blocks of each engine.
+    each: u32,
     /// Its thread, where places have it.
     here: u32,
 }
@@ -57,46 +52,51 @@ pub(crate) struct OwnNames {
 impl OwnNames {
     pub fn new(sharing: Option<&Sharing>) -> Self {
         Self {
-            all: sharing.map(|sharing| sharing.names),
+            places: sharing.map_or(&[], |sharing| &sharing.names.places),
+            each: sharing.map_or(0, |sharing| sharing.names.each),
             here: sharing.map_or(0, |sharing| sharing.thread << SLOT_BITS),
         }
     }
 
     /// The names of the blocks that are in its slots at first, unless it is alone.
     pub fn give(self, slots: u32) -> Vec<u32> {
-        let Some(all) = self.all else {
-            return Vec::new();
-        };
         let give = |slot| {
             let name = self.spare(slot);
-            all.set(name, self.here | slot);
+            self.set(name, self.here | slot);
             name
         };
-        (0..slots).map(give).collect()
+        match self.places {
+            [] => Vec::new(),
+            _ => (0..slots).map(give).collect(),
+        }
     }
 
     /// The name of a block that the engine begins with in no slot, `number` blocks before it.
     pub fn spare(self, number: u32) -> u32 {
-        let each = self.all.map_or(0, |all| all.each);
-        (self.here >> SLOT_BITS) * each + number
+        (self.here >> SLOT_BITS) * self.each + number
     }
 
     /// The slot of a block that is here; some slot, or none, of a name that nobody has given.
     #[inline(always)]
     pub fn slot(self, name: u32) -> Option<usize> {
-        let Some(all) = self.all else {
+        if self.places.is_empty() {
             return Some(name as usize);
-        };
-        let slot = all.places.get(name as usize)?.load(Relaxed) ^ self.here;
+        }
+        let slot = self.places.get(name as usize)?.load(Relaxed) ^ self.here;
         (slot >> SLOT_BITS == 0).then_some(slot as usize)
     }
 
     /// A block is in that slot now, and another one on its way.
     #[inline(always)]
     pub fn exchange(self, come: u32, slot: u32, gone: u32) {
-        if let Some(all) = self.all {
-            all.set(come, self.here | slot);
-            all.set(gone, NOWHERE);
+        self.set(come, self.here | slot);
+        self.set(gone, NOWHERE);
+    }
+
+    #[inline(always)]
+    fn set(self, name: u32, place: u32) {
+        if let Some(known) = self.places.get(name as usize) {
+            known.store(place, Relaxed);
         }
     }
 }
