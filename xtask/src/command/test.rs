@@ -98,6 +98,10 @@ fn run_stages(args: &Args) -> Result<Count> {
     if stages.iter().any(|stage| stage.boots()) {
         image::build(None)?;
     }
+    if stages.contains(&Stage::Kvm) {
+        // The nested Linux starts the daemon from the artifacts, where a fresh clone has none yet.
+        image::build_control_plane()?;
+    }
     if stages.contains(&Stage::Boot) || stages.contains(&Stage::Dashboard) {
         // Cargo builds programs for tests of their own packages alone.
         let programs = workspace::cargo(&["build", "-p", "ixcpd", "-p", "ixctl"]);
