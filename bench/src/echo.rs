@@ -24,6 +24,7 @@ pub fn run(options: &options::Echo) -> Result<EchoReport, LoadError> {
         server: options.target.connect,
         connections: options.connections.get(),
         first: 0,
+        opening: None,
         threads: options.threads.get(),
         depth: 1,
         at_once: None,
@@ -33,6 +34,7 @@ pub fn run(options: &options::Echo) -> Result<EchoReport, LoadError> {
         messages: options.messages.or(default).map(|messages| messages.get()),
         warmup: options.warmup,
         duration: options.duration,
+        parts: 1,
         timeout: options.target.timeout,
         seed: 0,
     };

@@ -131,6 +131,22 @@ fn a_closed_loop_keeps_the_depth_and_reconnects() {
 }
 
 #[test]
+fn those_that_are_open_in_time_have_to_do() {
+    let report = report(
+        echo_server(),
+        "--connections 2000 --opening 0.001 --at-once 4 --warmup 0 --duration 0.4 --parts 4",
+    );
+    assert!((1..2000).contains(&report.connections), "{report:?}");
+    let parts = &report.requests_per_second_by_part;
+    let mean = parts.iter().sum::<f64>() / 4.0;
+    assert!(report.requests > 0 && parts.len() == 4);
+    assert!(
+        (mean - report.requests_per_second).abs() < 1e-6 * mean,
+        "{report:?}"
+    );
+}
+
+#[test]
 fn large_messages_are_verified_whole() {
     let report = report(
         echo_server(),

@@ -14,7 +14,7 @@ use crate::{Run, client};
 
 /// How long a boot may take on a loaded machine.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
-/// How long the client may take to open its connections, and to end.
+/// How long the client may take to open its connections, and to end, beside what it is given for that.
 const OPENING_BUDGET: Duration = Duration::from_secs(120);
 /// Addresses that nobody has, for the client's own engine: each has some 60,000 ports.
 const ENGINE_ADDRESSES: &str = "10.9.0.64-10.9.0.71";
@@ -55,6 +55,19 @@ pub struct Bed {
 enum Guest {
     Ours(Box<Machine>),
     Linux(Box<LinuxGuest>),
+}
+
+/// A load for `ixload`.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    /// Its arguments, beside what follows from the rest.
+    pub arguments: &'a str,
+    /// See there.
+    pub transport: Transport,
+    /// Measured parts, of the length of a point each, with the same connections.
+    pub parts: u8,
+    /// How long it may open connections, before those that are open have to do.
+    pub opening: Option<Duration>,
 }
 
 /// What the client's bytes go through.
@@ -147,26 +160,46 @@ impl Bed {
 
     /// Runs `ixload load` on the server.
     pub fn load(&self, run: Run, arguments: &str, transport: Transport) -> Result<LoadReport> {
+        self.carry(
+            run,
+            Load {
+                arguments,
+                transport,
+                parts: 1,
+                opening: None,
+            },
+        )
+    }
+
+    /// The same for any load.
+    pub fn carry(&self, run: Run, load: Load) -> Result<LoadReport> {
         let folder = tempfile::tempdir().context("cannot create a folder for a report")?;
         let json = folder.path().join("report.json");
         let program = Artifacts::of_workspace().load_program();
         let mut command = self.machine().command(&program)?;
         let seconds = run.options.seconds();
-        let (duration, warmup) = (seconds.to_string(), (seconds / 4.0).to_string());
+        let (measured, warmup) = (seconds * f64::from(load.parts), seconds / 4.0);
         command
             .args(["load", "--force", "--timeout", "30"])
             .args(["--connect", &self.server])
-            .args(["--duration", &duration, "--warmup", &warmup])
+            .args(["--duration", &measured.to_string()])
+            .args(["--parts", &load.parts.to_string()])
+            .args(["--warmup", &warmup.to_string()])
             .arg("--json")
             .arg(&json)
-            .args(arguments.split_whitespace());
-        if transport == Transport::Engine {
+            .args(load.arguments.split_whitespace());
+        if load.transport == Transport::Engine {
             command.args(["--transport", "engine", "--sources", ENGINE_ADDRESSES]);
         }
-        let budget = OPENING_BUDGET + Duration::from_secs_f64(seconds * 1.25);
+        if let Some(opening) = load.opening {
+            command.args(["--opening", &opening.as_secs_f64().to_string()]);
+        }
+        // Connections are closed twice as fast as they are opened.
+        let opening = OPENING_BUDGET + 2 * load.opening.unwrap_or_default();
+        let budget = opening + Duration::from_secs_f64(measured + warmup);
         client::run(&mut command, folder.path(), budget, run.check).with_context(|| {
-            let by = transport.name();
-            format!("ixload {arguments}, by {by}, against {}", self.server)
+            let (what, by) = (load.arguments, load.transport.name());
+            format!("ixload {what}, by {by}, against {}", self.server)
         })?;
         match serde_json::from_str(&fs::read_to_string(&json)?)? {
             Report::Load(report) => Ok(*report),

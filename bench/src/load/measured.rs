@@ -26,10 +26,14 @@ pub(crate) struct Measured {
     pub connect: Histogram<u64>,
     /// How long after they were due requests of an open loop were looked at.
     pub lateness: Histogram<u64>,
+    /// Connections that were opened in the beginning.
+    pub connections: u64,
     /// Measured time.
     pub seconds: f64,
     /// Replies that ended in that time.
     pub completed: u64,
+    /// The same by equal parts of it.
+    pub completed_by_part: Vec<u64>,
     /// Replies before.
     pub warmup: u64,
     /// Connections opened in that time, after those at the beginning.
@@ -46,13 +50,16 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub fn new() -> Self {
+    /// Nothing yet, of a time in so many parts.
+    pub fn new(parts: u32) -> Self {
         Self {
             latency: new_histogram(),
             connect: new_histogram(),
             lateness: new_histogram(),
+            connections: 0,
             seconds: 0.0,
             completed: 0,
+            completed_by_part: vec![0; parts as usize],
             warmup: 0,
             connected: 0,
             never_sent: 0,
@@ -71,7 +78,12 @@ impl Measured {
         self.connect.add(&other.connect).expect(bounds);
         self.lateness.add(&other.lateness).expect(bounds);
         self.usage = self.usage.busier(other.usage);
+        let by_part = self.completed_by_part.iter_mut();
+        for (sum, count) in by_part.zip(&other.completed_by_part) {
+            *sum += count;
+        }
         Self {
+            connections: self.connections + other.connections,
             seconds: self.seconds.max(other.seconds),
             completed: self.completed + other.completed,
             warmup: self.warmup + other.warmup,
@@ -88,6 +100,15 @@ impl Measured {
     /// So many in the measured time, per second.
     pub fn per_second(&self, count: u64) -> f64 {
         count as f64 / self.seconds.max(1e-9)
+    }
+
+    /// Replies per second in each part of the measured time.
+    pub fn per_second_by_part(&self) -> Vec<f64> {
+        let parts = self.completed_by_part.len() as f64;
+        let counts = self.completed_by_part.iter();
+        counts
+            .map(|&count| parts * self.per_second(count))
+            .collect()
     }
 }
 
@@ -155,9 +176,11 @@ mod tests {
     #[test]
     fn sums_add_up_and_the_busiest_thread_counts() {
         let mut one = Measured {
+            connections: 10,
             completed: 3,
+            completed_by_part: vec![1, 2],
             seconds: 1.0,
-            ..Measured::new()
+            ..Measured::new(2)
         };
         one.latency.saturating_record(100);
         one.usage = Usage {
@@ -165,9 +188,11 @@ mod tests {
             kept_waiting: 0.6,
         };
         let mut two = Measured {
+            connections: 20,
             completed: 4,
+            completed_by_part: vec![0, 4],
             seconds: 2.0,
-            ..Measured::new()
+            ..Measured::new(2)
         };
         two.latency.saturating_record(u64::MAX);
         two.usage = Usage {
@@ -181,6 +206,8 @@ mod tests {
         );
         assert_eq!(both.usage, one.usage);
         assert_eq!(both.per_second(both.completed), 3.5);
+        assert_eq!(both.connections, 30);
+        assert_eq!(both.per_second_by_part(), [1.0, 6.0]);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     /// Connections, numbered from `first` on.
     pub connections: u64,
     pub first: u64,
+    /// How long they may be opened before those that are open have to do; all are opened unless given.
+    pub opening: Option<Duration>,
     /// Threads that share them.
     pub threads: u64,
     /// Requests under way on each.
@@ -67,6 +69,8 @@ pub(crate) struct Plan {
     pub warmup: Duration,
     /// For how long it is measured, if the time ends the run.
     pub duration: Option<Duration>,
+    /// Equal parts of that time, whose replies are counted apart.
+    pub parts: u32,
     /// How long nothing may move.
     pub timeout: Duration,
     pub seed: u64,
@@ -108,6 +112,7 @@ fn run_key_value<F: Format + Send>(options: &Load) -> Result<(LoadReport, Outcom
 fn preload<F: Format + Send>(options: &Load) -> Result<(), LoadError> {
     let plan = Plan {
         connections: 1,
+        opening: None,
         threads: 1,
         depth: PRELOAD_DEPTH,
         at_once: None,
@@ -180,6 +185,7 @@ fn run_as<P: Protocol<Reply: Send> + Send>(
     let agent = options.shape.agent.map(|rate| Plan {
         connections: 1,
         first: plan.connections,
+        opening: None,
         threads: 1,
         depth: 1,
         at_once: None,
@@ -197,6 +203,7 @@ fn plan(options: &Load) -> Plan {
         server: options.target.connect,
         connections: shape.connections.get(),
         first: 0,
+        opening: shape.opening,
         threads: shape.threads.get(),
         depth: shape.depth.get(),
         at_once: shape
@@ -208,6 +215,7 @@ fn plan(options: &Load) -> Plan {
         messages: None,
         warmup: options.warmup,
         duration: Some(options.duration),
+        parts: options.parts.get(),
         timeout: options.target.timeout,
         seed: shape.seed,
     }
@@ -300,7 +308,7 @@ fn report(options: &Load, outcome: &Outcome) -> LoadReport {
         server: options.target.connect,
         protocol: name_of(options.protocol),
         transport: name_of(options.from.transport),
-        connections: options.shape.connections.get(),
+        connections: load.connections,
         depth: options.shape.depth.get(),
         requests_per_connection: options
             .shape
@@ -311,6 +319,7 @@ fn report(options: &Load, outcome: &Outcome) -> LoadReport {
         offered_per_second: options.shape.rate,
         requests: load.completed,
         requests_per_second: load.per_second(load.completed),
+        requests_per_second_by_part: load.per_second_by_part(),
         megabytes_sent_per_second: load.per_second(load.sent_bytes) / 1e6,
         megabytes_received_per_second: load.per_second(load.received_bytes) / 1e6,
         connections_per_second: load.per_second(load.connected),

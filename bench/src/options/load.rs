@@ -34,6 +34,9 @@ pub struct Load {
     /// Measure for so long, in seconds.
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub duration: Duration,
+    /// Report the throughput of so many equal parts of that time, too.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub parts: NonZeroU32,
     /// Load for so long before measuring, in seconds.
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds_or_none)]
     pub warmup: Duration,
@@ -65,6 +68,9 @@ pub struct Shape {
     /// Connections, all opened before the first request.
     #[arg(long, value_name = "N", default_value = "16")]
     pub connections: NonZeroU64,
+    /// Open connections for so long at most, in seconds, and go on with those that are open then.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub opening: Option<Duration>,
     /// Threads that share the connections.
     #[arg(long, value_name = "N", default_value = "1")]
     pub threads: NonZeroU64,
@@ -97,7 +103,7 @@ pub struct Shape {
 }
 
 /// How a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Close {
     /// By RST, which leaves nothing behind in either side's tables.
     Reset,

@@ -17,7 +17,7 @@ pub struct LoadReport {
     pub protocol: String,
     /// What carried it: sockets or engine.
     pub transport: String,
-    /// Connections open at once.
+    /// Connections open at once: those that were asked for, or that could be opened in the time for it.
     pub connections: u64,
     /// Requests of each that may be under way.
     pub depth: u32,
@@ -33,6 +33,8 @@ pub struct LoadReport {
     pub requests: u64,
     /// Such replies per second.
     pub requests_per_second: f64,
+    /// The same in each of the parts that were asked for.
+    pub requests_per_second_by_part: Vec<f64>,
     /// Bytes of requests and of replies per second, in units of 1,000,000.
     pub megabytes_sent_per_second: f64,
     /// See `megabytes_sent_per_second`.
@@ -184,6 +186,7 @@ mod tests {
             offered_per_second: None,
             requests: 5000,
             requests_per_second: 5000.0,
+            requests_per_second_by_part: vec![5000.0],
             megabytes_sent_per_second: 0.0,
             megabytes_received_per_second: 0.0,
             connections_per_second: 0.0,

@@ -99,6 +99,7 @@ impl<T: Transport, P: Protocol> Worker<'_, T, P> {
         };
         if counts {
             self.measured.completed += 1;
+            self.count_in_part(now_ns);
             self.last_ns = now_ns;
             self.progress.add(1);
         } else if waiting.due_ns < self.start_ns {
@@ -111,6 +112,15 @@ impl<T: Transport, P: Protocol> Worker<'_, T, P> {
             return self.reconnect(slot);
         }
         self.go_on(slot)
+    }
+
+    fn count_in_part(&mut self, now_ns: u64) {
+        let parts = &mut self.measured.completed_by_part;
+        let part_ns = (self.end_ns - self.start_ns).div_ceil(parts.len() as u64);
+        let part = now_ns.saturating_sub(self.start_ns) / part_ns;
+        // Replies to a given number of messages may end later than that.
+        let last = parts.len() - 1;
+        parts[last.min(part as usize)] += 1;
     }
 
     /// After a reply it is the same connection's turn again, or, where few have a request under way at a

@@ -93,7 +93,7 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             last_ns: 0,
             checked_ns: 0,
             scratch: vec![0; SCRATCH_BYTES],
-            measured: Measured::new(),
+            measured: Measured::new(plan.parts),
         };
         worker.open_all()?;
         Ok(worker)
@@ -102,6 +102,9 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
     fn open_all(&mut self) -> Result<(), LoadError> {
         let mut ready = Vec::new();
         while self.established < self.plan.connections {
+            if self.is_time_to_open_over() {
+                self.plan.connections = self.opened;
+            }
             while self.opened
                 < self
                     .plan
@@ -122,7 +125,14 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             self.check_silence()?;
         }
         self.opening_ns = self.now_ns();
+        self.measured.connections = self.plan.connections;
         Ok(())
+    }
+
+    /// Whether those that are open or being opened have to do.
+    fn is_time_to_open_over(&self) -> bool {
+        let at_most = self.plan.opening;
+        self.opened > 0 && at_most.is_some_and(|at_most| self.epoch.elapsed() >= at_most)
     }
 
     /// Exchanges requests, of which those due from `start` on are measured, until time or number is up
@@ -142,13 +152,10 @@ impl<'a, T: Transport, P: Protocol> Worker<'a, T, P> {
             .pace
             .map(|(rate, kind)| Arrivals::new(rate, kind, now_ns, seed));
         self.arrivals = arrivals;
-        let busy = self.plan.at_once.unwrap_or(self.plan.connections) as usize;
-        self.turn = if busy < self.connections.len() {
-            busy
-        } else {
-            0
-        };
-        for slot in 0..self.connections.len() {
+        let all = self.connections.len();
+        let busy = self.plan.at_once.map_or(all, |some| all.min(some as usize));
+        self.turn = if busy < all { busy } else { 0 };
+        for slot in 0..all {
             self.connections[slot].moved_ns = now_ns;
             if slot < busy {
                 self.fill(slot);
