@@ -8,6 +8,7 @@ use anyhow::Result;
 use ix_insns::client::Client;
 use ix_insns::exchange::{Application, Exchange};
 use ix_insns::run;
+use ix_load::options::load::Close;
 use ix_machine::qemu::Qemu;
 
 use crate::Run;
@@ -23,14 +24,16 @@ const SATURATING: u16 = 64;
 const ROUNDS: u64 = 20;
 const ROUNDS_OF_ONE: u64 = 200;
 const CONNECT_ROUNDS: u64 = 10;
+/// How connections end.
+const CLOSES: [Close; 2] = [Close::Reset, Close::Fin];
 
 /// What is counted, in the order of the figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     /// A request on one of so many connections.
     Request(Exchange, u16),
-    /// A connection that is opened, has one echo, and is reset; 64 at once.
-    Connection,
+    /// A connection that is opened, has one echo, and ends in this way; 64 at once.
+    Connection(Close),
 }
 
 impl Kind {
@@ -39,7 +42,8 @@ impl Kind {
             Kind::Request(Exchange::Echo, connections) => format!("echo, {connections}"),
             Kind::Request(Exchange::Set, connections) => format!("SET, {connections}"),
             Kind::Request(Exchange::Get, connections) => format!("GET, {connections}"),
-            Kind::Connection => "connect".to_owned(),
+            Kind::Connection(Close::Reset) => "connect, RST".to_owned(),
+            Kind::Connection(Close::Fin) => "connect, FIN".to_owned(),
         }
     }
 }
@@ -80,7 +84,8 @@ pub fn measure(run: Run, report: &mut Report) -> Result<()> {
             Goal::GetInstructions,
             Kind::Request(Exchange::Get, SATURATING),
         ),
-        (Goal::ConnectInstructions, Kind::Connection),
+        (Goal::ConnectInstructions, Kind::Connection(Close::Reset)),
+        (Goal::FinInstructions, Kind::Connection(Close::Fin)),
     ];
     for (goal, kind) in goals {
         let Some(of_ours) = ours.get(&kind) else {
@@ -136,7 +141,8 @@ fn figure(counted: &[Counted; 2]) -> Figure {
         caption: "Of the kernel and of the application together; the table has them apart. Echo is of 64 \
                   bytes, SET and GET are memcached's in the text protocol with keys and values of 32 bytes, \
                   each on 1 connection and on 64 whose requests are there at once; connect is a connection \
-                  with one echo that ends by RST, 64 at once. Empty polls are taken out; Linux halts when it \
+                  with one echo, 64 at once, that the client ends by RST, as in the paper, or by FIN, which \
+                  is answered. Empty polls are taken out; Linux halts when it \
                   has nothing to do."
             .to_owned(),
         series: series.collect(),
@@ -172,8 +178,10 @@ fn count_ours(
             }
         }
         if application == Application::Echo {
-            let measured = bed.connections(SATURATING, CONNECT_ROUNDS, run.check)?;
-            add(Kind::Connection, application, &measured)?;
+            for close in CLOSES {
+                let measured = bed.connections(SATURATING, close, CONNECT_ROUNDS, run.check)?;
+                add(Kind::Connection(close), application, &measured)?;
+            }
         }
         bed.stop()?;
     }
@@ -195,10 +203,10 @@ fn count_linux(run: Run, plugin: &Path, counted: &mut Counted) -> Result<()> {
             }
         }
         if application == Application::Echo {
-            add(
-                Kind::Connection,
-                linux_connections(run, &mut linux, server)?,
-            );
+            for close in CLOSES {
+                let parts = linux_connections(run, &mut linux, server, close)?;
+                add(Kind::Connection(close), parts);
+            }
         }
     }
     linux.stop()
@@ -215,10 +223,15 @@ fn linux_requests(run: Run, linux: &mut CountedLinux, client: &mut Client) -> Re
     })
 }
 
-fn linux_connections(run: Run, linux: &mut CountedLinux, server: SocketAddr) -> Result<Parts> {
+fn linux_connections(
+    run: Run,
+    linux: &mut CountedLinux,
+    server: SocketAddr,
+    close: Close,
+) -> Result<Parts> {
     let connections = CONNECT_ROUNDS * u64::from(SATURATING);
     linux.count_parts(connections, |machine| {
         (0..CONNECT_ROUNDS)
-            .try_for_each(|_| run::connect_round(server, SATURATING, machine, run.check))
+            .try_for_each(|_| run::connect_round(server, SATURATING, close, machine, run.check))
     })
 }

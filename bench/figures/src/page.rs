@@ -281,7 +281,7 @@ mod tests {
         });
         let page = render(&report).expect("it is rendered");
         for part in [
-            "1 of 11 targets",
+            "1 of 12 targets",
             "<td><b>15.0</b></td>",
             "met",
             "A &lt;fast&gt; one",

@@ -27,8 +27,10 @@ pub enum Goal {
     RoundTrip,
     /// Connections with one message each, a second.
     ConnectRate,
-    /// Guest instructions of one.
+    /// Guest instructions of one, as in the paper.
     ConnectInstructions,
+    /// Guest instructions of one that ends by FIN.
+    FinInstructions,
     /// Facebook's general pool: requests a second within the bound of the tail.
     EtcRate,
     /// Facebook's pool of user accounts, likewise.
@@ -55,7 +57,7 @@ pub enum Wanted {
 
 impl Goal {
     /// All of them, in the order of the table.
-    pub const ALL: [Goal; 11] = [
+    pub const ALL: [Goal; 12] = [
         Goal::EchoRate,
         Goal::EchoShare,
         Goal::EchoInstructions,
@@ -63,6 +65,7 @@ impl Goal {
         Goal::RoundTrip,
         Goal::ConnectRate,
         Goal::ConnectInstructions,
+        Goal::FinInstructions,
         Goal::EtcRate,
         Goal::UsrRate,
         Goal::GetInstructions,
@@ -72,7 +75,8 @@ impl Goal {
     /// What is compared, and of what its numbers are.
     pub fn what(self) -> (&'static str, &'static str) {
         const ECHO: &str = "echo of 64 bytes, 64 connections, one core";
-        const CONNECT: &str = "connect, one message, close";
+        const CONNECT: &str = "connect, one message, close by RST";
+        const FIN: &str = "connect, one message, close by FIN";
         match self {
             Goal::EchoRate => (ECHO, "requests/s"),
             Goal::EchoShare | Goal::EchoInstructions => (ECHO, "guest instructions"),
@@ -83,6 +87,7 @@ impl Goal {
             Goal::RoundTrip => ("round trip of 64 bytes at the client, one connection", "us"),
             Goal::ConnectRate => (CONNECT, "connections/s"),
             Goal::ConnectInstructions => (CONNECT, "guest instructions"),
+            Goal::FinInstructions => (FIN, "guest instructions"),
             Goal::EtcRate => ("memcached ETC within the bound of the tail", "requests/s"),
             Goal::UsrRate => ("memcached USR within the bound of the tail", "requests/s"),
             Goal::GetInstructions => ("memcached GET", "guest instructions"),
@@ -101,7 +106,7 @@ impl Goal {
             Goal::EchoInstructions => Wanted::AtMost(1_300.0),
             Goal::Residence => Wanted::AtMostShare(0.25),
             Goal::RoundTrip => Wanted::AtMostShare(1.0),
-            Goal::ConnectInstructions => Wanted::AtMost(5_000.0),
+            Goal::ConnectInstructions | Goal::FinInstructions => Wanted::AtMost(5_000.0),
             Goal::EtcRate | Goal::UsrRate => Wanted::AtLeastTimes(4.0),
             Goal::GetInstructions => Wanted::AtMost(2_000.0),
             Goal::ManyConnections => Wanted::AtLeast(0.8),
@@ -118,6 +123,7 @@ impl Goal {
             Goal::EchoShare
             | Goal::EchoInstructions
             | Goal::ConnectInstructions
+            | Goal::FinInstructions
             | Goal::GetInstructions => 7,
         }
     }

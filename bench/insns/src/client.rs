@@ -2,7 +2,7 @@
 //! replies. So between rounds nothing is under way, and what is complete is exactly known.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -100,6 +100,35 @@ impl Client {
         for connection in &self.connections {
             // Closing with a linger time of zero resets (tcp(7), SO_LINGER).
             sockopt::set_socket_linger(&connection.stream, Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
+    /// Says by FIN on all connections that no more requests come.
+    pub fn shut_down(&self) -> Result<()> {
+        let mut connections = self.connections.iter();
+        connections.try_for_each(|connection| Ok(connection.stream.shutdown(Shutdown::Write)?))
+    }
+
+    /// Waits until the server, too, has ended all connections, without having said anything more.
+    pub fn wait_for_end(mut self, check: Check) -> Result<()> {
+        let mut open = self.connections.len();
+        let mut ready = Vec::with_capacity(open);
+        while open > 0 {
+            check()?;
+            self.wait(&mut ready)?;
+            for event in ready.drain(..) {
+                let connection = &mut self.connections[event.data.u64() as usize];
+                match connection.stream.read(&mut [0]) {
+                    Ok(0) => {
+                        epoll::delete(&self.epoll, &connection.stream)?;
+                        open -= 1;
+                    }
+                    Ok(_) => bail!("connection {} got more than replies", connection.number),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
         Ok(())
     }
@@ -301,6 +330,17 @@ mod tests {
         client.receive_all(|| Ok(())).unwrap();
         assert_eq!(total.load(Ordering::SeqCst), 7 * MESSAGE_BYTES as u64);
         client.reset().unwrap();
+    }
+
+    #[test]
+    fn connections_end_by_fin_from_both_sides() {
+        let (address, total) = server(|_| {});
+        let mut client = Client::connect(address, 5).unwrap();
+        client.send_all().unwrap();
+        client.receive_all(|| Ok(())).unwrap();
+        client.shut_down().unwrap();
+        client.wait_for_end(|| Ok(())).unwrap();
+        assert_eq!(total.load(Ordering::SeqCst), 5 * MESSAGE_BYTES as u64);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ix_load::options::load::Close;
 use ix_machine::accel::{Accel, AccelChoice};
 use ix_machine::qemu::{Qemu, Version};
 use ix_machine::{Artifacts, Machine, MachineConfig, MemorySize};
@@ -291,10 +292,16 @@ impl Bed {
             .collect()
     }
 
-    /// Measures connections that are opened, have one echo, and are reset.
-    pub fn connections(&mut self, connections: u16, rounds: u64, check: Check) -> Result<Measured> {
+    /// Measures connections that are opened, have one echo, and end in this way.
+    pub fn connections(
+        &mut self,
+        connections: u16,
+        close: Close,
+        rounds: u64,
+        check: Check,
+    ) -> Result<Measured> {
         let server = self.server;
-        let act = |machine: &Machine| connect_round(server, connections, machine, check);
+        let act = |machine: &Machine| connect_round(server, connections, close, machine, check);
         let count = u64::from(connections);
         let work = self.measure_rounds(count, rounds, SLOW_CONNECT_PAUSE, act)?;
         Ok(Measured::new(Exchange::Echo, count, rounds * count, work))
@@ -414,11 +421,12 @@ pub fn round(client: &mut Client, machine: &Machine, check: Check) -> Result<()>
     client.receive_all(check)
 }
 
-/// So many connections, each of which is opened, has one request, and is reset. The guest finds all SYNs
-/// at once, and all requests; it must know the client's MAC address already.
+/// So many connections, each of which is opened, has one request, and ends. The guest finds all SYNs
+/// at once, all requests, and all FINs; it must know the client's MAC address already.
 pub fn connect_round(
     server: SocketAddr,
     connections: u16,
+    close: Close,
     machine: &Machine,
     check: Check,
 ) -> Result<()> {
@@ -428,7 +436,15 @@ pub fn connect_round(
     held.release_after(connections.into())?;
     let mut client = opening.complete()?;
     round(&mut client, machine, check)?;
-    client.reset()
+    match close {
+        Close::Reset => client.reset(),
+        Close::Fin => {
+            let held = Held::stop(machine)?;
+            client.shut_down()?;
+            held.release_after(connections.into())?;
+            client.wait_for_end(check)
+        }
+    }
 }
 
 /// The one with the middle total.
