@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ix82599::daemon::{self, End, Endpoint};
@@ -53,6 +54,8 @@ struct Prepared {
     endpoint: Endpoint<Plug>,
     /// Becomes readable when a signal asks to stop.
     stop: UnixStream,
+    /// How long to look for what comes next.
+    spin: Duration,
 }
 
 /// Opens the wire, then the socket, and says that it is ready.
@@ -101,6 +104,7 @@ fn prepare(options: &Options, socket: &Path) -> anyhow::Result<Prepared> {
         _socket_files: door_file.into_iter().chain([socket_file]).collect(),
         endpoint,
         stop,
+        spin: options.spin(),
     })
 }
 
@@ -163,11 +167,12 @@ fn serve(prepared: Prepared) -> ExitCode {
         _socket_files,
         mut endpoint,
         stop,
+        spin,
     } = prepared;
     let result = match accept(&listener, &stop) {
         Ok(Some(client)) => {
             log::info!("a client connected");
-            daemon::serve(client, &mut endpoint, &stop).map_err(anyhow::Error::from)
+            daemon::serve(client, &mut endpoint, &stop, spin).map_err(anyhow::Error::from)
         }
         Ok(None) => Ok(End::Stopped),
         Err(error) => Err(error),

@@ -7,6 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use log::LevelFilter;
@@ -62,6 +64,12 @@ pub(crate) struct Options {
     /// wake a sleeping device: for guests that poll, on hosts with cores to spare.
     #[arg(long, value_enum, default_value_t = Doorbells::Trapped)]
     pub(crate) doorbells: Doorbells,
+
+    /// How long the device looks for what comes next, where it came soon before, until it sleeps and has to be
+    /// woken: 250 if nobody says and the host has more than one processor, otherwise 0, which is not at all.
+    /// It gives way to whoever needs the processor. Mapped doorbells have a time of their own.
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub(crate) spin_us: Option<u64>,
 
     /// Receive and transmit queues that the device has: 64 if nobody says, of a virtual function 2, which are
     /// all that it can have.
@@ -148,7 +156,17 @@ pub(crate) enum Kind {
     Vf,
 }
 
+/// How long it looks if nobody says: a guest that answers a small request under emulation is silent for less.
+const SPIN_US: u64 = 250;
+
 impl Options {
+    /// How long to look for what comes next.
+    pub(crate) fn spin(&self) -> Duration {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let default_us = if processors > 1 { SPIN_US } else { 0 };
+        Duration::from_micros(self.spin_us.unwrap_or(default_us))
+    }
+
     /// Reads the command line. What is wrong with it is said in one line.
     pub(crate) fn from_command_line() -> Result<Self, ExitCode> {
         Self::try_parse().map_err(|error| {

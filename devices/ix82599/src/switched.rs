@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ix82599::daemon::{Endpoint, Function, serve_functions};
@@ -25,6 +26,8 @@ pub(crate) struct Prepared {
     socket_files: Vec<SocketFile>,
     /// Becomes readable when a signal asks to stop.
     stop: UnixStream,
+    /// How long to look for what comes next.
+    spin: Duration,
 }
 
 /// Opens the uplink, then the sockets, and says that they are ready.
@@ -38,6 +41,7 @@ pub(crate) fn prepare(options: &Options) -> anyhow::Result<Prepared> {
         switch: Switch::new(Port::open(&options.plugged)?),
         socket_files: Vec::new(),
         stop,
+        spin: options.spin(),
     };
     for function in &options.function {
         prepared.add(function, impairment)?;
@@ -100,7 +104,14 @@ impl Prepared {
 
 /// Serves until a signal asks to stop.
 pub(crate) fn serve(mut prepared: Prepared) -> ExitCode {
-    let served = serve_functions(&mut prepared.functions, &prepared.switch, &prepared.stop);
+    let Prepared {
+        functions,
+        switch,
+        stop,
+        spin,
+        ..
+    } = &mut prepared;
+    let served = serve_functions(functions, switch, stop, *spin);
     for (number, function) in prepared.functions.iter().enumerate() {
         let counters = function.endpoint().model().counters();
         let port = prepared.switch.counts(Some(number));

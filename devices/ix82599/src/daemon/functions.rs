@@ -7,12 +7,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::time::Instant;
+use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::{Conversation, DOORBELL_NAP_NS, Endpoint, SPIN_NS, ServeError, Turn, elapsed_ns};
+use super::{
+    Conversation, DOORBELL_NAP_NS, Endpoint, HostProcessor, Processor, SPIN_NS, ServeError, Turn,
+    patience_of,
+};
 use crate::vfio_user::ConnectionError;
 use crate::wire::{Switch, Wire, WireError};
 
@@ -150,6 +153,7 @@ impl<W: Wire> Function<W> {
 }
 
 /// Serves `functions`, whose wires are ports of `switch` in the same order, until `stop` becomes readable.
+/// If none has mapped doorbells, it looks for what comes next for at most `spin` before it sleeps.
 ///
 /// # Errors
 /// [`ServeError`], if events cannot be waited for. A client that fails is none.
@@ -157,17 +161,22 @@ pub fn serve_functions<W: Wire, U: Wire>(
     functions: &mut [Function<W>],
     switch: &Switch<U>,
     stop: impl AsFd,
+    spin: Duration,
 ) -> Result<(), ServeError> {
     let events = Events::new(functions, switch, stop)?;
-    let start = Instant::now();
+    let processor = HostProcessor::new();
+    let mut mapped = functions.iter().map(|it| it.endpoint.model());
+    let mut patience = patience_of(spin, mapped.any(|it| it.has_mapped_doorbells()));
     let mut has_more = false;
     let mut uplink_is_good = true;
     let mut tokens = Vec::with_capacity(EVENTS);
     loop {
-        let now_ns = elapsed_ns(start);
-        let timeout = timeout_ns(functions, switch, has_more, now_ns);
-        events.wait(timeout, &mut tokens)?;
-        let now_ns = elapsed_ns(start);
+        let timeout = timeout_ns(functions, switch, has_more, processor.now_ns());
+        patience.wait(&processor, timeout, |timeout| {
+            events.wait(timeout, &mut tokens)?;
+            Ok(!tokens.is_empty())
+        })?;
+        let now_ns = processor.now_ns();
         switch.advance(now_ns);
         for function in functions.iter_mut() {
             function.endpoint.model_mut().advance(now_ns);

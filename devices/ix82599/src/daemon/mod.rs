@@ -5,20 +5,23 @@
 //! One thread is enough, since a vfio-user client waits for most of its requests anyway, and it
 //! makes the order plain: when the reply to DMA_UNMAP or to a reset leaves, no access to the memory
 //! is under way. Each turn handles all messages that are there, then moves a batch of frames both
-//! ways, so that doorbells, descriptors and interrupts are handled in groups under load.
+//! ways, so that doorbells, descriptors and interrupts are handled in groups under load. How long it looks
+//! for more before it sleeps is [`Patience`]'s.
 
 mod conversation;
 mod endpoint;
 mod functions;
 mod interrupts;
+mod patience;
 
 pub use conversation::{Conversation, Turn};
 pub use endpoint::Endpoint;
 pub use functions::{Function, serve_functions};
 pub use interrupts::EventFds;
+pub use patience::{HostProcessor, Patience, Processor};
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -57,7 +60,7 @@ pub enum ServeError {
 }
 
 /// Serves `endpoint` to the client at the other end of `socket` until it hangs up or `stop` becomes
-/// readable.
+/// readable. With trapped doorbells it looks for what comes next for at most `spin` before it sleeps.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -65,6 +68,7 @@ pub fn serve<W: Wire>(
     socket: OwnedFd,
     endpoint: &mut Endpoint<W>,
     stop: impl AsFd,
+    spin: Duration,
 ) -> Result<End, ServeError> {
     let mut client = Conversation::new(socket)?;
     let mut events = Events::new()?;
@@ -74,15 +78,20 @@ pub fn serve<W: Wire>(
     if let Some(door) = endpoint.model().wire().door() {
         events.add(door, DOOR)?;
     }
-    let start = Instant::now();
+    let processor = HostProcessor::new();
+    let mut patience = patience_of(spin, endpoint.model().has_mapped_doorbells());
     let mut schedule = Schedule::default();
     loop {
-        let now_ns = elapsed_ns(start);
-        let ready = events.wait(schedule.timeout_ns(now_ns, endpoint))?;
+        let timeout_ns = schedule.timeout_ns(processor.now_ns(), endpoint);
+        let mut ready = Ready::default();
+        patience.wait(&processor, timeout_ns, |timeout_ns| {
+            ready = events.wait(timeout_ns)?;
+            Ok(ready != Ready::default())
+        })?;
         if ready.stop {
             return Ok(End::Stopped);
         }
-        let now_ns = elapsed_ns(start);
+        let now_ns = processor.now_ns();
         endpoint.model_mut().advance(now_ns);
         if ready.door {
             endpoint.model_mut().wire_mut().answer_door();
@@ -105,8 +114,13 @@ pub fn serve<W: Wire>(
     }
 }
 
-fn elapsed_ns(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+/// Doorbells that are mapped have to be looked at all the time, by [`Schedule`].
+fn patience_of(spin: Duration, has_mapped_doorbells: bool) -> Patience {
+    Patience::new(if has_mapped_doorbells {
+        Duration::ZERO
+    } else {
+        spin
+    })
 }
 
 /// How long the loop may sleep.
@@ -137,9 +151,10 @@ impl Schedule {
 }
 
 /// What is ready.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ready {
     client: bool,
+    wire: bool,
     stop: bool,
     door: bool,
 }
@@ -216,8 +231,7 @@ impl Events {
                 CLIENT => ready.client = true,
                 STOP => ready.stop = true,
                 DOOR => ready.door = true,
-                // The wire is looked at in any case.
-                _ => {}
+                _ => ready.wire = true,
             }
         }
         Ok(ready)

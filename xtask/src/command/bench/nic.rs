@@ -25,7 +25,7 @@ pub struct Options {
     /// Sizes of frames, with FCS.
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<u32>,
-    /// Runs, of which the best counts.
+    /// Runs of each kind: the best counts in one process, the median in guests.
     #[arg(long)]
     runs: Option<u32>,
     /// Boot no guests.
@@ -98,6 +98,9 @@ fn guests(options: &Options) -> Result<String> {
     Step::run("a Linux guest with each card", |step| {
         let mut command = Command::new(&program);
         command.env(ARTIFACTS_VARIABLE, workspace::artifacts().folder());
+        if let Some(runs) = options.runs {
+            command.args(["--runs", &runs.to_string()]);
+        }
         command.args(options.is_json().then_some("--json"));
         Ok((child::capture(step, command)?, String::new()))
     })
