@@ -49,21 +49,8 @@ impl Controller for I82576 {
     }
 
     fn queues(self, queue: u32) -> (RxQueue, TxQueue) {
-        let rx = RxQueue {
-            rdbal: rdbal(queue),
-            rdh: rdh(queue),
-            rdt: rdt(queue),
-            rxdctl: rxdctl(queue),
-            srrctl: srrctl(queue),
-        };
-        let tx = TxQueue {
-            tdbal: tdbal(queue),
-            tdh: tdh(queue),
-            tdt: tdt(queue),
-            txdctl: txdctl(queue),
-            tdwbal: tdwbal(queue),
-        };
-        (rx, tx)
+        let rx = RxQueue::at(rdbal(queue), srrctl(queue));
+        (rx, TxQueue::at(tdbal(queue)))
     }
 
     fn vector(self, vector: u8) -> VectorMask {
@@ -92,9 +79,12 @@ impl Controller for I82576 {
     ) -> Result<(), Error> {
         let (rx, tx) = self.queues(queue);
         interrupt::set_up_queue(registers, queue, setup.config);
-        let kilobytes = setup.config.pool.size() as u32 / 1024;
         let control = Srrctl::DESCTYPE_ADVANCED | Srrctl::DROP_EN;
-        rx.set_up(registers, &setup.rx_ring, control.bits() | kilobytes);
+        rx.set_up(
+            registers,
+            &setup.rx_ring,
+            control.bits() | setup.buffer_kilobytes(),
+        );
         // No relaxed ordering of a write-back before its data.
         let relaxed = Dca::DESCRIPTOR_WB_RO.bits();
         clear(registers, rxctl(queue), relaxed);

@@ -273,19 +273,9 @@ pub(crate) const fn srrctl(queue: u32) -> u32 {
     rx(queue, 0x0c)
 }
 
-/// Receive head.
-pub(crate) const fn rdh(queue: u32) -> u32 {
-    rx(queue, 0x10)
-}
-
 /// DCA receive control.
 pub(crate) const fn rxctl(queue: u32) -> u32 {
     rx(queue, 0x14)
-}
-
-/// Receive tail.
-pub(crate) const fn rdt(queue: u32) -> u32 {
-    rx(queue, 0x18)
 }
 
 /// Receive descriptor control.
@@ -303,27 +293,12 @@ pub(crate) const fn tdbal(queue: u32) -> u32 {
     tx(queue, 0x00)
 }
 
-/// Transmit head.
-pub(crate) const fn tdh(queue: u32) -> u32 {
-    tx(queue, 0x10)
-}
-
 /// DCA transmit control.
 pub(crate) const fn txctl(queue: u32) -> u32 {
     tx(queue, 0x14)
 }
 
-/// Transmit tail.
-pub(crate) const fn tdt(queue: u32) -> u32 {
-    tx(queue, 0x18)
-}
-
 /// Transmit descriptor control.
 pub(crate) const fn txdctl(queue: u32) -> u32 {
     tx(queue, 0x28)
-}
-
-/// Where the head would be written back; four bytes on is the high half.
-pub(crate) const fn tdwbal(queue: u32) -> u32 {
-    tx(queue, 0x38)
 }

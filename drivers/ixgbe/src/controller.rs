@@ -5,7 +5,6 @@ use crate::{Card, Config, Error, Link, Rss, filter, init, interrupt, link};
 use ix_hal::Mmio;
 use ix_nic::registers::{Delay, clear, set};
 use ix_nic::{Controller, Family, Limits, RxErrors, RxQueue, Setup, TxQueue, VectorMask};
-use ixgbe_spec::RxError;
 use ixgbe_spec::register::*;
 
 /// The 82599 and those that its queues are alike.
@@ -13,11 +12,7 @@ use ixgbe_spec::register::*;
 pub enum I82599 {}
 
 impl Family for I82599 {
-    /// 7.1.6.2.
-    const RX_ERRORS: RxErrors = RxErrors {
-        rxe: 20 + RxError::RXE.bits().trailing_zeros(),
-        l4e: 20 + RxError::TCPE.bits().trailing_zeros(),
-    };
+    const RX_ERRORS: RxErrors = RxErrors::OF_82599;
 
     /// A counter that clears when it is read.
     fn missed(registers: &impl Mmio, queue: u32) -> u32 {
@@ -41,21 +36,8 @@ impl Controller for Card {
     }
 
     fn queues(self, queue: u32) -> (RxQueue, TxQueue) {
-        let rx = RxQueue {
-            rdbal: rdbal(queue),
-            rdh: rdh(queue),
-            rdt: rdt(queue),
-            rxdctl: rxdctl(queue),
-            srrctl: srrctl(queue),
-        };
-        let tx = TxQueue {
-            tdbal: tdbal(queue),
-            tdh: tdh(queue),
-            tdt: tdt(queue),
-            txdctl: txdctl(queue),
-            tdwbal: tdwbal(queue),
-        };
-        (rx, tx)
+        let rx = RxQueue::at(rdbal(queue), srrctl(queue));
+        (rx, TxQueue::at(tdbal(queue)))
     }
 
     fn vector(self, vector: u8) -> VectorMask {
@@ -120,9 +102,8 @@ fn enable_receive(
     let (rx, _) = card.queues(queue);
     // With Drop_En a queue without descriptors drops its own frames, instead of blocking the packet
     // buffer that all queues share.
-    let kilobytes = setup.config.pool.size() as u32 / 1024;
     let srrctl = Srrctl::from_bits_retain(registers.read32(rx.srrctl))
-        .with_bsizepacket(kilobytes)
+        .with_bsizepacket(setup.buffer_kilobytes())
         .with_desctype(Srrctl::DESCTYPE_ADVANCED)
         | Srrctl::DROP_EN;
     rx.set_up(registers, &setup.rx_ring, srrctl.bits());

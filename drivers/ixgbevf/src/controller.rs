@@ -6,14 +6,12 @@ use ix_nic::{
     Config, Controller, Error, Family, Limits, Link, Rss, RxErrors, RxQueue, Setup, TxQueue,
     VectorMask,
 };
-use ixgbe_spec::RxError;
 use ixgbe_spec::register::{
-    DcaRxctrl, DcaTxctrl, Eitr, IvarEntry, Links, Rxdctl, Srrctl, Txdctl, dca_rxctrl, rdbal, rdh,
-    rdt, rscctl, rxdctl, srrctl,
+    DcaRxctrl, DcaTxctrl, Eitr, IvarEntry, Links, Rxdctl, Srrctl, Txdctl, dca_rxctrl, rdbal,
+    rscctl, srrctl,
 };
 use ixgbe_spec::virtual_function::{
-    MSIX_VECTORS, PCI_DEVICES, VFLINKS, VTEIMC, VTEIMS, vfdca_txctrl, vftdbal, vftdh, vftdt,
-    vftdwbal, vftxdctl, vteitr, vtivar,
+    MSIX_VECTORS, PCI_DEVICES, VFLINKS, VTEIMC, VTEIMS, vfdca_txctrl, vftdbal, vteitr, vtivar,
 };
 
 use crate::{MAX_QUEUES, init};
@@ -43,11 +41,7 @@ impl Function {
 pub enum Virtual82599 {}
 
 impl Family for Virtual82599 {
-    /// 7.1.6.2.
-    const RX_ERRORS: RxErrors = RxErrors {
-        rxe: 20 + RxError::RXE.bits().trailing_zeros(),
-        l4e: 20 + RxError::TCPE.bits().trailing_zeros(),
-    };
+    const RX_ERRORS: RxErrors = RxErrors::OF_82599;
 
     /// The device switches frames by what the context says (7.10.3.2.2).
     const NAMES_CONTEXTS: bool = true;
@@ -83,21 +77,8 @@ impl Controller for Function {
     }
 
     fn queues(self, queue: u32) -> (RxQueue, TxQueue) {
-        let rx = RxQueue {
-            rdbal: rdbal(queue),
-            rdh: rdh(queue),
-            rdt: rdt(queue),
-            rxdctl: rxdctl(queue),
-            srrctl: srrctl(queue),
-        };
-        let tx = TxQueue {
-            tdbal: vftdbal(queue),
-            tdh: vftdh(queue),
-            tdt: vftdt(queue),
-            txdctl: vftxdctl(queue),
-            tdwbal: vftdwbal(queue),
-        };
-        (rx, tx)
+        let rx = RxQueue::at(rdbal(queue), srrctl(queue));
+        (rx, TxQueue::at(vftdbal(queue)))
     }
 
     fn vector(self, vector: u8) -> VectorMask {
@@ -137,7 +118,7 @@ impl Controller for Function {
         registers.write32(vteitr(setup.config.vector.into()), moderation.bits());
 
         let srrctl = Srrctl::empty()
-            .with_bsizepacket(setup.config.pool.size() as u32 / 1024)
+            .with_bsizepacket(setup.buffer_kilobytes())
             .with_desctype(Srrctl::DESCTYPE_ADVANCED)
             | Srrctl::DROP_EN;
         rx.set_up(registers, &setup.rx_ring, srrctl.bits());

@@ -3,16 +3,19 @@
 
 #[path = "../../ixgbe/tests/support/machine.rs"]
 mod machine;
+#[path = "../../ixgbe/tests/support/on_model.rs"]
+mod on_model;
 
 use ix_conformance::frames::{self, TCP, UDP};
-use ix_conformance::{Bed, MAC, Offers, Setup};
-use ix_hal::{MbufId, MbufPool, Mmio, Nic, RxFrame};
-use ix_nic::{Config, Error, Link, QueueConfig, Redirect, VlanTag};
+use ix_conformance::{MAC, Offers};
+use ix_hal::{Mmio, Nic};
+use ix_nic::{Config, Error, Link, Redirect, VlanTag};
 use ix82599::model::{ModelConfig, VirtualConfig};
 use ix82599::wire::Wire;
 use ixgbe_spec::virtual_function::{VFMAILBOX, VFPSRTYPE};
 use ixgbevf::{Function, Ixgbevf, QueuePair};
 use machine::{Machine, Registers, Sizes};
+use on_model::{OnModel, Tried};
 
 type Port = machine::Port<QueuePair<Registers>>;
 
@@ -47,21 +50,11 @@ fn open(machine: &mut Machine, device: &mut Ixgbevf<Registers>, sizes: Sizes) ->
 }
 
 /// The driver on a function that is trusted, as one with a VLAN of its own has to be.
-struct OnModel {
-    machine: Machine,
-    device: Ixgbevf<Registers>,
-    /// There but while the device is reset.
-    port: Option<Port>,
-}
+struct Trusted;
 
-impl OnModel {
-    fn there(&self) -> &Port {
-        self.port.as_ref().expect("an open port")
-    }
-}
-
-impl Bed for OnModel {
-    type Nic = QueuePair<Registers>;
+impl Tried for Trusted {
+    type Controller = Function;
+    const CONTROLLER: Function = Function::I82599;
     const OFFERS: Offers = Offers {
         verifies: true,
         counts_missed: false,
@@ -70,82 +63,14 @@ impl Bed for OnModel {
         filters_vlans: true,
     };
 
-    fn new(setup: &Setup) -> Self {
-        let mut config = Config::new(1);
-        config.mtu = setup.mtu;
-        config.vlan = setup
-            .vlan
-            .map(|(id, priority)| VlanTag::new(id, priority).expect("a VLAN"));
-        let sizes = Sizes {
-            rx_descriptors: setup.rx_frames,
-            tx_descriptors: setup.tx_descriptors,
-            buffers: setup.buffers,
-            buffer_shift: setup.buffer_shift,
-            interrupt_interval_us: 0,
-        };
-        let mut machine = machine(trusted());
-        let mut device = bring_up(&machine, config).expect("bring-up");
-        let port = open(&mut machine, &mut device, sizes);
-        Self {
-            machine,
-            device,
-            port: Some(port),
-        }
-    }
-
-    fn port(&mut self) -> (&mut Self::Nic, &mut MbufPool) {
-        let port = self.port.as_mut().expect("an open port");
-        (&mut port.pair, &mut port.pool)
-    }
-
-    fn inject(&mut self, frame: &[u8]) {
-        self.machine.inject(frame);
-    }
-
-    fn run(&mut self) {
-        self.machine.run();
-    }
-
-    fn arrived(&mut self) -> Vec<Vec<u8>> {
-        self.machine.arrived()
-    }
-
-    fn bytes(&self, frame: &RxFrame) -> Vec<u8> {
-        self.machine.bytes(self.there(), frame)
-    }
-
-    fn fill(&mut self, mbuf: MbufId, bytes: &[u8]) -> u64 {
-        self.machine.fill(self.there(), mbuf, bytes)
-    }
-
-    fn interrupts(&self) -> u32 {
-        self.machine.interrupts(0)
-    }
-
-    fn reset(&mut self) {
-        let delay = &mut self.machine.delay();
-        let mut port = self.port.take().expect("an open port");
-        self.device.reset(delay).expect("reset");
-        let memory = self.device.close(port.pair, &mut port.pool, delay);
-        let config = QueueConfig {
-            vector: 0,
-            interrupt_interval_us: 0,
-            pool: *port.pool.geometry(),
-        };
-        let pair = self.device.open(0, config, memory.expect("close"), delay);
-        port.pair = pair.expect("open");
-        port.pair.refill(&mut port.pool);
-        self.port = Some(port);
-    }
-
-    fn story(&self) -> String {
-        self.machine.counters()
+    fn machine() -> Machine {
+        machine(trusted())
     }
 }
 
 mod conformance {
-    use super::OnModel;
-    ix_conformance::conformance!(OnModel);
+    use super::{OnModel, Trusted};
+    ix_conformance::conformance!(OnModel<Trusted>);
 }
 
 #[test]

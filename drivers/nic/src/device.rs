@@ -81,6 +81,13 @@ pub struct Setup<'a> {
     pub config: &'a QueueConfig,
 }
 
+impl Setup<'_> {
+    /// Size of a buffer as SRRCTL has it, in KiB (8.2.3.8.7).
+    pub fn buffer_kilobytes(&self) -> u32 {
+        self.config.pool.size() as u32 / 1024
+    }
+}
+
 /// State of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {

@@ -1,10 +1,16 @@
-//! Queues of a controller: where their registers are, and how they are enabled and let go of, which is
-//! the same for all of them (4.6.7, 4.6.8).
+//! Queues of a controller: how their registers lie, and how they are enabled and let go of, which is
+//! the same for all of them (8.2.3.8, 8.2.3.9; 4.6.7, 4.6.8).
 
 use ix_hal::{DmaSlice, Mmio};
 
 use crate::Error;
 use crate::registers::{Delay, Expected, clear, set, wait};
+
+/// Distances from a queue's first register.
+const HEAD: u32 = 0x10;
+const TAIL: u32 = 0x18;
+const CONTROL: u32 = 0x28;
+const HEAD_WRITE_BACK: u32 = 0x38;
 
 /// ENABLE of RXDCTL and TXDCTL (8.2.3.8.6, 8.2.3.9.10).
 const ENABLE: u32 = 1 << 25;
@@ -17,9 +23,9 @@ const DRAIN_US: u32 = 100;
 #[derive(Clone, Copy, Debug)]
 pub struct RxQueue {
     /// Base low; base high and length follow it.
-    pub rdbal: u32,
+    pub(crate) rdbal: u32,
     /// Head.
-    pub rdh: u32,
+    pub(crate) rdh: u32,
     /// Tail.
     pub rdt: u32,
     /// Descriptor control.
@@ -29,6 +35,17 @@ pub struct RxQueue {
 }
 
 impl RxQueue {
+    /// The queue whose first register is `rdbal`. The others are as far from it everywhere, but for SRRCTL.
+    pub const fn at(rdbal: u32, srrctl: u32) -> Self {
+        Self {
+            rdbal,
+            rdh: rdbal + HEAD,
+            rdt: rdbal + TAIL,
+            rxdctl: rdbal + CONTROL,
+            srrctl,
+        }
+    }
+
     /// Gives the device an empty ring, with SRRCTL as it is to be. Descriptors come with the first
     /// refill.
     pub fn set_up(&self, registers: &impl Mmio, ring: &DmaSlice, srrctl: u32) {
@@ -61,18 +78,29 @@ impl RxQueue {
 #[derive(Clone, Copy, Debug)]
 pub struct TxQueue {
     /// Base low; base high and length follow it.
-    pub tdbal: u32,
+    pub(crate) tdbal: u32,
     /// Head.
-    pub tdh: u32,
+    pub(crate) tdh: u32,
     /// Tail.
-    pub tdt: u32,
+    pub(crate) tdt: u32,
     /// Descriptor control.
-    pub txdctl: u32,
+    pub(crate) txdctl: u32,
     /// Where the head would be written back, low; high follows it.
-    pub tdwbal: u32,
+    pub(crate) tdwbal: u32,
 }
 
 impl TxQueue {
+    /// The queue whose first register is `tdbal`. The others are as far from it everywhere.
+    pub const fn at(tdbal: u32) -> Self {
+        Self {
+            tdbal,
+            tdh: tdbal + HEAD,
+            tdt: tdbal + TAIL,
+            txdctl: tdbal + CONTROL,
+            tdwbal: tdbal + HEAD_WRITE_BACK,
+        }
+    }
+
     /// Gives the device an empty ring. The head is not written back: completions are found in the
     /// descriptors.
     pub fn set_up(&self, registers: &impl Mmio, ring: &DmaSlice) {

@@ -13,7 +13,7 @@ use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use ix_hal::{DmaSlice, MbufGeometry, MbufId, MbufPool, RxChecksum, RxFrame};
-use ixgbe_spec::{RxRead, RxStatus, RxWriteBack};
+use ixgbe_spec::{RxError, RxRead, RxStatus, RxWriteBack};
 
 use crate::Family;
 
@@ -29,6 +29,8 @@ const WHOLE: u64 = RxStatus::EOP.bits() as u64;
 const TAGGED: u64 = RxStatus::VP.bits() as u64;
 const VLAN_SHIFT: u32 = 48;
 const VLAN: u64 = 0xfff << VLAN_SHIFT;
+/// Where the 82599's field of errors begins in it.
+const ERRORS_SHIFT: u32 = 20;
 
 /// Where a controller's write-back has its error bits: places in the second word.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,14 @@ pub struct RxErrors {
     pub rxe: u32,
     /// TCPE or L4E: the TCP or UDP checksum is wrong. IPE, for the IPv4 header, is the next bit.
     pub l4e: u32,
+}
+
+impl RxErrors {
+    /// Those of the 82599 and its kind (7.1.6.2).
+    pub const OF_82599: Self = Self {
+        rxe: ERRORS_SHIFT + RxError::RXE.bits().trailing_zeros(),
+        l4e: ERRORS_SHIFT + RxError::TCPE.bits().trailing_zeros(),
+    };
 }
 
 /// A receive ring and the buffers in it.

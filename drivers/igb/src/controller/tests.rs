@@ -69,7 +69,7 @@ fn queues_are_enabled_with_empty_rings() {
     };
     assert_eq!(open(&mut device, 1, config), Ok(()));
     let length = registers.written(start, rdbal(1) + 8, 1024);
-    let tail = registers.written(length, rdt(1), 0);
+    let tail = registers.written(length, rdbal(1) + 0x18, 0);
     registers.written(tail, rxdctl(1), Xdctl::ENABLE.bits());
     assert_eq!(registers.read32(srrctl(1)), 1 << 31 | 1 << 25 | 2);
     registers.written(start, txdctl(1), Xdctl::ENABLE.bits());

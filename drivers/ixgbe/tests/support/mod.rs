@@ -1,6 +1,7 @@
 //! The driver on the model, in one process.
 
 pub mod machine;
+pub mod on_model;
 
 use ix_conformance::MAC;
 use ix82599::model::{self, ModelConfig};
