@@ -1,9 +1,16 @@
 //! Everything about an engine that is decided before it starts.
 
 use crate::groups::Sharing;
+use crate::ipv6::header::LEAST_MTU;
 use crate::neighborhood::Neighborhood;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use ix_hal::Duration;
+use thiserror::Error;
+
+/// What every host must be able to take (RFC 791 3.1).
+const MTU_MIN: u16 = 576;
+/// The longest packet of a jumbo frame.
+const MTU_MAX: u16 = 9000;
 
 /// Which algorithm governs the congestion window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -101,8 +108,7 @@ pub struct Config {
     pub ipv4_prefix: u8,
     /// Next hop for what is not on-link; without one such destinations are unreachable.
     pub gateway: Option<Ipv4Addr>,
-    /// IPv6, unless it is off. It needs an MTU of at least 1280 bytes (RFC 8200 5): with less the engine
-    /// speaks none, so that whoever takes a configuration from a user refuses the two together.
+    /// IPv6, unless it is off. It needs an MTU of at least 1280 bytes (RFC 8200 5).
     pub ipv6: Option<Ipv6Config>,
     /// Bytes of IP packet that fit in a frame, 576 to 9000.
     pub mtu: u16,
@@ -204,6 +210,28 @@ pub struct Config {
     pub sharing: Option<Sharing>,
     /// How the engine hears of neighbours, if it shares its address with others.
     pub neighborhood: Neighborhood,
+}
+
+/// Why there is no engine of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// Such a link is not spoken over.
+    #[error("an MTU of {0} bytes: use {MTU_MIN} to {MTU_MAX}")]
+    Mtu(u16),
+    /// RFC 8200 5.
+    #[error("an MTU of {0} bytes: IPv6 needs {LEAST_MTU}; use more, or leave IPv6 off")]
+    MtuWithoutIpv6(u16),
+}
+
+impl Config {
+    /// Checks what an engine could not make up for.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        match self.mtu {
+            mtu if !(MTU_MIN..=MTU_MAX).contains(&mtu) => Err(ConfigError::Mtu(mtu)),
+            mtu if self.ipv6.is_some() && mtu < LEAST_MTU => Err(ConfigError::MtuWithoutIpv6(mtu)),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Config {

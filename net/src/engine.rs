@@ -1,7 +1,7 @@
 //! The engine: its tables, and the order in which a cycle uses them. The calls of the application
 //! are in `tcp::calls`.
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::context::{Context, Events};
 use crate::counters::Counters;
 use crate::elsewhere::Aside;
@@ -129,7 +129,7 @@ pub(crate) struct Local {
 impl Local {
     fn new(config: &Config) -> Self {
         let prefix = u32::from(config.ipv4_prefix.min(32));
-        let mtu = config.mtu.clamp(576, 9000);
+        let mtu = config.mtu;
         let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
         let rto_min = u64::from(config.rto_min_us.max(16)) * 1000;
         let mut window_scale = 0;
@@ -172,20 +172,25 @@ impl Local {
 
 impl Engine {
     /// Allocates every table at the capacity that `config` states.
-    pub fn new(config: Config, now: Instant) -> Self {
+    pub fn new(config: Config, now: Instant) -> Result<Self, ConfigError> {
         let blocks = ControlBlocks::new(&config);
         Self::with_blocks(config, blocks, now)
     }
 
     /// The same, with control blocks that were allocated elsewhere, for this configuration.
-    pub fn with_blocks(config: Config, blocks: ControlBlocks, now: Instant) -> Self {
+    pub fn with_blocks(
+        config: Config,
+        blocks: ControlBlocks,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
         let secret = Secret::new(config.secret);
         let mut neighbors = Neighbors::new(config.neighbors, config.neighbor_reachable.0);
         if config.ipv6.is_some() || matches!(config.neighborhood, Neighborhood::Listener(_)) {
             neighbors.deadline = now.0;
         }
         let flows = config.connections as usize + config.time_wait as usize;
-        Self {
+        Ok(Self {
             counters: Counters::default(),
             local: Local::new(&config),
             flows: FlowTable::new(flows, secret.flow_table_key()),
@@ -216,7 +221,7 @@ impl Engine {
             listening: vec![0; 65_536 / 64],
             listeners: 0,
             config,
-        }
+        })
     }
 
     /// Takes in one frame; `bytes` is its contents. The engine owns the frame's mbuf from now on:
@@ -344,6 +349,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Ipv6Config;
 
     #[test]
     fn listening_twice_or_on_too_many_ports_is_refused() {
@@ -351,7 +357,7 @@ mod tests {
             listeners: 2,
             ..Config::default()
         };
-        let mut engine = Engine::new(config, Instant(0));
+        let mut engine = Engine::new(config, Instant(0)).unwrap();
         assert_eq!(engine.listen(0), Err(Error::Invalid));
         assert_eq!(engine.listen(80), Ok(()));
         assert_eq!(engine.listen(80), Err(Error::InUse));
@@ -360,6 +366,25 @@ mod tests {
         assert_eq!(engine.unlisten(82), Err(Error::BadState));
         assert_eq!(engine.unlisten(80), Ok(()));
         assert_eq!(engine.listen(82), Ok(()));
+    }
+
+    #[test]
+    fn an_mtu_that_a_protocol_cannot_use_is_refused() {
+        let with = |mtu, ipv6| {
+            let config = Config {
+                mtu,
+                ipv6,
+                ..Config::default()
+            };
+            Engine::new(config, Instant(0)).err()
+        };
+        let ipv6 = Some(Ipv6Config::default());
+        assert_eq!(with(575, None), Some(ConfigError::Mtu(575)));
+        assert_eq!(with(9001, ipv6), Some(ConfigError::Mtu(9001)));
+        assert_eq!(with(1279, ipv6), Some(ConfigError::MtuWithoutIpv6(1279)));
+        for accepted in [with(576, None), with(1280, ipv6), with(9000, ipv6)] {
+            assert_eq!(accepted, None);
+        }
     }
 
     #[test]
@@ -372,7 +397,8 @@ mod tests {
                     ..Config::default()
                 },
                 Instant(0),
-            );
+            )
+            .unwrap();
             engine.connections.bytes()
                 + engine.wheel.bytes()
                 + engine.flows.bytes()

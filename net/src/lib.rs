@@ -54,7 +54,7 @@ mod wheel;
 mod wire;
 
 pub use address::{Endpoint, IpAddress};
-pub use config::{Config, CongestionControl, Ecn, Ipv6Config, Refusal};
+pub use config::{Config, ConfigError, CongestionControl, Ecn, Ipv6Config, Refusal};
 pub use context::{Context, Event, Events};
 pub use counters::Counters;
 pub use elsewhere::Elsewhere;

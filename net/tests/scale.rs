@@ -100,7 +100,7 @@ impl World {
             user: 0,
         };
         let now = Instant(1 << 40);
-        let mut engine = Engine::new(config, now);
+        let mut engine = Engine::new(config, now).expect("a configuration");
         engine.listen(80).expect("listen");
         Self {
             engine,

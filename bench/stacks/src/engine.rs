@@ -126,7 +126,7 @@ impl Player {
         };
         let now = Instant(1 << 40);
         let mut player = Self {
-            engine: Engine::new(config, now),
+            engine: Engine::new(config, now).expect("a configuration"),
             sink: Sink {
                 header: [0; HEADER_ROOM],
                 len: 0,

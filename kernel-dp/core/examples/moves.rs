@@ -284,7 +284,7 @@ fn thread(
         net,
         batch_bound: 64,
     };
-    Thread::new(config, parts, now)
+    Thread::new(config, parts, now).expect("a configuration")
 }
 
 macro_rules! phases {

@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU64;
 
 use ix_abi::control::ThreadState;
 use ix_hal::{Instant, MbufMemory, MbufPool, Nic, RxFrame};
-use ix_net::{Context, Engine, Events, Movable};
+use ix_net::{ConfigError, Context, Engine, Events, Movable};
 
 use crate::area::{Area, EventWriter};
 use crate::calls;
@@ -95,14 +95,19 @@ pub enum Step {
 }
 
 impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
-    /// Builds the thread and allocates all of its tables; nothing allocates afterwards.
+    /// Builds the thread and allocates all of its tables; nothing allocates afterwards. The engine may
+    /// refuse its configuration.
     ///
     /// # Panics
     /// If the thread area is shorter than the ABI says.
-    pub fn new(config: ThreadConfig, parts: ThreadParts<N, M>, now: Instant) -> Self {
+    pub fn new(
+        config: ThreadConfig,
+        parts: ThreadParts<N, M>,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
         let area = Area::new(parts.area);
         let Movable { blocks, luggage } = parts.movable;
-        let engine = Engine::with_blocks(config.net, blocks, now);
+        let engine = Engine::with_blocks(config.net, blocks, now)?;
         let mut thread = Self {
             mover: Mover::new(parts.crew, luggage),
             engine,
@@ -123,7 +128,7 @@ impl<N: Nic, M: MbufMemory> ElasticThread<N, M> {
             group_frames: [0; GROUPS],
         };
         thread.nic.refill(&mut thread.pool);
-        thread
+        Ok(thread)
     }
 
     /// Lets the control plane see the thread, and tell it what to do.

@@ -110,7 +110,7 @@ impl Machine {
             net: config,
             batch_bound: 64,
         };
-        let mut thread = ElasticThread::new(config, parts, Instant(0));
+        let mut thread = ElasticThread::new(config, parts, Instant(0)).expect("a configuration");
         assert_eq!(
             thread.cycle(Instant(0)),
             Step::User,

@@ -352,7 +352,7 @@ impl Machine<'_> {
             net,
         };
         let connections = config.net.connections;
-        let mut thread = ElasticThread::new(config, parts, self.clock.now());
+        let mut thread = or_refuse(ElasticThread::new(config, parts, self.clock.now()));
         if let Some(page) = shared.page {
             thread.attach(Control::new(page, part.index));
         }

@@ -64,19 +64,19 @@ const MOST_NEWS: usize = crate::ipv6::own_addresses::MOST_ADDRESSES
 impl Ipv6Host {
     /// The host as configured. One that hears of everything from another engine begins with nothing.
     pub fn new(config: &Config, now: Instant) -> Self {
-        let link_mtu = config.mtu.min(9000);
-        let given = config.ipv6.filter(|_| link_mtu >= LEAST_MTU);
-        let ipv6 = given.unwrap_or_default();
+        // Without IPv6 it may be less, and matters to nobody.
+        let link_mtu = config.mtu.max(LEAST_MTU);
+        let ipv6 = config.ipv6.unwrap_or_default();
         let mut host = Self {
-            is_on: given.is_some(),
+            is_on: config.ipv6.is_some(),
             own: OwnAddresses::new(ipv6.duplicate_probes),
             routers: Routers::new(),
-            mtu: link_mtu.max(LEAST_MTU),
+            mtu: link_mtu,
             reports: Reports::none(),
             solicitation_due: false,
             refused: 0,
             mac: config.mac,
-            link_mtu: link_mtu.max(LEAST_MTU),
+            link_mtu,
             is_told: matches!(config.neighborhood, Neighborhood::Listener(_)),
             takes_advertisements: ipv6.router_advertisements,
             solicitations: 0,

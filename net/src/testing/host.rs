@@ -246,7 +246,7 @@ impl Host {
             None => MbufPool::new(geometry),
         };
         Self {
-            engine: Engine::new(config, now),
+            engine: Engine::new(config, now).expect("a configuration"),
             pool,
             wire: Wire::new(vec![0; app_bytes], vec![0; geometry.bytes() as usize]),
             queue: Queue {

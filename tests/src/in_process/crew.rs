@@ -372,7 +372,7 @@ impl Seat {
             batch_bound: 64,
         };
         let now = Instant(self.now_ns.load(Relaxed));
-        let thread = ElasticThread::new(config, parts, now);
+        let thread = ElasticThread::new(config, parts, now).expect("a configuration");
         area[area::BOOT + boot::THREAD].store(index as u64, Relaxed);
         area[area::BOOT + boot::THREADS].store(shared.pools.len() as u64, Relaxed);
         SeatKernel {

@@ -88,7 +88,7 @@ impl World {
             net,
             batch_bound: 64,
         };
-        let thread = ElasticThread::new(config, parts, Instant(0));
+        let thread = ElasticThread::new(config, parts, Instant(0)).expect("a configuration");
         Self {
             thread,
             registers,

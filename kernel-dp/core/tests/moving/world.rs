@@ -518,7 +518,7 @@ fn member(
         batch_bound: 32,
     };
     Member {
-        thread: ElasticThread::new(config, parts, Instant(START)),
+        thread: ElasticThread::new(config, parts, Instant(START)).expect("a configuration"),
         queue,
         wake: Some(START),
         free_at: START,

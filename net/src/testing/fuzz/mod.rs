@@ -60,17 +60,19 @@ pub fn fuzz(mode: FuzzMode, data: &[u8]) -> Counters {
 fn config(choices: &[u8]) -> Config {
     let choice = |at: usize| choices.get(at).copied().unwrap_or(0);
     let either = |at: usize, bit: u8| choice(at) & 1 << bit != 0;
+    let mtu = [1500, 576, 1280, 9000][usize::from(choice(0) >> 4 & 3)];
+    let has_ipv6 = !either(0, 0) && mtu >= 1280;
     Config {
         ipv4: ENGINE,
         gateway: Some(PEER),
-        ipv6: (!either(0, 0)).then(|| Ipv6Config {
+        ipv6: has_ipv6.then(|| Ipv6Config {
             address: Some(Ipv6Addr::from_bits(ENGINE6.bits())),
             gateway: either(0, 1).then(|| Ipv6Addr::from_bits(PEER6.bits())),
             router_advertisements: either(0, 2),
             duplicate_probes: choice(0) >> 3 & 1,
             ..Ipv6Config::default()
         }),
-        mtu: [1500, 576, 1280, 9000][usize::from(choice(0) >> 4 & 3)],
+        mtu,
         nagle: either(0, 6),
         syn_cookies: !either(0, 7),
         congestion: match choice(1) & 3 {
