@@ -7,7 +7,7 @@ use crate::address::IpAddress;
 use crate::config::Config;
 use crate::records::{RxRecord, SendRecord};
 use crate::tcp::connection::Connection;
-use crate::tcp::connections::{ControlBlocks, NamedBlock};
+use crate::tcp::connections::{self, Block, ControlBlocks};
 use crate::tcp::episode::Episode;
 use crate::tcp::names::OwnNames;
 use crate::tcp::time_wait::Entry;
@@ -63,7 +63,7 @@ pub struct Luggage {
 /// A connection, and how much of the luggage is its own.
 pub(crate) struct Moved {
     /// As it was, links and numbers of records included.
-    pub connection: NamedBlock,
+    pub connection: Block,
     pub group: u8,
     /// What else goes with it.
     pub belongings: Option<Belongings>,
@@ -119,7 +119,7 @@ impl Luggage {
         } = Capacities::new(config);
         let names = OwnNames::new(config.sharing.as_ref());
         let spare = |number| Moved {
-            connection: NamedBlock::unused(names.spare(number)),
+            connection: connections::unused(names.give(number)),
             group: 0,
             belongings: None,
         };

@@ -9,6 +9,7 @@ use crate::records::NONE;
 use crate::seq::Seq;
 use crate::tcp::congestion::Control;
 use crate::wheel::NEVER;
+use ix_abi::Handle;
 
 /// Bytes of the prebuilt header, rounded up to what is copied without a call: Ethernet, IPv4, TCP
 /// and the first word of the timestamps option; or Ethernet, IPv6 and both ports.
@@ -153,11 +154,9 @@ pub(crate) struct Link {
 pub(crate) struct Connection {
     /// Peer and ports.
     pub key: FlowKey,
-    /// Distinguishes the connections that used this block.
-    pub generation: u32,
-    /// The window field that `snd_wnd` came from, as it stands in a segment, read as a little-endian
-    /// number; [`NONE`] before the first scaled one.
-    pub snd_wnd_word: u32,
+    /// What the application calls it by: the name of this block, and which of the connections that used
+    /// the block it is.
+    pub handle: Handle,
     /// The application's name for it.
     pub cookie: u64,
     /// State.
@@ -193,6 +192,9 @@ pub(crate) struct Connection {
     pub snd_end: Seq,
     /// Send window in bytes.
     pub snd_wnd: u32,
+    /// The window field that this came from, as it stands in a segment, read as a little-endian number;
+    /// [`NONE`] before the first scaled one.
+    pub snd_wnd_word: u32,
     /// First unacknowledged record.
     pub send_head: u32,
     /// Last record.
@@ -204,14 +206,12 @@ pub(crate) struct Connection {
     pub single_unsent: u32,
     /// Its length, if it was sent; else 0.
     pub single_sent: u32,
-    /// Its bus address.
-    pub single_bus: u64,
     /// Congestion window in bytes.
     pub cwnd: u32,
+    /// The bus address of the single piece.
+    pub single_bus: u64,
     /// Slow start threshold in bytes.
     pub ssthresh: u32,
-    /// Bytes acknowledged towards the next growth of the window.
-    pub cwnd_credit: u32,
     /// Most payload in one segment.
     pub mss: u16,
     /// Shift of the windows that the peer advertises.
@@ -250,6 +250,8 @@ pub(crate) struct Connection {
     pub ts_recent: u32,
     /// What is added to the clock in our timestamps.
     pub ts_offset: u32,
+    /// Bytes acknowledged towards the next growth of the congestion window.
+    pub cwnd_credit: u32,
     /// Header of outgoing segments.
     pub template: [u8; TEMPLATE_BYTES],
 
@@ -257,14 +259,12 @@ pub(crate) struct Connection {
     pub links: [Link; 2],
     /// Largest window that the peer ever advertised.
     pub max_snd_wnd: u32,
+    /// Our first sequence number.
+    pub iss: Seq,
     /// When the state itself times out: a handshake, FIN-WAIT-2, keepalive.
     pub state_deadline: u64,
     /// When the current series of timeouts or probes began.
     pub silence_since: u64,
-    /// Our first sequence number.
-    pub iss: Seq,
-    /// The peer's first sequence number.
-    pub irs: Seq,
     /// Recovery ends when this is acknowledged (RFC 6582).
     pub recover: Seq,
     /// Bytes sent that the peer is known to hold out of order.
@@ -341,11 +341,11 @@ const _: () = assert!(core::mem::offset_of!(Connection, state_deadline) <= 5 * 6
 const _: () = assert!(core::mem::size_of::<Connection>() <= 448);
 
 impl Connection {
-    /// An unused slot.
-    pub(crate) fn unused() -> Self {
+    /// One that is not in use, and will be called so when it is.
+    pub(crate) fn unused(handle: Handle) -> Self {
         Self {
             key: FlowKey::default(),
-            generation: 1,
+            handle,
             cookie: 0,
             state: State::Free,
             slow: Slow::UNESTABLISHED,
@@ -399,7 +399,6 @@ impl Connection {
             sent_at: 0,
             max_snd_wnd: 0,
             iss: Seq(0),
-            irs: Seq(0),
             recover: Seq(0),
             sacked_bytes: 0,
             lost_bytes: 0,

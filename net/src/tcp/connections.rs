@@ -1,8 +1,8 @@
 //! The table of connections, and the handles that name them.
 //!
 //! Each control block is a piece of memory of its own, which goes to another engine when its connection
-//! does, for one that is not in use. Its name and generation, and so the handle, go with it; the slot's
-//! entry in the output queue stays here.
+//! does, for one that is not in use. The handle is in it and goes along; the slot's entry in the output
+//! queue stays here.
 
 use crate::config::Config;
 use crate::tcp::connection::{Connection, Flags, State};
@@ -11,26 +11,12 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use ix_abi::Handle;
 
-/// The topmost bit of a generation stays clear, so that a handle is no error.
-const GENERATIONS: u32 = u32::MAX >> 1;
-
 /// Where a connection is for as long as it lives, whichever engine has it.
 pub(crate) type Block = Box<Connection>;
 
-/// A block outside of a table, and the name by which handles call it.
-pub(crate) struct NamedBlock {
-    pub block: Block,
-    pub name: u32,
-}
-
-impl NamedBlock {
-    /// One that no connection uses.
-    pub fn unused(name: u32) -> Self {
-        Self {
-            block: Box::new(Connection::unused()),
-            name,
-        }
-    }
+/// A block that no connection has used, of that name.
+pub(crate) fn unused(name: u32) -> Block {
+    Box::new(Connection::unused(following(Handle(name.into()))))
 }
 
 /// The control blocks of an engine, before it is built. Engines that hand connections to each other come to
@@ -40,7 +26,8 @@ pub struct ControlBlocks(Vec<Block>);
 impl ControlBlocks {
     /// As many as the configuration has connections. Allocates.
     pub fn new(config: &Config) -> Self {
-        let unused = |_| Box::new(Connection::unused());
+        let names = OwnNames::new(config.sharing.as_ref());
+        let unused = |number| unused(names.give(number));
         Self((0..config.connections).map(unused).collect())
     }
 
@@ -51,11 +38,12 @@ impl ControlBlocks {
     }
 }
 
+/// What is true of every block that no connection uses and that is in no slot.
+const FREE: (State, Flags) = (State::Free, Flags::empty());
+
 /// All connections, and a stack of the free slots.
 pub(crate) struct Connections {
     slots: Vec<Block>,
-    /// The names of the blocks; none of an engine that is alone, where the slot is the name.
-    given: Vec<u32>,
     names: OwnNames,
     free: Vec<u32>,
     /// Free slots that are for connections which are to come from another engine.
@@ -70,9 +58,11 @@ impl Connections {
         // The table itself is this engine's alone.
         let mut slots = Vec::with_capacity(blocks.len());
         slots.append(&mut blocks);
+        for (slot, block) in (0..).zip(&slots) {
+            names.put(block.name(), slot);
+        }
         Self {
             slots,
-            given: names.give(count),
             names,
             free: (0..count).rev().collect(),
             promised: 0,
@@ -93,8 +83,7 @@ impl Connections {
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         let each = size_of::<Connection>() + size_of::<Block>();
-        let numbers = self.free.capacity() + self.given.capacity();
-        self.slots.len() * each + numbers * size_of::<u32>()
+        self.slots.len() * each + self.free.capacity() * size_of::<u32>()
     }
 
     /// Connections in use.
@@ -116,9 +105,8 @@ impl Connections {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
         **slot = Connection {
-            generation: slot.generation,
             flags: slot.flags & Flags::LISTED,
-            ..Connection::unused()
+            ..Connection::unused(slot.handle)
         };
         Some(index)
     }
@@ -128,13 +116,13 @@ impl Connections {
     pub fn release(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.enter(State::Free);
-        slot.generation = following(slot.generation);
+        slot.handle = following(slot.handle);
         self.free.push(index);
     }
 
     /// Frees the slot of a connection that goes to another engine: takes its block for one that is not in
     /// use, and the other way round.
-    pub fn vacate(&mut self, index: u32, block: &mut NamedBlock) {
+    pub fn vacate(&mut self, index: u32, block: &mut Block) {
         let flags = &mut self[index].flags;
         let listed = *flags & Flags::LISTED;
         flags.remove(Flags::LISTED);
@@ -142,58 +130,40 @@ impl Connections {
         self[index].flags = listed;
     }
 
-    /// The same for a connection that has no entry in the output queue, if `may_go` lets it. Returns the
-    /// handle that is no longer good.
+    /// The same for a connection that has no entry in the output queue, if `may_go` lets it. Returns
+    /// whether it did.
     #[inline(always)]
     pub fn vacate_if(
         &mut self,
         index: u32,
-        spare: &mut NamedBlock,
+        spare: &mut Block,
         may_go: impl FnOnce(&Connection) -> bool,
-    ) -> Option<Handle> {
+    ) -> bool {
         let slot = &mut self.slots[index as usize];
-        let connection = &**slot;
-        if !may_go(connection) {
-            return None;
+        let goes = may_go(slot);
+        if goes {
+            debug_assert_eq!((spare.state, spare.flags & Flags::LISTED), FREE);
+            self.names.put(spare.name(), index);
+            core::mem::swap(slot, spare);
+            self.free.push(index);
         }
-        let generation = connection.generation;
-        let block = &mut *spare.block;
-        block.state = State::Free;
-        block.flags = Flags::empty();
-        core::mem::swap(slot, &mut spare.block);
-        self.rename(index, &mut spare.name);
-        self.free.push(index);
-        Some(handle(generation, spare.name))
+        goes
     }
 
     /// Puts a connection of another engine into a slot that was promised, which the caller takes off; its
-    /// block is one that is not in
-    /// use afterwards. What is in numbers of that engine's tables means nothing here yet. Returns the
-    /// slot, and the connection's handle.
+    /// block is one that is not in use afterwards. What is in numbers of that engine's tables means nothing
+    /// here yet. Returns the slot.
     #[inline(always)]
-    pub fn settle(&mut self, moved: &mut NamedBlock) -> Option<(u32, Handle)> {
+    pub fn settle(&mut self, moved: &mut Block) -> Option<u32> {
         let index = self.free.pop()?;
         let slot = &mut self.slots[index as usize];
-        let connection = &mut *moved.block;
-        connection.flags |= slot.flags & Flags::LISTED;
-        let handle = handle(connection.generation, moved.name);
-        core::mem::swap(slot, &mut moved.block);
-        self.rename(index, &mut moved.name);
-        Some((index, handle))
-    }
-
-    /// The block in a slot is another one, of that name; the one that was there is on its way.
-    #[inline(always)]
-    fn rename(&mut self, index: u32, name: &mut u32) {
-        if let Some(given) = self.given.get_mut(index as usize) {
-            core::mem::swap(given, name);
-            self.names.exchange(*given, index, *name);
+        if slot.flags.contains(Flags::LISTED) {
+            slot.flags.remove(Flags::LISTED);
+            moved.flags.insert(Flags::LISTED);
         }
-    }
-
-    #[inline(always)]
-    fn name(&self, index: u32) -> u32 {
-        self.given.get(index as usize).copied().unwrap_or(index)
+        self.names.put(moved.name(), index);
+        core::mem::swap(slot, moved);
+        Some(index)
     }
 
     /// Slots that are free and not promised.
@@ -210,37 +180,45 @@ impl Connections {
     /// The handle of a connection.
     #[inline(always)]
     pub fn handle(&self, index: u32) -> Handle {
-        handle(self.slots[index as usize].generation, self.name(index))
+        self.slots[index as usize].handle
     }
 
     /// The slot with the block that a handle names; it may be free.
     #[inline(always)]
     pub fn slot_mut(&mut self, handle: Handle) -> Option<(u32, &mut Connection)> {
-        let index = self.names.slot(handle.0 as u32)?;
+        let index = self.names.slot(name(handle))?;
         let slot = self.slots.get_mut(index)?;
-        (slot.generation == (handle.0 >> 32) as u32).then_some((index as u32, slot))
+        (slot.handle == handle).then_some((index as u32, slot))
     }
 
     /// The connection that a handle names.
     #[inline]
     pub fn find(&self, handle: Handle) -> Option<u32> {
-        let index = self.names.slot(handle.0 as u32)?;
+        let index = self.names.slot(name(handle))?;
         let slot = self.slots.get(index)?;
-        let is_it = slot.generation == (handle.0 >> 32) as u32 && slot.state != State::Free;
-        is_it.then_some(index as u32)
+        (slot.handle == handle && slot.state != State::Free).then_some(index as u32)
     }
 }
 
-/// The handle of the connection in a block of that name, in its present generation.
-#[inline(always)]
-fn handle(generation: u32, name: u32) -> Handle {
-    Handle(u64::from(generation) << 32 | u64::from(name))
+impl Connection {
+    /// By which handles call its block.
+    #[inline(always)]
+    fn name(&self) -> u32 {
+        name(self.handle)
+    }
 }
 
-/// The generation of a block after this one.
+/// The block that a handle is about: its low half.
 #[inline(always)]
-fn following(generation: u32) -> u32 {
-    (generation + 1) & GENERATIONS
+fn name(handle: Handle) -> u32 {
+    handle.0 as u32
+}
+
+/// The handle of the next connection in the same block: the high half says which one it is. Its topmost bit
+/// stays clear, so that a handle is no error.
+#[inline(always)]
+fn following(handle: Handle) -> Handle {
+    Handle((handle.0 + (1 << 32)) & (u64::MAX >> 1))
 }
 
 impl core::ops::Index<u32> for Connections {
@@ -271,8 +249,8 @@ mod tests {
         let own = connections.take().unwrap();
         assert!(connections.is_full() && connections.free() == 0);
         assert_eq!(connections.take(), None);
-        let mut block = NamedBlock::unused(7);
-        let (came, _) = connections.settle(&mut block).unwrap();
+        let mut block = unused(7);
+        let came = connections.settle(&mut block).unwrap();
         connections.promised -= 1;
         assert_ne!(came, own);
         assert_eq!(connections.take(), None);
@@ -304,8 +282,8 @@ mod tests {
         from[index].cookie = 7;
         from[index].flags = Flags::LISTED | Flags::SACK;
         let (handle, memory) = (from.handle(index), &raw const from[index]);
-        let mut block = NamedBlock::unused(1);
-        assert_eq!(from.vacate_if(index, &mut block, |_| false), None);
+        let mut block = unused(1);
+        assert!(!from.vacate_if(index, &mut block, |_| false));
         assert_eq!(from.find(handle), Some(index));
         from.vacate(index, &mut block);
         assert_eq!((from.find(handle), from.used()), (None, 0));
@@ -313,10 +291,10 @@ mod tests {
         assert_eq!(to.find(handle), None);
 
         to.promised = 1;
-        let (index, same) = to.settle(&mut block).unwrap();
+        let index = to.settle(&mut block).unwrap();
         assert_eq!(&raw const to[index], memory);
         assert_eq!((to[index].cookie, to[index].flags), (7, Flags::SACK));
-        assert_eq!((same, to.handle(index)), (handle, handle));
+        assert_eq!(to.handle(index), handle);
         assert_eq!((to.find(handle), from.find(handle)), (Some(index), None));
         // The block that is at its old place has a handle of its own.
         let other = from.take().unwrap();
@@ -325,11 +303,14 @@ mod tests {
         assert_eq!((from.find(others), to.find(others)), (Some(other), None));
         from.release(other);
         // And back.
-        assert_eq!(to.vacate_if(index, &mut block, |_| true), Some(handle));
+        assert!(to.vacate_if(index, &mut block, |_| true));
         from.promised = 1;
-        let (index, same) = from.settle(&mut block).unwrap();
+        let index = from.settle(&mut block).unwrap();
         assert!(from[index].flags.contains(Flags::LISTED));
-        assert_eq!((same, from.find(handle)), (handle, Some(index)));
+        assert_eq!(
+            (from.handle(index), from.find(handle)),
+            (handle, Some(index))
+        );
         // Gone, it leaves no handle that names the one after it.
         from.release(index);
         from.promised = 0;

@@ -7,12 +7,16 @@
 use crate::seq::Seq;
 use crate::tcp::connection::Connection;
 use alloc::vec::Vec;
+use ix_abi::Handle;
+
+/// The owner of an episode that nobody has.
+const NOBODY: Handle = Handle(u64::MAX);
 
 /// One recovery of one connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Episode {
-    /// Slot and generation of the connection.
-    owner: (u32, u32),
+    /// The connection.
+    owner: Handle,
     /// Congestion window and threshold before it.
     pub cwnd: u32,
     pub ssthresh: u32,
@@ -43,7 +47,7 @@ impl Episodes {
     /// A ring of `count` episodes.
     pub fn new(count: u16) -> Self {
         let unused = Episode {
-            owner: (u32::MAX, 0),
+            owner: NOBODY,
             cwnd: 0,
             ssthresh: 0,
             w_max: 0,
@@ -64,9 +68,9 @@ impl Episodes {
     }
 
     /// Begins an episode of a connection, whose window has not been touched yet.
-    pub fn begin(&mut self, index: u32, connection: &mut Connection) {
+    pub fn begin(&mut self, connection: &mut Connection) {
         let episode = Episode {
-            owner: (index, connection.generation),
+            owner: connection.handle,
             cwnd: connection.cwnd,
             ssthresh: connection.ssthresh,
             w_max: connection.w_max(),
@@ -78,14 +82,14 @@ impl Episodes {
             delivered: 0,
             rate_16: 0,
         };
-        self.adopt(index, connection, episode);
+        self.adopt(connection, episode);
     }
 
     /// Goes on with the episode that a connection has had in another engine.
-    pub fn adopt(&mut self, index: u32, connection: &mut Connection, episode: Episode) {
+    pub fn adopt(&mut self, connection: &mut Connection, episode: Episode) {
         connection.episode = self.next;
         self.episodes[usize::from(self.next)] = Episode {
-            owner: (index, connection.generation),
+            owner: connection.handle,
             ..episode
         };
         self.next += 1;
@@ -95,15 +99,15 @@ impl Episodes {
     }
 
     /// The episode of a connection, the last one that it had, unless that has given way.
-    pub fn get_mut(&mut self, index: u32, connection: &Connection) -> Option<&mut Episode> {
+    pub fn get_mut(&mut self, connection: &Connection) -> Option<&mut Episode> {
         let episode = &mut self.episodes[usize::from(connection.episode)];
-        (episode.owner == (index, connection.generation)).then_some(episode)
+        (episode.owner == connection.handle).then_some(episode)
     }
 
     /// Forgets a connection's episode.
-    pub fn end(&mut self, index: u32, connection: &Connection) {
-        if let Some(episode) = self.get_mut(index, connection) {
-            episode.owner = (u32::MAX, 0);
+    pub fn end(&mut self, connection: &Connection) {
+        if let Some(episode) = self.get_mut(connection) {
+            episode.owner = NOBODY;
         }
     }
 }
@@ -120,23 +124,23 @@ mod tests {
         let mut episodes = Episodes::new(2);
         for index in [first, second] {
             connections[index].cwnd = 1000 + index;
-            episodes.begin(index, &mut connections[index]);
+            episodes.begin(&mut connections[index]);
         }
         let cwnd = |episodes: &mut Episodes, connections: &Connections, index: u32| {
-            let episode = episodes.get_mut(index, &connections[index]);
+            let episode = episodes.get_mut(&connections[index]);
             episode.map(|episode| episode.cwnd)
         };
         assert_eq!(cwnd(&mut episodes, &connections, first), Some(1000 + first));
         assert_eq!(cwnd(&mut episodes, &connections, third), None);
-        episodes.begin(third, &mut connections[third]);
+        episodes.begin(&mut connections[third]);
         assert_eq!(cwnd(&mut episodes, &connections, first), None);
         assert_eq!(
             cwnd(&mut episodes, &connections, second),
             Some(1000 + second)
         );
-        connections[second].generation += 1;
+        connections.release(second);
         assert_eq!(cwnd(&mut episodes, &connections, second), None);
-        episodes.end(third, &connections[third]);
+        episodes.end(&connections[third]);
         assert_eq!(cwnd(&mut episodes, &connections, third), None);
     }
 }

@@ -315,7 +315,6 @@ impl Connection {
     #[inline(always)]
     pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, options: &Options) {
         self.agree_on_ecn(segment.control);
-        self.irs = segment.seq;
         self.rcv_nxt = segment.seq + 1;
         self.rcv_acked = self.rcv_nxt;
         self.rcv_adv = self.rcv_nxt;

@@ -1,8 +1,9 @@
 //! Where control blocks are. A handle names a block and not a slot, so that it stays when its connection
 //! goes to another engine; in which slot of which engine the block is stands here.
 //!
-//! Nobody writes as long as no connection moves. An engine writes of blocks that it has in its hands, so
-//! what it reads of a block that it has is what it has written itself.
+//! Nobody writes as long as no connection moves. An engine writes of a block when it puts it into a slot, so
+//! what it reads of a block that it has is what it has written itself. What it reads of one that it has not is
+//! of no use to it: another engine's place, or a slot of its own with another block.
 
 use crate::groups::Sharing;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Bits of a place that are its slot; the thread is above.
 const SLOT_BITS: u32 = 26;
-/// On its way from one engine to another.
+/// Of a block that was in no slot yet.
 const NOWHERE: u32 = u32::MAX;
 
 /// The places of all control blocks of engines that hand connections to each other.
@@ -58,45 +59,26 @@ impl OwnNames {
         }
     }
 
-    /// The names of the blocks that are in its slots at first, unless it is alone.
-    pub fn give(self, slots: u32) -> Vec<u32> {
-        let give = |slot| {
-            let name = self.spare(slot);
-            self.set(name, self.here | slot);
-            name
-        };
-        match self.places {
-            [] => Vec::new(),
-            _ => (0..slots).map(give).collect(),
-        }
-    }
-
-    /// The name of a block that the engine begins with in no slot, `number` blocks before it.
-    pub fn spare(self, number: u32) -> u32 {
+    /// The name of a block that the engine begins with, `number` blocks before it.
+    pub fn give(self, number: u32) -> u32 {
         (self.here >> SLOT_BITS) * self.each + number
     }
 
-    /// The slot of a block that is here; some slot, or none, of a name that nobody has given.
+    /// The slot of a block that is here; of any other name no slot that there is, or one with another block.
     #[inline(always)]
     pub fn slot(self, name: u32) -> Option<usize> {
         if self.places.is_empty() {
             return Some(name as usize);
         }
-        let slot = self.places.get(name as usize)?.load(Relaxed) ^ self.here;
-        (slot >> SLOT_BITS == 0).then_some(slot as usize)
+        let place = self.places.get(name as usize)?.load(Relaxed);
+        Some((place ^ self.here) as usize)
     }
 
-    /// A block is in that slot now, and another one on its way.
+    /// A block is in that slot now.
     #[inline(always)]
-    pub fn exchange(self, come: u32, slot: u32, gone: u32) {
-        self.set(come, self.here | slot);
-        self.set(gone, NOWHERE);
-    }
-
-    #[inline(always)]
-    fn set(self, name: u32, place: u32) {
-        if let Some(known) = self.places.get(name as usize) {
-            known.store(place, Relaxed);
+    pub fn put(self, name: u32, slot: u32) {
+        if let Some(place) = self.places.get(name as usize) {
+            place.store(self.here | slot, Relaxed);
         }
     }
 }
@@ -120,18 +102,22 @@ mod tests {
                 names,
             }))
         });
-        let (name, spare) = (one.give(3)[2], one.spare(3));
-        assert_eq!((one.slot(name), other.slot(name)), (Some(2), None));
-        assert_eq!((one.slot(spare), other.slot(spare)), (None, None));
-        let others = other.give(1)[0];
-        assert_eq!((one.slot(others), other.slot(others)), (None, Some(0)));
-        one.exchange(spare, 2, name);
-        assert_eq!((one.slot(spare), one.slot(name)), (Some(2), None));
-        other.exchange(name, 0, others);
-        assert_eq!((one.slot(name), other.slot(name)), (None, Some(0)));
-        assert_eq!((one.slot(others), other.slot(others)), (None, None));
+        let (name, others) = (one.give(2), other.give(2));
+        assert_ne!(name, others);
+        let is_slot =
+            |names: OwnNames, name| names.slot(name).filter(|slot| slot >> SLOT_BITS == 0);
+        assert_eq!((is_slot(one, name), is_slot(other, name)), (None, None));
+        one.put(name, 2);
+        other.put(others, 0);
+        assert_eq!((is_slot(one, name), is_slot(other, name)), (Some(2), None));
+        assert_eq!(
+            (is_slot(one, others), is_slot(other, others)),
+            (None, Some(0))
+        );
+        other.put(name, 3);
+        assert_eq!((is_slot(one, name), is_slot(other, name)), (None, Some(3)));
         assert_eq!(one.slot(u32::MAX), None);
         let alone = OwnNames::new(None);
-        assert_eq!((alone.slot(7), alone.give(8).len()), (Some(7), 0));
+        assert_eq!((alone.slot(7), alone.give(7)), (Some(7), 7));
     }
 }

@@ -9,7 +9,7 @@ impl Engine {
     /// Fast recovery begins; the threshold is set.
     pub(crate) fn prr_begin(&mut self, index: u32) {
         let connection = &mut self.connections[index];
-        let Some(episode) = self.episodes.get_mut(index, connection) else {
+        let Some(episode) = self.episodes.get_mut(connection) else {
             return;
         };
         let flight = u64::from(connection.in_flight().max(1));
@@ -27,7 +27,7 @@ impl Engine {
         if connection.recovery != Recovery::Fast {
             return;
         }
-        let Some(episode) = self.episodes.get_mut(index, connection) else {
+        let Some(episode) = self.episodes.get_mut(connection) else {
             connection.cwnd = connection.ssthresh;
             return;
         };

@@ -137,7 +137,7 @@ impl Engine {
     fn enter_fast_recovery(&mut self, index: u32) {
         self.counters.tcp_fast_recoveries += 1;
         let connection = &mut self.connections[index];
-        self.episodes.begin(index, connection);
+        self.episodes.begin(connection);
         // An echoed mark may have made it smaller in this window already (RFC 3168 6.1.2).
         if !connection.is_reduced_for_ecn() {
             connection.reduce_for_loss(connection.in_flight());
@@ -271,7 +271,7 @@ impl Engine {
         }
         connection.flags.remove(Flags::RETRANSMIT_NOW);
         connection.sent_at = now.0;
-        if let Some(episode) = self.episodes.get_mut(index, connection) {
+        if let Some(episode) = self.episodes.get_mut(connection) {
             if episode.retransmitted == 0 {
                 episode.stamp = connection.timestamp(now);
             }

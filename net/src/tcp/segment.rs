@@ -125,9 +125,10 @@ impl Engine {
     ) -> bool {
         self.connections[index].file_single(&mut self.send_records);
         let mut segment = *segment;
+        // Nothing but the peer's SYN is in before it has answered ours.
         if self.connections[index].state == State::SynReceived
             && segment.has(control::SYN)
-            && segment.seq == self.connections[index].irs
+            && segment.seq + 1 == self.connections[index].rcv_nxt
         {
             if !segment.has(control::ACK) {
                 // The SYN-ACK was lost: repeat it.

@@ -8,7 +8,7 @@ use crate::records::NONE;
 use crate::tcp::connection::{Flags, Recovery, Slow, State};
 use crate::wheel::NEVER;
 use crate::wire::control;
-use ix_abi::{DeadReason, Error};
+use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Instant, Transmit};
 
 impl Engine {
@@ -29,7 +29,7 @@ impl Engine {
         let connection = &mut self.connections[index];
         connection.file_single(&mut self.send_records);
         connection.expect_probe_of_tail(self.local.max_ack_delay);
-        let generation = connection.generation;
+        let handle = connection.handle;
         connection.timer_at = NEVER;
         let now = cx.now.0;
         if self.connections[index]
@@ -38,31 +38,31 @@ impl Engine {
         {
             self.neighbor_failed(cx, index);
         }
-        if self.is_same(index, generation) && self.connections[index].ack_deadline <= now {
+        if self.is_same(index, handle) && self.connections[index].ack_deadline <= now {
             self.counters.tcp_delayed_acks += 1;
             let connection = &mut self.connections[index];
             connection.ack_deadline = NEVER;
             connection.flags.insert(Flags::ACK_NOW);
             self.mark_dirty(index);
         }
-        if self.is_same(index, generation) && self.connections[index].rack_deadline <= now {
+        if self.is_same(index, handle) && self.connections[index].rack_deadline <= now {
             self.rack_timeout(cx, index);
         }
-        if self.is_same(index, generation) && self.connections[index].rto_deadline <= now {
+        if self.is_same(index, handle) && self.connections[index].rto_deadline <= now {
             self.retransmission_timeout(cx, index);
         }
-        if self.is_same(index, generation) && self.connections[index].state_deadline <= now {
+        if self.is_same(index, handle) && self.connections[index].state_deadline <= now {
             self.state_timeout(cx, index);
         }
-        if self.is_same(index, generation) {
+        if self.is_same(index, handle) {
             self.rearm_timer(index);
         }
     }
 
     /// Whether the slot still holds the same, living connection.
-    fn is_same(&self, index: u32, generation: u32) -> bool {
+    fn is_same(&self, index: u32, handle: Handle) -> bool {
         let connection = &self.connections[index];
-        connection.generation == generation && connection.state > State::Dead
+        connection.handle == handle && connection.state > State::Dead
     }
 
     /// Arms the timer for the earliest deadline, if that is earlier than what it is armed for.
@@ -140,9 +140,9 @@ impl Engine {
         let connection = &mut self.connections[index];
         let before = connection.recovery;
         match before {
-            Recovery::Open => self.episodes.begin(index, connection),
+            Recovery::Open => self.episodes.begin(connection),
             // What was sent again before makes an answer ambiguous.
-            _ => self.episodes.end(index, connection),
+            _ => self.episodes.end(connection),
         }
         if is_first && matches!(before, Recovery::Open | Recovery::Fast) {
             connection.reduce_for_loss(connection.in_flight());

@@ -35,7 +35,7 @@ impl Engine {
         options: &Options,
     ) {
         let connection = &mut self.connections[index];
-        let Some(episode) = self.episodes.get_mut(index, connection) else {
+        let Some(episode) = self.episodes.get_mut(connection) else {
             self.settle_doubt(index, news);
             return;
         };
@@ -107,10 +107,10 @@ impl Engine {
 
     fn undo(&mut self, index: u32) {
         let connection = &mut self.connections[index];
-        let Some(episode) = self.episodes.get_mut(index, connection).copied() else {
+        let Some(episode) = self.episodes.get_mut(connection).copied() else {
             return;
         };
-        self.episodes.end(index, connection);
+        self.episodes.end(connection);
         connection.cwnd = connection.cwnd.max(episode.cwnd);
         connection.ssthresh = connection.ssthresh.max(episode.ssthresh);
         connection.restore_w_max(episode.w_max);

@@ -70,8 +70,10 @@ impl Engine {
             let moved = places.next()?;
             let may_go = Connection::is_plain;
             let spare = &mut moved.connection;
-            let handle = self.connections.vacate_if(index, spare, may_go)?;
-            let block = &mut moved.connection.block;
+            if !self.connections.vacate_if(index, spare, may_go) {
+                return None;
+            }
+            let block = &mut *moved.connection;
             if block.timer_at != NEVER {
                 self.wheel.disarm(index);
                 // It may have been armed for what has been done since.
@@ -82,7 +84,7 @@ impl Engine {
             moved.group = group;
             moved.belongings = None;
             count += 1;
-            Some((block.cookie, handle))
+            Some((block.cookie, block.handle))
         });
         cx.events.push_migrated(from, to, leaving);
         self.groups.begin_with(group, first, count as u32);
@@ -132,10 +134,10 @@ impl Engine {
         self.connections[index].file_single(&mut self.send_records);
         let connection = &self.connections[index];
         let (key, flags, has_buffers) = (connection.key, connection.flags, connection.rx_held != 0);
-        let episode = self.episodes.get_mut(index, connection).copied();
+        let episode = self.episodes.get_mut(connection).copied();
         if let Some(episode) = episode {
             luggage.episodes.push_back(episode);
-            self.episodes.end(index, connection);
+            self.episodes.end(connection);
         }
         let (sends, sent) = self.pack_sends(index, luggage);
         let owed = match has_buffers {

@@ -52,8 +52,8 @@ impl Engine {
                 return false;
             }
             let belongings = moved.belongings.unwrap_or_default();
-            self.introduce(cx.now, &mut moved.connection.block, neighbor_epoch);
-            let Some((index, _)) = self.connections.settle(&mut moved.connection) else {
+            self.introduce(cx.now, &mut moved.connection, neighbor_epoch);
+            let Some(index) = self.connections.settle(&mut moved.connection) else {
                 return false;
             };
             self.connections.promised -= 1;
@@ -87,15 +87,16 @@ impl Engine {
             if moved.belongings.is_some() {
                 return None;
             }
-            let block = &mut *moved.connection.block;
+            let block = &mut *moved.connection;
             if block.neighbor_epoch == epochs.0 && *acquaintance == block.acquaintance() {
                 block.neighbor_epoch = epochs.1;
             } else if let Some(met) = self.introduce(now, block, epochs.0) {
                 *acquaintance = met;
             }
-            let (cookie, flow_hash, deadline) = (block.cookie, block.flow_hash, block.timer_at);
+            let (cookie, handle) = (block.cookie, block.handle);
+            let (flow_hash, deadline) = (block.flow_hash, block.timer_at);
             debug_assert_eq!(flow_hash, self.flows.hash(&block.key));
-            let (index, handle) = self.connections.settle(&mut moved.connection)?;
+            let index = self.connections.settle(&mut moved.connection)?;
             self.flows.insert(flow_hash, index);
             self.groups.join(index, moved.group);
             count += 1;
@@ -178,7 +179,7 @@ impl Engine {
             && let Some(episode) = luggage.episodes.pop_front()
         {
             let connection = &mut self.connections[index];
-            self.episodes.adopt(index, connection, episode);
+            self.episodes.adopt(connection, episode);
         }
         self.join_lists(index, flags);
     }
