@@ -1,8 +1,9 @@
 //! `ixctl impair`: what the wire of a dataplane does to frames.
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ix_api::{Affected, Impairment, Wire};
+use ix_impairment::probability;
 
 use crate::client::{Client, escaped};
 use crate::command::show;
@@ -23,7 +24,7 @@ pub struct Changes {
 struct Harm {
     /// Only frames to the dataplane, or from it.
     #[arg(long, value_enum)]
-    direction: Option<Which>,
+    direction: Option<Affected>,
     /// Probability that a frame is lost.
     #[arg(long, value_name = "P", value_parser = probability)]
     loss: Option<f64>,
@@ -59,16 +60,6 @@ struct Harm {
     seed: Option<u64>,
 }
 
-/// Frames of one direction.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Which {
-    Both,
-    /// Those to the dataplane.
-    In,
-    /// Those from the dataplane.
-    Out,
-}
-
 impl Changes {
     /// What the wire is to become; `None` if nothing is said.
     fn impairment(&self) -> Option<Impairment> {
@@ -87,11 +78,7 @@ impl Changes {
             || harm.delay_us.or(harm.jitter_us).or(harm.seed).is_some()
             || harm.direction.is_some();
         is_said.then(|| Impairment {
-            direction: match harm.direction {
-                None | Some(Which::Both) => Affected::Both,
-                Some(Which::In) => Affected::In,
-                Some(Which::Out) => Affected::Out,
-            },
+            direction: harm.direction.unwrap_or_default(),
             loss: harm.loss.unwrap_or(good.loss),
             burst_enter: harm.burst_enter.unwrap_or(good.burst_enter),
             burst_leave: harm.burst_leave.unwrap_or(good.burst_leave),
@@ -173,17 +160,6 @@ fn described(wire: &Wire) -> String {
 /// Without the noise of binary fractions.
 fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
-}
-
-fn probability(text: &str) -> Result<f64, String> {
-    let (number, scale) = match text.strip_suffix('%') {
-        Some(percent) => (percent, 100.0),
-        None => (text, 1.0),
-    };
-    match number.parse::<f64>().map(|number| number / scale) {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("use a probability like 0.01 or 1%".into()),
-    }
 }
 
 #[cfg(test)]

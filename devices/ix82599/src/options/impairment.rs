@@ -1,15 +1,15 @@
 //! The flags that say what the wire does to frames.
 
-use clap::{Args, ValueEnum};
-use ix82599::wire::{Affected, Impairment};
+use clap::Args;
+use ix_impairment::{Affected, Impairment, probability};
 
 /// What the wire does to frames, from the start; a request can change it later.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "The wire")]
 pub(crate) struct ImpairmentOptions {
     /// Frames that the wire harms.
-    #[arg(long, value_enum, default_value_t = Which::Both)]
-    impair: Which,
+    #[arg(long, value_enum, default_value_t = Affected::Both)]
+    impair: Affected,
 
     /// Probability that it loses a frame, like 0.01 or 1%.
     #[arg(long, value_name = "P", default_value = "0", value_parser = probability)]
@@ -56,25 +56,11 @@ pub(crate) struct ImpairmentOptions {
     seed: u64,
 }
 
-/// The frames of one direction, or all.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Which {
-    Both,
-    /// Those to the device.
-    In,
-    /// Those from the device.
-    Out,
-}
-
 impl ImpairmentOptions {
     /// The numbers, unless they make no sense together.
     pub(crate) fn impairment(&self) -> Result<Impairment, String> {
         let impairment = Impairment {
-            direction: match self.impair {
-                Which::Both => Affected::Both,
-                Which::In => Affected::In,
-                Which::Out => Affected::Out,
-            },
+            direction: self.impair,
             loss: self.loss,
             burst_enter: self.burst_enter,
             burst_leave: self.burst_leave,
@@ -89,30 +75,5 @@ impl ImpairmentOptions {
         };
         impairment.check()?;
         Ok(impairment)
-    }
-}
-
-fn probability(text: &str) -> Result<f64, String> {
-    let (number, scale) = match text.strip_suffix('%') {
-        Some(percent) => (percent, 100.0),
-        None => (text, 1.0),
-    };
-    match number.parse::<f64>().map(|number| number / scale) {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("use a probability like 0.01 or 1%".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probabilities_may_be_percentages() {
-        assert_eq!(probability("0.25"), Ok(0.25));
-        assert_eq!(probability("25%"), Ok(0.25));
-        for text in ["1.5", "150%", "-1", "x", "%", "NaN"] {
-            assert!(probability(text).is_err(), "{text}");
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Counts, Impairment};
+use ix_impairment::{Impairment, WireCounts};
 
 /// How long a reordered frame waits for another to overtake it before it goes on alone.
 pub(super) const HOLD_NS: u64 = 1_000_000;
@@ -65,7 +65,7 @@ impl Lane {
         frame: &[u8],
         how: &Impairment,
         dice: &mut Dice,
-        counts: &mut Counts,
+        counts: &mut WireCounts,
         now_ns: u64,
     ) -> Option<&'static str> {
         let in_burst = self.burst(how, dice);
@@ -124,7 +124,7 @@ impl Lane {
         frame: Vec<u8>,
         how: &Impairment,
         dice: &mut Dice,
-        counts: &mut Counts,
+        counts: &mut WireCounts,
         now_ns: u64,
     ) -> Option<&'static str> {
         if self.under_way.len() >= QUEUE_FRAMES {
@@ -152,7 +152,7 @@ impl Lane {
         &mut self,
         how: &Impairment,
         dice: &mut Dice,
-        counts: &mut Counts,
+        counts: &mut WireCounts,
         now_ns: u64,
     ) {
         if let Some((_, frame)) = self.held.take_if(|(until, _)| *until <= now_ns) {
