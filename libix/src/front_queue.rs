@@ -92,7 +92,15 @@ impl<T: Default> FrontQueue<T> {
     }
 
     /// Drops all elements. Room for `kept` of them stays allocated, if there is so much.
+    #[inline]
     pub fn clear(&mut self, kept: usize) {
+        if self.len != 0 || self.rest.capacity() > kept {
+            self.clear_some(kept);
+        }
+    }
+
+    #[inline(never)]
+    fn clear_some(&mut self, kept: usize) {
         self.len = 0;
         self.front = T::default();
         self.rest.clear();
@@ -125,8 +133,13 @@ mod tests {
                 assert_eq!(queue.get_mut(index), model.get_mut(index));
             }
         }
+        queue.push_back(3);
+        queue.clear(2);
+        assert_eq!((queue.len(), queue.get(0)), (0, None));
+        assert!(queue.rest.capacity() >= 2);
+        // Nothing is in it, but there is room that is not wanted.
         queue.clear(0);
-        assert_eq!(queue.pop_front(), None);
+        assert_eq!((queue.rest.capacity(), queue.pop_front()), (0, None));
         queue.push_back(5);
         assert_eq!(queue.take_only(), Some(5));
         assert_eq!(queue.take_only(), None);

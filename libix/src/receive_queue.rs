@@ -94,7 +94,11 @@ impl ReceiveQueue {
     }
 
     /// What all holds on all segments weigh.
+    #[inline]
     pub fn held(&self) -> u64 {
+        if self.segments.len() == 0 {
+            return 0;
+        }
         let weight = |segment: &Segment| u64::from(segment.weight);
         self.segments.iter().map(weight).sum()
     }

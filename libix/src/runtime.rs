@@ -242,7 +242,10 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         }
         slot.phase = Phase::Open;
         let is_heard = slot.is_heard();
-        table.mark(index);
+        // What was asked of it meanwhile.
+        if !slot.send.is_accepted() || slot.ending != Ending::None {
+            table.mark(index);
+        }
         if is_heard {
             let (service, mut connection) = self.parts(index)?;
             service.on_connected(&mut connection);
@@ -264,7 +267,7 @@ impl<S: Service, K: Kernel> Runtime<S, K> {
         let slot = table.slot(index);
         slot.handle = handle;
         slot.phase = Phase::Dead;
-        slot.send.clear();
+        slot.drop_unsent();
         let reason = DeadReason::from_raw(reason).unwrap_or(DeadReason::Aborted);
         let reason = slot
             .failure

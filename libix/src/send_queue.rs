@@ -228,8 +228,21 @@ impl SendQueue {
         }
     }
 
+    /// Takes the piece of a queue that has just one, if it is a part of received bytes of the connection
+    /// itself: number and weight of the segment that is given back.
+    #[inline]
+    pub fn take_own(&mut self, anchor: &Anchor) -> Option<(u32, u32)> {
+        let part = self.pieces.only()?.part_of(anchor)?;
+        self.pieces.take_only()?.forget();
+        Some(part)
+    }
+
     /// What the holds of pieces on received bytes of the connection itself weigh.
+    #[inline]
     pub fn held_of(&self, anchor: &Anchor) -> u64 {
+        if self.pending == 0 {
+            return 0;
+        }
         let own = self.pieces.iter().filter_map(|piece| piece.part_of(anchor));
         own.map(|(_, weight)| u64::from(weight)).sum()
     }
@@ -237,11 +250,13 @@ impl SendQueue {
     /// Drops everything, and starts over for the next connection. The memory stays, unless a
     /// burst made it large.
     pub fn clear(&mut self) {
-        let mut pieces = core::mem::replace(&mut self.pieces, FrontQueue::new());
-        pieces.clear(SENDV_MAX);
-        *self = Self {
-            pieces,
-            ..Self::new()
-        };
+        self.pieces.clear(SENDV_MAX);
+        self.next = 0;
+        self.next_offset = 0;
+        self.acknowledged = 0;
+        self.pending = 0;
+        self.waiting = 0;
+        self.window = usize::MAX;
+        self.offered = 0;
     }
 }

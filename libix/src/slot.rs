@@ -123,6 +123,15 @@ impl Slot {
         self.failure = None;
     }
 
+    /// Drops what the peer has not acknowledged and never will. Received bytes on their way back to it are
+    /// settled here, where the way through the ledger is not needed.
+    pub fn drop_unsent(&mut self) {
+        if let Some((segment, weight)) = self.send.take_own(self.anchor) {
+            self.receive.released(segment, weight);
+        }
+        self.send.clear();
+    }
+
     /// The peer acknowledged `bytes` more, and the kernel would accept `window` more.
     #[inline(always)]
     pub fn acknowledged(&mut self, bytes: usize, window: usize) {

@@ -45,6 +45,8 @@ pub(crate) struct Table {
     /// Whether some of them are to be made again, although no event will say when.
     retries: bool,
     requests: VecDeque<Request>,
+    /// Connections that answer a knock.
+    accepts: Vec<u32>,
     pub datagrams: Datagrams,
     batch: Batch,
     /// Number of the thread, and what it is told.
@@ -84,6 +86,7 @@ impl Table {
             refused: Vec::new(),
             retries: false,
             requests: VecDeque::new(),
+            accepts: Vec::new(),
             datagrams: Datagrams::new(area),
             batch: Batch::new(area),
             thread,
@@ -216,7 +219,7 @@ impl Table {
         let slot = self.slot(index);
         slot.handle = handle;
         slot.phase = Phase::Opening;
-        self.requests.push_back(Request::Accept(index));
+        self.accepts.push(index);
         index
     }
 

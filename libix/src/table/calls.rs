@@ -18,7 +18,6 @@ pub(super) enum Request {
     UdpBind(u16),
     UdpUnbind(u16),
     Refuse(u64),
-    Accept(u32),
     Connect(u32, SocketAddr),
 }
 
@@ -84,8 +83,12 @@ impl Table {
         if !self.requests.is_empty() {
             self.flush_requests();
         }
+        if !self.accepts.is_empty() {
+            self.flush_accepts();
+        }
         // Those with waiting payload last, since they may use up the arrays.
-        let mut is_complete = self.flush_connections() && self.requests.is_empty();
+        let mut is_complete =
+            self.flush_connections() && self.requests.is_empty() && self.accepts.is_empty();
         if self.datagrams.has_calls() {
             is_complete &= self.datagrams.flush(&mut self.batch);
         }
@@ -145,6 +148,16 @@ impl Table {
         }
     }
 
+    #[inline(never)]
+    fn flush_accepts(&mut self) {
+        let count = self.accepts.len().min(self.batch.room());
+        for index in self.accepts.drain(..count) {
+            let slot = &self.slots[index as usize];
+            let words = [slot.handle, slot.cookie, 0];
+            self.batch.awaited_call(CallNumber::Accept, 0, words, index);
+        }
+    }
+
     fn issue(&mut self, request: Request) {
         match request {
             Request::Listen(port) => {
@@ -166,10 +179,6 @@ impl Table {
                     .call(CallNumber::UdpUnbind, u32::from(port), [0; 3]);
             }
             Request::Refuse(handle) => self.batch.call_on(CallNumber::Close, handle),
-            Request::Accept(index) => {
-                let words = [self.slot(index).handle, self.id_of(index).cookie(), 0];
-                self.batch.awaited_call(CallNumber::Accept, 0, words, index);
-            }
             Request::Connect(index, remote) => {
                 let (first, last) = address_to_words(remote.ip());
                 let words = [self.id_of(index).cookie(), first, last];
