@@ -1,4 +1,4 @@
-//! Commands for who looks after a server: `slabs`, `lru_crawler`, `cache_memlimit`, `watch`.
+//! Commands for who looks after a server: `slabs`, `lru`, `lru_crawler`, `cache_memlimit`, `watch`.
 //!
 //! Answers are those of memcached started with `-W -X -L`: it has no watchers, dumps no keys, and has all of
 //! its memory from the start.
@@ -10,7 +10,7 @@ use crate::counters::CLASSES;
 use crate::output::Output;
 use crate::server::Worker;
 use crate::session::Session;
-use crate::store::Unmoved;
+use crate::store::{Rules, Unmoved};
 use crate::text;
 
 const ERROR: &str = "ERROR\r\n";
@@ -20,12 +20,17 @@ const OK: &str = "OK\r\n";
 /// Smallest limit of memory, in MiB, and the largest number that is one.
 const LIMIT_MIN: u32 = 8;
 const LIMIT_MAX: u32 = 1_000_000_000;
+/// Most of all items that may be hot or warm, in percent.
+const HOT_AND_WARM_MAX: u32 = 80;
+/// Longest rest of the crawler.
+const SLEEP_MAX_US: u32 = 1_000_000;
 
 /// The answer to one of these commands; `None` if it is none of them.
 pub fn answer(words: &[&[u8]], worker: &Worker) -> Option<&'static str> {
     Some(match words {
         [b"slabs", b"reassign", from, to] => reassign(from, to, worker),
         [b"slabs", b"automove", level, more @ ..] => automove(level, more.first(), worker),
+        [b"lru", words @ ..] => lru(words, worker),
         [b"lru_crawler", words @ ..] => crawler(words, worker),
         [b"cache_memlimit", megabytes] | [b"cache_memlimit", megabytes, _] => limit(megabytes),
         [b"watch", ..] => "CLIENT_ERROR watch commands not allowed\r\n",
@@ -37,7 +42,7 @@ pub fn answer(words: &[&[u8]], worker: &Worker) -> Option<&'static str> {
 pub fn execute(session: &mut Session, worker: &Worker, words: &[&[u8]], out: &mut impl Output) {
     let may_be_quiet = matches!(
         words,
-        [b"slabs", b"automove", ..] | [b"cache_memlimit" | b"watch", ..]
+        [b"slabs", b"automove", ..] | [b"lru" | b"cache_memlimit" | b"watch", ..]
     );
     session.noreply = may_be_quiet && words.last() == Some(&&b"noreply"[..]);
     session.say(answer(words, worker).unwrap_or(ERROR), out);
@@ -59,8 +64,7 @@ fn reassign(from: &[u8], to: &[u8], worker: &Worker) -> &'static str {
 fn automove(level: &[u8], ratio: Option<&&[u8]>, worker: &Worker) -> &'static str {
     let moves = &worker.store().moves;
     if level == b"ratio" {
-        let ratio = ratio.and_then(|&text| str::from_utf8(text).ok()?.parse::<f64>().ok());
-        return match ratio {
+        return match ratio.and_then(|text| real(text)) {
             Some(ratio) => {
                 moves.age_percent.store((ratio * 100.0) as u32, Relaxed);
                 OK
@@ -78,6 +82,59 @@ fn automove(level: &[u8], ratio: Option<&&[u8]>, worker: &Worker) -> &'static st
     }
 }
 
+/// By which rules items go from list to list.
+fn lru(words: &[&[u8]], worker: &Worker) -> &'static str {
+    let rules = &worker.store().rules;
+    match words {
+        [b"tune", hot, warm, hot_factor, warm_factor, ..] => {
+            let percents = text::unsigned(hot).zip(text::unsigned(warm));
+            let factors = real(hot_factor).zip(real(warm_factor));
+            match (percents, factors) {
+                (Some(percents), Some(factors)) => tune(rules, percents, factors),
+                _ => ERROR,
+            }
+        }
+        [b"mode", mode @ (b"flat" | b"segmented"), ..] => {
+            rules.is_segmented.store(*mode == b"segmented", Relaxed);
+            OK
+        }
+        [b"temp_ttl", seconds, ..] => match text::signed(seconds) {
+            None => ERROR,
+            Some(seconds) => {
+                let seconds = u32::try_from(seconds);
+                rules.has_temporary.store(seconds.is_ok(), Relaxed);
+                if let Ok(seconds) = seconds {
+                    rules.temporary_ttl.store(seconds, Relaxed);
+                }
+                OK
+            }
+        },
+        _ => ERROR,
+    }
+}
+
+fn tune(rules: &Rules, percents: (u32, u32), factors: (f64, f64)) -> &'static str {
+    if percents.0.wrapping_add(percents.1) > HOT_AND_WARM_MAX {
+        return "ERROR hot and warm pcts must not exceed 80\r\n";
+    }
+    if factors.0 <= 0.0 || factors.1 <= 0.0 {
+        return "ERROR hot/warm age factors must be greater than 0\r\n";
+    }
+    let bounds = [
+        (&rules.hot, percents.0, factors.0),
+        (&rules.warm, percents.1, factors.1),
+    ];
+    for (bounds, percent, factor) in bounds {
+        bounds.percent.store(percent, Relaxed);
+        bounds.age_percent.store((factor * 100.0) as u32, Relaxed);
+    }
+    OK
+}
+
+fn real(text: &[u8]) -> Option<f64> {
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
 fn crawler(words: &[&[u8]], worker: &Worker) -> &'static str {
     let crawler = &worker.server.crawler;
     match words {
@@ -92,6 +149,21 @@ fn crawler(words: &[&[u8]], worker: &Worker) -> &'static str {
         [b"crawl" | b"metadump", _] if !crawler.is_enabled.load(Relaxed) => {
             "CLIENT_ERROR lru crawler disabled\r\n"
         }
+        [b"tocrawl", items] => match text::unsigned(items) {
+            None => BAD_FORMAT,
+            Some(items) => {
+                crawler.to_crawl.store(items, Relaxed);
+                OK
+            }
+        },
+        [b"sleep", microseconds] => match text::unsigned(microseconds) {
+            None => BAD_FORMAT,
+            Some(microseconds @ 0..=SLEEP_MAX_US) => {
+                crawler.sleep_us.store(microseconds, Relaxed);
+                OK
+            }
+            Some(_) => "CLIENT_ERROR sleep must be one second or less\r\n",
+        },
         [b"metadump", _] => "ERROR metadump not allowed\r\n",
         [b"crawl", classes] => crawl(classes, worker),
         _ => ERROR,
@@ -104,17 +176,24 @@ fn crawl(classes: &[u8], worker: &Worker) -> &'static str {
         let number = text::unsigned(number);
         number.is_some_and(|number| (1..CLASSES as u32).contains(&number))
     };
-    let mut numbers = classes.split(|&byte| byte == b',');
+    let numbers = classes.split(|&byte| byte == b',');
     match classes {
         b"all" => {}
         b"hash" => return "ERROR an unknown error happened\r\n",
         _ if numbers.clone().all(<[u8]>::is_empty) => return "NOTSTARTED no items to crawl\r\n",
-        _ if !numbers.all(|number| number.is_empty() || is_class(number)) => {
+        _ if !numbers
+            .clone()
+            .all(|number| number.is_empty() || is_class(number)) =>
+        {
             return "BADCLASS invalid class id\r\n";
         }
         _ => {}
     }
-    match worker.server.crawler.start(worker.store().stripes()) {
+    let count = match classes {
+        b"all" => CLASSES,
+        _ => numbers.filter(|number| !number.is_empty()).count(),
+    };
+    match worker.server.crawler.start(worker.store().stripes(), count) {
         true => OK,
         false => "BUSY currently processing crawler request\r\n",
     }

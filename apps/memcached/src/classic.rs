@@ -139,10 +139,11 @@ fn others(session: &mut Session, worker: &Worker, line: &[u8], out: &mut impl Ou
             out.text(b"\r\n");
         }
         (b"verbosity", 2 | 3) => verbosity(session, worker, &tokens, out),
-        (b"slabs" | b"lru_crawler" | b"cache_memlimit" | b"watch", _) => {
+        (b"slabs" | b"lru" | b"lru_crawler" | b"cache_memlimit" | b"watch", _) => {
             admin::execute(session, worker, tokens.all(), out);
         }
         (b"quit", _) => session.expect(State::Over),
+        (b"refresh_certs", _) => session.say("Error TLS not enabled\r\n", out),
         (b"shutdown", _) => session.say("ERROR: shutdown not enabled\r\n", out),
         _ => session.say(ERROR, out),
     }

@@ -173,6 +173,8 @@ class_counters! {
     hits_to_warm,
     /// Keys that were found, with a cold item.
     hits_to_cold,
+    /// Keys that were found, with an item that expires soon.
+    hits_to_temp,
     /// Data blocks of storage commands.
     cmd_set,
     /// Keys that were found.
@@ -192,7 +194,7 @@ class_counters! {
 impl ClassTotals {
     /// Keys that were found.
     pub fn get_hits(&self) -> u64 {
-        self.hits_to_hot + self.hits_to_warm + self.hits_to_cold
+        self.hits_to_hot + self.hits_to_warm + self.hits_to_cold + self.hits_to_temp
     }
 }
 

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use spin::Mutex;
 
 use crate::counters::{CLASSES, ClassTotals, Counters, Totals};
-use crate::store::{Config, HOT, Item, Store, WARM, list_of, state};
+use crate::store::{Config, HOT, Item, Store, TEMPORARY, WARM, list_of, state};
 
 /// What `version` answers: the memcached whose behaviour this is.
 pub const VERSION: &str = "1.6.18";
@@ -20,6 +20,9 @@ pub const KEY_MAX: usize = 250;
 pub const FIRST_SECOND: u32 = 62;
 /// Times up to this are from now on, later ones since 1970.
 const RELATIVE_MAX: u32 = 60 * 60 * 24 * 30;
+
+/// [`Crawler::sleep_us`] to begin with, as in memcached.
+const CRAWLER_SLEEP_US: u32 = 100;
 
 /// What is set at the start.
 #[derive(Clone, Debug)]
@@ -72,22 +75,40 @@ pub struct Server {
 pub struct Crawler {
     /// Whether stripes are swept, in their turn.
     pub is_enabled: AtomicBool,
-    /// Stripes that a client wants swept at once.
+    /// Microseconds between two steps of a sweep that a client wants; it rests for a millisecond in any case.
+    pub sleep_us: AtomicU32,
+    /// Items that such a sweep checks for each class that is asked for; 0 for all.
+    pub to_crawl: AtomicU32,
+    /// Stripes that a client wants swept at once, and items that are still checked then.
     stripes_left: AtomicUsize,
+    items_left: AtomicUsize,
 }
 
 impl Crawler {
-    /// Wants so many stripes swept at once. `false` if that is so already.
-    pub fn start(&self, stripes: usize) -> bool {
+    /// Wants so many stripes swept at once, for the sake of so many classes. `false` if that is so already.
+    pub fn start(&self, stripes: usize, classes: usize) -> bool {
         let start = self
             .stripes_left
             .compare_exchange(0, stripes, Relaxed, Relaxed);
-        start.is_ok()
+        if start.is_err() {
+            return false;
+        }
+        let items = match self.to_crawl.load(Relaxed) {
+            0 => usize::MAX,
+            each => classes * each as usize,
+        };
+        self.items_left.store(items, Relaxed);
+        true
     }
 
-    /// So many stripes are swept. Whether more are wanted at once.
-    pub fn has_swept(&self, stripes: usize) -> bool {
-        let left = self.stripes_left.load(Relaxed).saturating_sub(stripes);
+    /// So many stripes are swept, with so many items. Whether more are wanted at once.
+    pub fn has_swept(&self, stripes: usize, items: usize) -> bool {
+        let items_left = self.items_left.load(Relaxed).saturating_sub(items);
+        self.items_left.store(items_left, Relaxed);
+        let left = match items_left {
+            0 => 0,
+            _ => self.stripes_left.load(Relaxed).saturating_sub(stripes),
+        };
         self.stripes_left.store(left, Relaxed);
         left != 0
     }
@@ -111,7 +132,10 @@ impl Server {
             epoch: unix_seconds.saturating_sub(FIRST_SECOND.into()),
             crawler: Crawler {
                 is_enabled: AtomicBool::new(true),
+                sleep_us: AtomicU32::new(CRAWLER_SLEEP_US),
+                to_crawl: AtomicU32::new(0),
                 stripes_left: AtomicUsize::new(0),
+                items_left: AtomicUsize::new(0),
             },
             verbosity: AtomicU32::new(0),
             reset: Mutex::new(Reset {
@@ -214,6 +238,7 @@ impl Worker<'_> {
         let hits = match list_of(item.chunk()) {
             HOT => &class.hits_to_hot,
             WARM => &class.hits_to_warm,
+            TEMPORARY => &class.hits_to_temp,
             _ => &class.hits_to_cold,
         };
         hits.add(1);

@@ -24,7 +24,7 @@ use crate::store::Piece;
 
 /// How often some stripes are swept.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-/// The same while a client waits for it.
+/// The same while a client waits for it, at least.
 const CRAWL_INTERVAL: Duration = Duration::from_millis(1);
 /// So many stripes: all of them every 16 seconds.
 const SWEEP_STRIPES: usize = 16;
@@ -303,14 +303,18 @@ impl Service {
 
 /// Sweeps some stripes, and says when the next ones are due.
 fn sweep(server: &'static Server, swept: &mut usize, now: u32) -> Duration {
+    let mut checked = 0;
     if server.crawler.is_enabled.load(Relaxed) {
         for _ in 0..SWEEP_STRIPES {
-            server.store.sweep(*swept, now);
+            checked += server.store.sweep(*swept, now).checked;
             *swept += 1;
         }
     }
-    match server.crawler.has_swept(SWEEP_STRIPES) {
-        true => CRAWL_INTERVAL,
+    match server.crawler.has_swept(SWEEP_STRIPES, checked) {
+        true => {
+            let sleep_us = server.crawler.sleep_us.load(Relaxed);
+            CRAWL_INTERVAL.max(Duration::from_micros(sleep_us.into()))
+        }
         false => SWEEP_INTERVAL,
     }
 }

@@ -3,12 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 use core::fmt::{Display, Write};
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::output::Output;
 use crate::server::{FIRST_SECOND, VERSION, Worker};
 use crate::session::Session;
-use crate::store::{COLD, HOT, HOT_PERCENT, LISTS, WARM, WARM_PERCENT};
+use crate::store::{Bounds, COLD, HOT, LISTS, Rules, TEMPORARY, WARM};
 
 /// Executes `stats`, whose words these are.
 pub fn execute(session: &mut Session, worker: &Worker, words: &[&[u8]], out: &mut impl Output) {
@@ -156,6 +157,9 @@ pub fn items(worker: &Worker) -> String {
         add("number_hot", hot);
         add("number_warm", warm);
         add("number_cold", cold);
+        if worker.store().rules.has_temporary.load(Relaxed) {
+            add("number_temp", class.lists[TEMPORARY].count as u64);
+        }
         add("age_hot", class.age(HOT, worker.now).into());
         add("age_warm", class.age(WARM, worker.now).into());
         let oldest = (0..LISTS).map(|list| class.age(list, worker.now)).max();
@@ -181,7 +185,7 @@ pub fn items(worker: &Worker) -> String {
         add("hits_to_hot", hits.hits_to_hot);
         add("hits_to_warm", hits.hits_to_warm);
         add("hits_to_cold", hits.hits_to_cold);
-        add("hits_to_temp", 0);
+        add("hits_to_temp", hits.hits_to_temp);
     }
     lines.0
 }
@@ -251,18 +255,31 @@ pub fn settings(worker: &Worker) -> String {
     let (level, percent) = (moves.level.load(Relaxed), moves.age_percent.load(Relaxed));
     lines.add("slab_automove", level);
     lines.add("slab_automove_ratio", hundredths(percent as usize));
-    let crawls = worker.server.crawler.is_enabled.load(Relaxed);
-    lines.add("lru_crawler", yes_or_no(crawls));
-    lines.add("lru_maintainer_thread", "yes");
-    lines.add("lru_segmented", "yes");
-    lines.add("hot_lru_pct", HOT_PERCENT);
-    lines.add("warm_lru_pct", WARM_PERCENT);
+    let crawler = &worker.server.crawler;
+    lines.add("lru_crawler", yes_or_no(crawler.is_enabled.load(Relaxed)));
+    lines.add("lru_crawler_sleep", crawler.sleep_us.load(Relaxed));
+    lines.add("lru_crawler_tocrawl", crawler.to_crawl.load(Relaxed));
+    rules(&worker.store().rules, &mut lines);
     lines.add("flush_enabled", yes_or_no(settings.allows_flush));
     lines.add("dump_enabled", "no");
     lines.add("watch_enabled", "no");
     lines.add("hash_algorithm", "foldhash");
     lines.add("num_stripes", worker.store().stripes());
     lines.0
+}
+
+/// The part of `stats settings` that is about lists.
+fn rules(rules: &Rules, lines: &mut Lines) {
+    let yes_or_no = |flag: &AtomicBool| if flag.load(Relaxed) { "yes" } else { "no" };
+    let factor = |bounds: &Bounds| hundredths(bounds.age_percent.load(Relaxed) as usize);
+    lines.add("lru_maintainer_thread", "yes");
+    lines.add("lru_segmented", yes_or_no(&rules.is_segmented));
+    lines.add("hot_lru_pct", rules.hot.percent.load(Relaxed));
+    lines.add("warm_lru_pct", rules.warm.percent.load(Relaxed));
+    lines.add("hot_max_factor", factor(&rules.hot));
+    lines.add("warm_max_factor", factor(&rules.warm));
+    lines.add("temp_lru", yes_or_no(&rules.has_temporary));
+    lines.add("temporary_ttl", rules.temporary_ttl.load(Relaxed));
 }
 
 fn hundredths(percent: usize) -> String {

@@ -95,10 +95,93 @@ fn a_crawl_is_wanted_once() {
     let busy = "BUSY currently processing crawler request\r\n";
     assert_eq!(talk.say("lru_crawler crawl all\r\n"), busy);
     let (crawler, stripes) = (&talk.worker.server.crawler, talk.worker.store().stripes());
-    assert!(crawler.has_swept(stripes - 1), "one is left");
-    assert!(!crawler.has_swept(1));
+    assert!(crawler.has_swept(stripes - 1, 100), "one is left");
+    assert!(!crawler.has_swept(1, 100));
     assert_eq!(talk.say("lru_crawler crawl all\r\n"), "OK\r\n");
     assert_eq!(talk.say("lru_crawler disable\r\n"), "OK\r\n");
     let settings = talk.say("stats settings\r\n");
     assert!(settings.contains("STAT lru_crawler no\r\n"));
+}
+
+#[test]
+fn a_crawl_checks_as_many_items_as_it_was_told() {
+    let mut talk = Talk::new();
+    let said = "lru_crawler tocrawl 50\r\nlru_crawler sleep 1000\r\nlru_crawler crawl 5,7\r\n";
+    assert_eq!(talk.say(said), "OK\r\nOK\r\nOK\r\n");
+    let crawler = &talk.worker.server.crawler;
+    assert!(
+        crawler.has_swept(1, 99),
+        "two classes, of which each has 50"
+    );
+    assert!(!crawler.has_swept(1, 1));
+    let settings = talk.say("stats settings\r\n");
+    assert!(settings.contains("STAT lru_crawler_sleep 1000\r\nSTAT lru_crawler_tocrawl 50\r\n"));
+}
+
+/// Sizes of a class's lists: hot, warm, cold, temporary.
+fn lists(talk: &mut Talk) -> [u64; 4] {
+    let number =
+        (1..64).find(|number| stat(talk, " items", &format!("items:{number}:number")).is_some());
+    let number = number.unwrap();
+    ["hot", "warm", "cold", "temp"].map(|list| {
+        stat(talk, " items", &format!("items:{number}:number_{list}")).unwrap_or_default()
+    })
+}
+
+#[test]
+fn lists_are_as_long_as_they_are_tuned_to_be() {
+    let mut talk = Talk::new();
+    store(&mut talk, "k", 1000, 100);
+    assert_eq!(lists(&mut talk), [200, 0, 800, 0]);
+    assert_eq!(talk.say("lru tune 50 30 0.1 1.5\r\n"), "OK\r\n");
+    store(&mut talk, "more", 1000, 100);
+    let [hot, ..] = lists(&mut talk);
+    assert_eq!(hot, 1000);
+    let settings = talk.say("stats settings\r\n");
+    assert!(settings.contains("STAT hot_lru_pct 50\r\nSTAT warm_lru_pct 30\r\n"));
+    assert!(settings.contains("STAT hot_max_factor 0.10\r\nSTAT warm_max_factor 1.50\r\n"));
+    // Items are cold for 20 s when the hot ones are 15 s old, and then for 2 s.
+    talk.worker.now += 15;
+    store(&mut talk, "late", 200, 100);
+    let [hot, ..] = lists(&mut talk);
+    assert!(hot < 900, "{hot} are hot although they are old");
+}
+
+#[test]
+fn without_segments_all_items_are_cold_and_what_is_read_twice_stays() {
+    let mut talk = Talk::new();
+    assert_eq!(talk.say("lru mode flat\r\n"), "OK\r\n");
+    store(&mut talk, "k", 100, 100);
+    assert_eq!(lists(&mut talk), [0, 0, 100, 0]);
+    for _ in 0..2 {
+        assert!(talk.say("get k0\r\n").starts_with("VALUE"));
+    }
+    let before = stat(&mut talk, "", "evictions").unwrap();
+    store(&mut talk, "more", 600_000, 100);
+    assert!(stat(&mut talk, "", "evictions").unwrap() > before);
+    assert_eq!(lists(&mut talk)[..2], [0, 0]);
+    assert!(talk.say("get k1\r\n").starts_with("END"));
+    assert_eq!(talk.say("lru mode segmented\r\n"), "OK\r\n");
+    store(&mut talk, "last", 10, 100);
+    assert!(lists(&mut talk)[0] != 0);
+}
+
+#[test]
+fn what_expires_soon_is_kept_apart_if_that_is_wanted() {
+    let mut talk = Talk::new();
+    assert_eq!(talk.say("set a 0 30 1\r\n1\r\n"), "STORED\r\n");
+    assert_eq!(lists(&mut talk)[3], 0);
+    assert_eq!(talk.say("lru temp_ttl 30\r\n"), "OK\r\n");
+    assert_eq!(talk.say("set b 0 30 1\r\n1\r\n"), "STORED\r\n");
+    assert_eq!(talk.say("set c 0 31 1\r\n1\r\n"), "STORED\r\n");
+    assert_eq!(talk.say("set d 0 0 1\r\n1\r\n"), "STORED\r\n");
+    assert_eq!(lists(&mut talk)[3], 1);
+    assert!(talk.say("get b\r\n").starts_with("VALUE b"));
+    let hits = (1..64)
+        .find_map(|number| stat(&mut talk, " items", &format!("items:{number}:hits_to_temp")));
+    assert_eq!(hits, Some(1));
+    assert_eq!(talk.say("lru temp_ttl -1\r\n"), "OK\r\n");
+    assert_eq!(talk.say("set e 0 30 1\r\n1\r\n"), "STORED\r\n");
+    let settings = talk.say("stats settings\r\n");
+    assert!(settings.contains("STAT temp_lru no\r\nSTAT temporary_ttl 30\r\n"));
 }

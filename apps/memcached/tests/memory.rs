@@ -154,7 +154,7 @@ fn the_sweep_frees_what_has_expired() {
     talk.worker.now += 50;
     let store = talk.worker.store();
     let swept: usize = (0..store.stripes())
-        .map(|number| store.sweep(number, talk.worker.now))
+        .map(|number| store.sweep(number, talk.worker.now).removed)
         .sum();
     assert_eq!(swept, 500);
     assert_eq!(stat(&mut talk, "curr_items"), 500);

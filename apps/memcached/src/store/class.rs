@@ -3,7 +3,8 @@
 //! Items are in one of three lists, as in memcached: a new item is [`HOT`]; what leaves the hot or the
 //! warm list by its end goes to [`WARM`] if it was read twice meanwhile, else to [`COLD`]; what is read
 //! twice in the cold list becomes warm instead of giving way. So a scan over many items, each read once,
-//! passes through hot and cold and leaves the warm ones alone. A reader only sets bits of the item, and
+//! passes through hot and cold and leaves the warm ones alone. Items that expire soon may be in a list of
+//! their own ([`TEMPORARY`]), which gives way last. Which item goes where, [`Rules`] say. A reader only sets bits of the item, and
 //! takes no lock here: the bits are looked at when an item comes to the end of its list.
 //!
 //! All of it is under the lock of the class. What changes whether an item is in a list holds the lock of
@@ -14,6 +15,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::Store;
 use super::chunk::{Chunk, Page, Slab, state};
+use super::rules::{Bounds, Rules};
 
 /// Number of a list.
 pub const HOT: usize = 0;
@@ -21,13 +23,13 @@ pub const HOT: usize = 0;
 pub const WARM: usize = 1;
 /// Number of a list.
 pub const COLD: usize = 2;
+/// Number of a list.
+pub const TEMPORARY: usize = 3;
 /// How many lists there are.
-pub const LISTS: usize = 3;
+pub const LISTS: usize = 4;
 
-/// The hot list has at most this share of the items, in percent.
-pub const HOT_PERCENT: usize = 20;
-/// The warm list has at most this share of the items, in percent.
-pub const WARM_PERCENT: usize = 40;
+/// In which order lists are asked for an item that gives way.
+const GIVING: [usize; LISTS] = [COLD, WARM, HOT, TEMPORARY];
 
 /// Items that are moved from list to list for one that is added, at most.
 const MOVES: usize = 2;
@@ -201,10 +203,12 @@ impl Class {
         self.pages += 1;
     }
 
-    /// Puts an item at the front of the hot list, and moves items that are no longer hot.
-    pub fn link(&mut self, chunk: Chunk, now: u32) {
-        self.push(HOT, chunk);
-        self.rebalance(now);
+    /// Puts an item at the front of the list that it belongs to, and moves items that are no longer hot or
+    /// warm.
+    pub fn link(&mut self, chunk: Chunk, rules: &Rules, now: u32) {
+        self.push(rules.first_list(chunk, now), chunk);
+        self.rebalance(HOT, &rules.hot, now);
+        self.rebalance(WARM, &rules.warm, now);
     }
 
     /// Takes an item out of its list, and counts it.
@@ -221,11 +225,12 @@ impl Class {
     /// Has an item give way, and returns its chunk, which is in use for the caller from then on.
     pub fn evict(&mut self, store: &'static Store, now: u32) -> Option<Chunk> {
         for _ in 0..TRIES {
-            let list = [COLD, WARM, HOT].into_iter();
-            let chunk = list.filter_map(|list| self.lists[list].oldest).next()?;
+            let mut lists = GIVING.into_iter();
+            let chunk = lists.find_map(|list| self.lists[list].oldest)?;
             let has_expired = store.is_over(chunk, now);
             if !has_expired && list_of(chunk) == COLD && chunk.has(state::ACTIVE) {
-                self.promote(chunk, now);
+                let is_segmented = store.rules.is_segmented.load(Relaxed);
+                self.renew(chunk, if is_segmented { WARM } else { COLD }, now);
                 continue;
             }
             let Some(mut stripe) = store.try_stripe(chunk.hash.load(Relaxed)) else {
@@ -295,7 +300,7 @@ impl Class {
 
     /// Age of the item that gives way next.
     pub fn end_age(&self, now: u32) -> u32 {
-        let mut lists = [COLD, WARM, HOT].into_iter();
+        let mut lists = GIVING.into_iter();
         let list = lists.find(|&list| self.lists[list].count != 0);
         list.map_or(0, |list| self.age(list, now))
     }
@@ -351,39 +356,37 @@ impl Class {
         self.tally.evicted_time = now.saturating_sub(chunk.accessed.load(Relaxed)).into();
     }
 
-    /// Moves items from the ends of lists that are too long.
-    fn rebalance(&mut self, now: u32) {
-        for (list, percent) in [(HOT, HOT_PERCENT), (WARM, WARM_PERCENT)] {
-            for _ in 0..MOVES {
-                let Some(chunk) = self.lists[list].oldest else {
-                    break;
-                };
-                // 128ths instead of percent: no division.
-                if self.lists[list].count * 128 <= self.items() * (percent * 128 / 100) {
-                    break;
-                }
-                match chunk.has(state::ACTIVE) {
-                    true => self.promote(chunk, now),
-                    false => {
-                        self.remove(chunk);
-                        self.push(COLD, chunk);
-                        self.tally.moves_to_cold += 1;
-                    }
+    /// Moves items from the end of a list that has passed its bounds.
+    fn rebalance(&mut self, list: usize, bounds: &Bounds, now: u32) {
+        for _ in 0..MOVES {
+            let (count, items) = (self.lists[list].count, self.items());
+            let Some(chunk) = self.lists[list].oldest else {
+                break;
+            };
+            if !bounds.are_passed(count, items, self.age(list, now), self.age(COLD, now)) {
+                break;
+            }
+            match chunk.has(state::ACTIVE) {
+                true => self.renew(chunk, WARM, now),
+                false => {
+                    self.remove(chunk);
+                    self.push(COLD, chunk);
+                    self.tally.moves_to_cold += 1;
                 }
             }
         }
     }
 
-    /// To the front of the warm list.
-    fn promote(&mut self, chunk: Chunk, now: u32) {
-        match list_of(chunk) {
-            WARM => self.tally.moves_within_lru += 1,
-            _ => self.tally.moves_to_warm += 1,
+    /// To the front of a list, as if it had just been read for the first time.
+    fn renew(&mut self, chunk: Chunk, list: usize, now: u32) {
+        match list_of(chunk) == list {
+            true => self.tally.moves_within_lru += 1,
+            false => self.tally.moves_to_warm += 1,
         }
         chunk.state.fetch_and(!state::ACTIVE, Relaxed);
         chunk.accessed.store(now, Relaxed);
         self.remove(chunk);
-        self.push(WARM, chunk);
+        self.push(list, chunk);
     }
 
     /// To the front of its list.

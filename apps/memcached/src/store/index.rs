@@ -87,7 +87,7 @@ impl Stripe {
     }
 
     /// All items for which that holds.
-    pub fn select(&self, wanted: impl Fn(Chunk) -> bool) -> Vec<Chunk> {
+    pub fn select(&self, mut wanted: impl FnMut(Chunk) -> bool) -> Vec<Chunk> {
         let mut selected = Vec::new();
         for &first in &self.buckets {
             let mut next = first;

@@ -17,6 +17,7 @@ mod chunk;
 mod class;
 mod index;
 mod moves;
+mod rules;
 mod sizes;
 
 use alloc::boxed::Box;
@@ -30,8 +31,9 @@ use spin::{Mutex, MutexGuard};
 
 pub use change::{Change, Delta, Entry, How, Mode, Sum};
 pub use chunk::{Chunk, Draft, Item, Piece, state};
-pub use class::{COLD, Class, HOT, HOT_PERCENT, LISTS, Tally, WARM, WARM_PERCENT, list_of};
+pub use class::{COLD, Class, HOT, LISTS, TEMPORARY, Tally, WARM, list_of};
 pub use moves::{Moves, Unmoved};
+pub use rules::{Bounds, Rules};
 pub use sizes::Sizes;
 
 use chunk::Page;
@@ -76,6 +78,15 @@ pub enum NoChunk {
     NoMemory,
 }
 
+/// Items of a stripe that was swept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// All that were in it.
+    pub checked: usize,
+    /// Those that were over.
+    pub removed: usize,
+}
+
 /// See the module.
 pub struct Store {
     config: Config,
@@ -92,6 +103,8 @@ pub struct Store {
     flushed_cas: AtomicU64,
     /// How pages go from class to class.
     pub moves: Moves,
+    /// How items go from list to list.
+    pub rules: Rules,
 }
 
 impl Store {
@@ -110,6 +123,7 @@ impl Store {
             flushed_at: AtomicU64::new(0),
             flushed_cas: AtomicU64::new(0),
             moves: Moves::default(),
+            rules: Rules::default(),
             sizes,
         }))
     }
@@ -187,15 +201,21 @@ impl Store {
         }
     }
 
-    /// Removes what is over in one stripe, and returns how many items that were. Called for stripe after
-    /// stripe, by a number that is counted up.
-    pub fn sweep(&'static self, number: usize, now: u32) -> usize {
+    /// Removes what is over in one stripe. Called for stripe after stripe, by a number that is counted up.
+    pub fn sweep(&'static self, number: usize, now: u32) -> Swept {
         let mut stripe = self.stripes[number % STRIPES].lock();
-        let over = stripe.select(|chunk| self.is_over(chunk, now));
+        let mut checked = 0;
+        let over = stripe.select(|chunk| {
+            checked += 1;
+            self.is_over(chunk, now)
+        });
         for &chunk in &over {
             self.take_out(&mut stripe, chunk, Removal::Swept);
         }
-        over.len()
+        Swept {
+            checked,
+            removed: over.len(),
+        }
     }
 
     /// How many stripes [`Store::sweep`] goes through.
@@ -325,7 +345,9 @@ impl Store {
     fn put_in(&self, stripe: &mut Stripe, item: Item, now: u32) {
         let chunk = item.into_link();
         stripe.insert(chunk);
-        self.classes[chunk.class()].lock().link(chunk, now);
+        self.classes[chunk.class()]
+            .lock()
+            .link(chunk, &self.rules, now);
     }
 }
 
