@@ -35,6 +35,7 @@ pub mod error;
 pub mod exit;
 pub mod ipv6_choice;
 pub mod machine;
+mod memory;
 pub mod net;
 pub mod netns;
 pub mod passthrough;

@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use ix_machine::MemorySize;
+use ix_machine::exit::GuestExit;
 use ix_memcached_tests::debian::Debian;
 use ix_tests::{BOOT_TIMEOUT, Booted};
 
@@ -201,4 +203,39 @@ fn the_limit_of_memory_is_used_and_not_passed() -> Result<()> {
     ensure!(first == "END\r\n", "the first large one is still there");
     booted.stop();
     Ok(())
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn a_machine_is_as_large_as_m_asks_for() -> Result<()> {
+    let arguments = ["-m", "512"];
+    let booted = Booted::start("memcached", &arguments, |config| {
+        // As `cargo xtask run --app memcached -- -m 512` chooses it.
+        config.memory = MemorySize::for_application("memcached", &config.app_args, config.cpus);
+    });
+    booted.line("ix: app: memcached on port 11211, 512 MiB");
+    let mut stream = booted.connect_when_up(PORT);
+    let limit = stat(&mut stream, "", "limit_maxbytes")?;
+    ensure!(limit == 536_870_912, "the limit is {limit}");
+    let load = format!(
+        "load --connect {}:{PORT} --protocol text --connections 16 --keys 2000 --warmup 0 --duration 1 --force",
+        booted.guest()
+    );
+    booted.ixload(&load.split(' ').collect::<Vec<_>>());
+    ensure!(stat(&mut stream, "", "curr_items")? == 2_000);
+    ensure!(stat(&mut stream, "", "get_hits")? > 0, "nothing was found");
+    booted.stop();
+    Ok(())
+}
+
+#[test]
+#[ignore = "boots a machine: cargo xtask test boot"]
+fn too_small_a_machine_says_what_to_do() {
+    let booted = Booted::start("memcached", &["-m", "512"], |_| {});
+    let line = booted.line("ix: app: memcached: this thread needs a heap");
+    assert!(
+        line.contains("more memory (--memory), or -m less"),
+        "{line}"
+    );
+    booted.expect_end(GuestExit::AppFailed);
 }

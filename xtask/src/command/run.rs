@@ -101,55 +101,23 @@ pub struct MachineArgs {
     app_args: Vec<String>,
 }
 
-/// The application whose arguments say how much memory it needs.
+/// The application that stores items.
 pub const MEMCACHED: &str = "memcached";
 /// The port that it serves.
 pub const MEMCACHED_PORT: u16 = 11211;
-/// Guest memory in MiB that most need.
-const USUAL_MIB: u64 = 512;
-/// What memcached takes for items unless told otherwise.
-const USUAL_ITEMS_MIB: u64 = 64;
-
-/// What `-m` says, as one word or two; the application itself refuses what is no number.
-fn items_mib(arguments: &[String]) -> u64 {
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        if let Some(attached) = word.strip_prefix("-m") {
-            let number = match attached {
-                "" => words.next().map_or("", String::as_str),
-                attached => attached,
-            };
-            return number.parse().unwrap_or(USUAL_ITEMS_MIB);
-        }
-    }
-    USUAL_ITEMS_MIB
-}
-
 fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text.split_once('=').ok_or("use KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 impl MachineArgs {
-    /// Guest memory unless it is given.
-    fn usual_memory(&self) -> MemorySize {
-        let items_mib = match self.app.as_str() {
-            MEMCACHED => items_mib(&self.app_args),
-            _ => 0,
-        };
-        let threads = u64::from(self.cpus);
-        // A thread needs a heap of an eighth more than its share and some MiB, and heaps are 7 parts of
-        // 16 of what a thread has (`MemoryPlan` of the kernel).
-        let heap_mib = items_mib / threads * 9 / 8 + 16;
-        let needed_mib = threads * (heap_mib * 16 / 7 + 16) + 96;
-        MemorySize::from_mib(needed_mib.max(USUAL_MIB))
-    }
-
     /// The configuration that these flags describe.
     fn config(&self, artifacts: &Artifacts) -> MachineConfig {
         let mut config = MachineConfig::new(artifacts, &self.app);
         config.cpus = self.cpus + u32::from(self.background);
-        config.memory = self.memory.unwrap_or_else(|| self.usual_memory());
+        config.memory = self
+            .memory
+            .unwrap_or_else(|| MemorySize::for_application(&self.app, &self.app_args, self.cpus));
         config.accel = self.accel;
         if let Some(model) = &self.cpu {
             config.cpu_model = CpuModel::Named(model.clone());
@@ -315,13 +283,10 @@ mod tests {
     }
 
     #[test]
-    fn memcached_gets_the_memory_that_its_items_need() {
+    fn memory_is_what_the_application_needs_unless_it_is_given() {
         let memory = |line: &str| config(line).memory.mib();
-        assert_eq!(memory("--app memcached"), 512);
         assert_eq!(memory("--app memcached -- -m 512"), 1465);
-        assert_eq!(memory("--app memcached -- -m512"), 1465);
         assert_eq!(memory("--app memcached --memory 3G -- -m 512"), 3072);
-        assert_eq!(memory("--app echo -- -m 512"), 512);
     }
 
     #[test]
