@@ -41,6 +41,9 @@ use report::{Failure, Report};
 
 pub use bed::{Bed, System};
 
+/// Times that a point is measured unless told otherwise.
+const REPETITIONS: u8 = 3;
+
 /// Asked between measurements; an error ends the run.
 pub type Check = fn() -> Result<()>;
 
@@ -55,7 +58,7 @@ pub struct Options {
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=7))]
     pub only: Vec<u8>,
     /// Times that each point is measured; the spread is shown.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = REPETITIONS, value_parser = clap::value_parser!(u8).range(1..))]
     pub repetitions: u8,
     /// Do not install or build anything first.
     #[arg(long)]
@@ -73,7 +76,18 @@ impl Options {
 
     /// Measured time of one point, in seconds.
     fn seconds(&self) -> f64 {
-        if self.quick { 0.5 } else { 5.0 }
+        if self.quick { 0.5 } else { 2.0 }
+    }
+
+    /// About how long a figure takes with them, in seconds, on two cores that do nothing else.
+    fn estimate(&self, figure: &Figure) -> f64 {
+        let usual = if self.quick {
+            figure.quick_seconds
+        } else {
+            figure.full_seconds
+        };
+        // A quarter of it is boots and openings, which are not repeated.
+        usual * (f64::from(self.repetitions) / f64::from(REPETITIONS) * 0.75 + 0.25)
     }
 
     /// Boots to count instructions in, which differ by a percent.
@@ -118,33 +132,62 @@ impl Run<'_> {
     }
 }
 
-/// Measures a figure.
-type Measure = fn(Run, &mut Report) -> Result<()>;
+/// A figure, and how long it takes.
+struct Figure {
+    number: u8,
+    measure: fn(Run, &mut Report) -> Result<()>,
+    quick_seconds: f64,
+    full_seconds: f64,
+}
+
+impl Figure {
+    const fn new(
+        number: u8,
+        measure: fn(Run, &mut Report) -> Result<()>,
+        [quick_seconds, full_seconds]: [f64; 2],
+    ) -> Self {
+        Self {
+            number,
+            measure,
+            quick_seconds,
+            full_seconds,
+        }
+    }
+}
 
 /// The figures, in the order in which they are measured.
-const FIGURES: [(u8, Measure); 7] = [
-    (1, latency::measure),
-    (2, throughput::measure),
-    (3, connections::measure),
-    (4, key_value::measure),
-    (5, batches::measure),
-    (6, cores::measure),
-    (7, instructions::measure),
+const FIGURES: [Figure; 7] = [
+    Figure::new(1, latency::measure, [50.0, 210.0]),
+    Figure::new(2, throughput::measure, [60.0, 540.0]),
+    Figure::new(3, connections::measure, [140.0, 1050.0]),
+    Figure::new(4, key_value::measure, [200.0, 650.0]),
+    Figure::new(5, batches::measure, [40.0, 130.0]),
+    Figure::new(6, cores::measure, [100.0, 480.0]),
+    Figure::new(7, instructions::measure, [80.0, 300.0]),
 ];
 
 /// Measures and writes the report, anew after each figure. Images and programs must have been built.
 pub fn bench(run: Run) -> Result<()> {
     let mut report = Report::new(Conditions::now()?);
-    let wanted = FIGURES
+    let figures = FIGURES
         .iter()
-        .filter(|(number, _)| run.options.wants(*number));
-    for &(number, measure) in wanted {
+        .filter(|figure| run.options.wants(figure.number));
+    let mut left: Vec<&Figure> = figures.collect();
+    (run.say)(&format!("figures: {} on two quiet cores", time(run, &left)));
+    while !left.is_empty() {
+        let Figure {
+            number, measure, ..
+        } = left.remove(0);
         let start = Instant::now();
-        run.attempt(&mut report, number, "a part", |report| measure(run, report))?;
+        run.attempt(&mut report, *number, "a part", |report| {
+            measure(run, report)
+        })?;
         report.conditions.end()?;
         write(run.options, &report)?;
-        let seconds = start.elapsed().as_secs();
-        (run.say)(&format!("figure {number}: written after {seconds} s"));
+        let (seconds, rest) = (start.elapsed().as_secs(), time(run, &left));
+        (run.say)(&format!(
+            "figure {number}: written after {seconds} s; to go: {rest}"
+        ));
     }
     print!("{}", report.summary());
     ensure!(
@@ -153,6 +196,15 @@ pub fn bench(run: Run) -> Result<()> {
         report.failures.len()
     );
     Ok(())
+}
+
+/// About how long these figures take, in words.
+fn time(run: Run, figures: &[&Figure]) -> String {
+    let seconds = figures.iter().map(|figure| run.options.estimate(figure));
+    match seconds.sum::<f64>() {
+        0.0 => "nothing".to_owned(),
+        seconds => format!("some {:.0} minutes", (seconds / 60.0).ceil()),
+    }
 }
 
 fn write(options: &Options, report: &Report) -> Result<()> {

@@ -4,15 +4,13 @@
 use anyhow::{Context, Result};
 use ix_load::report::LoadReport;
 
-use super::LIGHTEST;
+use super::{LIGHTEST, TRIALS};
 use crate::bed::System;
 use crate::plot::short;
 use crate::report::{Point, Series, Spread};
 
 /// No client here gets so far.
 const HEAVIEST: f64 = 1e6;
-/// How often a load is offered before it is taken for beyond the bound.
-const TRIALS: usize = 3;
 
 /// What was measured at one offered load. Latencies are in microseconds.
 pub(super) struct Level {
