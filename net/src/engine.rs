@@ -27,7 +27,7 @@ use crate::tcp::probe::max_ack_delay;
 use crate::tcp::starved::Starved;
 use crate::tcp::time_wait::TimeWaits;
 use crate::udp::Udp;
-use crate::wheel::Wheel;
+use crate::wheel::{WAIT, Wheel};
 use crate::wire::{IPV4, TCP};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -112,6 +112,8 @@ pub(crate) struct Local {
     pub rto_max: u64,
     /// What peers may add to a round trip by delaying their acknowledgements.
     pub max_ack_delay: u64,
+    /// Whether nothing can be overdue of what the fast path has sent before the wheel's [`WAIT`] is over.
+    pub tails_wait: bool,
     pub delayed_ack: u64,
     /// The receive window is opened by at least this much (RFC 9293 3.8.6.2.2).
     pub window_step: u32,
@@ -157,6 +159,7 @@ impl Local {
             rto_min,
             rto_max: config.rto_max.0,
             max_ack_delay: max_ack_delay(rto_min),
+            tails_wait: max_ack_delay(rto_min).min(config.rto_max.0) >= WAIT,
             delayed_ack: u64::from(config.delayed_ack_us.min(500_000)) * 1000,
             window_step: u32::from(mtu).min(config.rx_window / 2),
             window_update: (2 * u32::from(mtu)).min(config.rx_window / 2),
@@ -259,13 +262,8 @@ impl Engine {
         if cx.now.0 >= self.reassembly.deadline {
             self.expire_fragments(cx);
         }
-        if self.wheel.is_quiet(cx.now) {
-            return;
-        }
-        while cx.events.room() >= EVENTS_AT_ONCE
-            && let Some(index) = self.wheel.expired(cx.now)
-        {
-            self.timer_expired(cx, index);
+        if !self.wheel.is_quiet(cx.now) {
+            self.connection_timers(cx);
         }
     }
 

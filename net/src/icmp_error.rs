@@ -242,7 +242,7 @@ impl Engine {
         self.counters.tcp_path_mtu_lowered += 1;
         if connection.in_flight() != 0 {
             connection.rto_deadline = now.0;
-            self.arm_timer(index, now.0);
+            self.arm_timer(now, index, now.0);
         }
     }
 

@@ -153,7 +153,7 @@ impl Engine {
             connection.flags.remove(Flags::AWAITING_NEIGHBOR);
             if connection.state > State::Dead {
                 connection.flags.insert(Flags::NEIGHBOR_FAILED);
-                self.arm_timer(index, now.0);
+                self.arm_timer(now, index, now.0);
             }
         }
     }

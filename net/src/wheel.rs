@@ -3,8 +3,14 @@
 //! Each timer has a number and sits in one slot's doubly linked list, so that arming and disarming
 //! are a few stores whatever the number of timers. A bit per slot says where to look; bits are
 //! cleared lazily, so that [`Wheel::next_deadline`] may be early but never late.
+//!
+//! What a request arms a timer for has mostly been settled long before it is due. So a timer may first
+//! wait in a queue ([`Wheel::wait`]), where all wait for the same time and therefore stand in the order
+//! in which they came: no slot has to be found for it, and none to be looked through when it leaves. Only
+//! what is still to come by then needs a place in the wheel.
 
 use alloc::vec::Vec;
+use core::hint::cold_path;
 use ix_hal::Instant;
 
 /// log2 of a tick in nanoseconds: 16.384 us.
@@ -16,6 +22,10 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// A tick that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
+/// How long timers wait in the queue, in nanoseconds. Longer than stock peers delay an acknowledgement
+/// (40 ms), and no longer than any timeout of a single segment to such a peer (`tcp::probe`).
+pub(crate) const WAIT: u64 = 50_000_000;
+
 #[derive(Clone, Copy)]
 struct Entry {
     tick: u64,
@@ -23,7 +33,7 @@ struct Entry {
     prev: u32,
 }
 
-/// The wheel: one entry per timer, then one sentinel per slot.
+/// The wheel: one entry per timer, then one sentinel per slot, and that of the queue.
 pub(crate) struct Wheel {
     entries: Vec<Entry>,
     sentinels: u32,
@@ -32,6 +42,8 @@ pub(crate) struct Wheel {
     current: u64,
     /// Earliest tick after `current` at which a slot may have to be looked at.
     next: u64,
+    /// Tick at which the queue may have to be looked at: of its first timer, or of one that was.
+    queue_next: u64,
 }
 
 /// First tick at or after a point in time.
@@ -48,13 +60,14 @@ impl Wheel {
             next: index,
             prev: index,
         };
-        let count = timers + (LEVELS * SLOTS) as u32;
+        let count = timers + (LEVELS * SLOTS) as u32 + 1;
         Self {
             entries: (0..count).map(unlinked).collect(),
             sentinels: timers,
             occupied: [[0; SLOTS / 64]; LEVELS],
             current: now.0 >> TICK_SHIFT,
             next: NEVER,
+            queue_next: NEVER,
         }
     }
 
@@ -67,13 +80,28 @@ impl Wheel {
     /// Arms a timer, or moves it, to a deadline in nanoseconds.
     #[inline(never)]
     pub fn arm(&mut self, timer: u32, deadline: u64) {
-        let Entry { tick, next, prev } = self.entries[timer as usize];
-        if tick != NEVER {
-            self.entries[prev as usize].next = next;
-            self.entries[next as usize].prev = prev;
-        }
+        self.unlink(timer);
         let tick = tick_at_or_after(deadline).max(self.current + 1);
         self.place(timer, tick);
+    }
+
+    /// Arms a timer, or moves it, to [`WAIT`] from `now`, which is never earlier than before.
+    #[inline(always)]
+    pub fn wait(&mut self, timer: u32, now: Instant) {
+        if self.entries[timer as usize].tick != NEVER {
+            cold_path();
+            self.unlink(timer);
+        }
+        let tick = (now.0 + WAIT + (1 << TICK_SHIFT) - 1) >> TICK_SHIFT;
+        let queue = self.entries.len() - 1;
+        let prev = core::mem::replace(&mut self.entries[queue].prev, timer);
+        self.entries[timer as usize] = Entry {
+            tick,
+            next: queue as u32,
+            prev,
+        };
+        self.entries[prev as usize].next = timer;
+        self.queue_next = self.queue_next.min(tick);
     }
 
     /// Disarms a timer, armed or not.
@@ -85,7 +113,7 @@ impl Wheel {
     #[cfg(any(test, feature = "testing"))]
     pub fn is_armed_by(&self, timer: u32, deadline: u64) -> bool {
         let latest = tick_at_or_after(deadline).max(self.current + 1);
-        self.entries[timer as usize].tick <= latest && self.next <= latest
+        self.entries[timer as usize].tick <= latest && self.next.min(self.queue_next) <= latest
     }
 
     /// Whether a timer goes off at the next occasion.
@@ -97,18 +125,52 @@ impl Wheel {
     /// When [`Wheel::expired`] has to be called next.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {
-        (self.next != NEVER).then_some(Instant(self.next << TICK_SHIFT))
+        let next = self.next.min(self.queue_next);
+        (next != NEVER).then_some(Instant(next << TICK_SHIFT))
     }
 
     /// Whether nothing can have expired by `now`.
     #[inline]
     pub fn is_quiet(&self, now: Instant) -> bool {
-        now.0 >> TICK_SHIFT < self.next
+        now.0 >> TICK_SHIFT < self.next.min(self.queue_next)
+    }
+
+    /// Takes timers that have waited for long enough out of the queue, up to the first one that is not
+    /// settled, and returns that.
+    #[inline(always)]
+    pub fn waited(&mut self, now: Instant, mut is_settled: impl FnMut(u32) -> bool) -> Option<u32> {
+        let now = now.0 >> TICK_SHIFT;
+        if self.queue_next > now {
+            return None;
+        }
+        let queue = self.entries.len() - 1;
+        let mut first = self.entries[queue].next;
+        let mut unsettled = None;
+        loop {
+            let entry = &mut self.entries[first as usize];
+            // The sentinel's never comes.
+            self.queue_next = entry.tick;
+            if entry.tick > now || unsettled.is_some() {
+                entry.prev = queue as u32;
+                self.entries[queue].next = first;
+                return unsettled;
+            }
+            entry.tick = NEVER;
+            if !is_settled(first) {
+                cold_path();
+                unsettled = Some(first);
+            }
+            first = entry.next;
+        }
     }
 
     /// Takes one expired timer out of the wheel.
     pub fn expired(&mut self, now: Instant) -> Option<u32> {
         let now = now.0 >> TICK_SHIFT;
+        if self.next > now {
+            self.current = self.current.max(now);
+            return None;
+        }
         loop {
             let slot = self.current as usize & (SLOTS - 1);
             let first = self.entries[self.sentinel(0, slot)].next;
@@ -133,15 +195,14 @@ impl Wheel {
         self.sentinels as usize + level * SLOTS + slot
     }
 
+    #[inline]
     fn unlink(&mut self, timer: u32) {
-        let Entry { next, prev, .. } = self.entries[timer as usize];
-        self.entries[prev as usize].next = next;
-        self.entries[next as usize].prev = prev;
-        self.entries[timer as usize] = Entry {
-            tick: NEVER,
-            next: timer,
-            prev: timer,
-        };
+        let Entry { tick, next, prev } = self.entries[timer as usize];
+        if tick != NEVER {
+            self.entries[prev as usize].next = next;
+            self.entries[next as usize].prev = prev;
+            self.entries[timer as usize].tick = NEVER;
+        }
     }
 
     /// Links a timer that nothing is linked to into the slot of a tick that is not before `current`.
@@ -232,7 +293,23 @@ mod tests {
     const TICK: u64 = 1 << TICK_SHIFT;
 
     fn drain(wheel: &mut Wheel, now: u64) -> Vec<u32> {
-        core::iter::from_fn(|| wheel.expired(Instant(now))).collect()
+        let mut expired = Vec::new();
+        let now = Instant(now);
+        // Even ones are settled.
+        loop {
+            let mut settled = Vec::new();
+            let unsettled = wheel.waited(now, |timer| {
+                let is_settled = timer % 2 == 0;
+                settled.extend(is_settled.then_some(timer));
+                is_settled
+            });
+            expired.extend(settled.into_iter().chain(unsettled));
+            if unsettled.is_none() {
+                break;
+            }
+        }
+        expired.extend(core::iter::from_fn(|| wheel.expired(now)));
+        expired
     }
 
     #[test]
@@ -276,7 +353,27 @@ mod tests {
         assert_eq!(drain(&mut wheel, tick * TICK), [0]);
     }
 
-    /// Random arms, moves and clock steps against a plain list.
+    #[test]
+    fn waiting_timers_expire_in_the_order_in_which_they_came() {
+        let mut wheel = Wheel::new(5, Instant(0));
+        for (timer, tick) in [(3, 0), (1, 5), (4, 5), (0, 7), (2, 9)] {
+            wheel.wait(timer, Instant(tick * TICK));
+        }
+        // One leaves, one has to be up earlier, and one waits anew.
+        wheel.disarm(3);
+        wheel.arm(4, 20 * TICK);
+        wheel.wait(1, Instant(10 * TICK));
+        let due = |tick: u64| tick_at_or_after(tick * TICK + WAIT) * TICK;
+        assert!(wheel.next_deadline().unwrap().0 <= 20 * TICK);
+        assert_eq!(drain(&mut wheel, 20 * TICK), [4]);
+        assert_eq!(drain(&mut wheel, due(7) - 1), []);
+        assert_eq!(wheel.next_deadline(), Some(Instant(due(7))));
+        assert_eq!(drain(&mut wheel, due(9)), [0, 2]);
+        assert_eq!(drain(&mut wheel, due(10)), [1]);
+        assert_eq!(wheel.next_deadline(), None);
+    }
+
+    /// Random arms, waits, moves and clock steps against a plain list.
     #[test]
     fn wheel_agrees_with_a_list_of_deadlines() {
         let mut wheel = Wheel::new(64, Instant(0));
@@ -291,7 +388,7 @@ mod tests {
         };
         for _ in 0..40_000 {
             let timer = (random() % 64) as u32;
-            match random() % 4 {
+            match random() % 5 {
                 0 => {
                     wheel.disarm(timer);
                     deadlines[timer as usize] = None;
@@ -300,6 +397,10 @@ mod tests {
                     let deadline = now + random() % (TICK << (random() % 24));
                     wheel.arm(timer, deadline);
                     deadlines[timer as usize] = Some(deadline);
+                }
+                2 => {
+                    wheel.wait(timer, Instant(now));
+                    deadlines[timer as usize] = Some(now + WAIT);
                 }
                 _ => now += random() % (TICK << (random() % 20)),
             }

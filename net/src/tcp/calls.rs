@@ -45,7 +45,7 @@ impl Engine {
         let connection = &mut self.connections[index];
         connection.cookie = cookie;
         connection.state_deadline = deadline.0;
-        self.arm_timer(index, deadline.0);
+        self.arm_timer(cx.now, index, deadline.0);
         self.mark_dirty(index);
         Ok(self.connections.handle(index))
     }
@@ -358,7 +358,7 @@ impl Engine {
                 self.drop_out_of_order(cx, index);
                 self.queue_fin(index);
                 if state == State::FinWait2 {
-                    self.bound_fin_wait(cx.now.0, index);
+                    self.bound_fin_wait(cx.now, index);
                 }
             }
         }

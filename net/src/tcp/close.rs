@@ -10,7 +10,7 @@ use crate::tcp::time_wait::TIME_WAIT;
 use crate::wheel::NEVER;
 use crate::wire::control;
 use ix_abi::{DeadReason, Error};
-use ix_hal::{MbufId, Transmit};
+use ix_hal::{Instant, MbufId, Transmit};
 
 impl Engine {
     /// The peer sent an acceptable RST.
@@ -84,7 +84,7 @@ impl Engine {
             State::FinWait1 => {
                 connection.enter(State::FinWait2);
                 if connection.flags.contains(Flags::RELEASED) {
-                    self.bound_fin_wait(cx.now.0, index);
+                    self.bound_fin_wait(cx.now, index);
                 }
             }
             _ => {}
@@ -92,12 +92,12 @@ impl Engine {
     }
 
     /// Nobody waits for the peer's FIN: keep the connection only so long.
-    pub(crate) fn bound_fin_wait(&mut self, now: u64, index: u32) {
-        let deadline = now.saturating_add(self.config.fin_timeout.0);
+    pub(crate) fn bound_fin_wait(&mut self, now: Instant, index: u32) {
+        let deadline = now.0.saturating_add(self.config.fin_timeout.0);
         let connection = &mut self.connections[index];
         connection.state_deadline = deadline;
         if deadline < connection.timer_at {
-            self.arm_timer(index, deadline);
+            self.arm_timer(now, index, deadline);
         }
     }
 

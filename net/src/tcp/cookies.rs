@@ -162,8 +162,7 @@ impl Engine {
         // Early enough for whatever is sent within so short a time, SYN-ACK, data or FIN, so that the
         // timer of a short connection is armed once.
         let deadline = deadline.min(cx.now.0 + self.local.rto_min);
-        connection.timer_at = deadline;
-        self.wheel.arm(index, deadline);
+        self.arm_timer(cx.now, index, deadline);
         cx.events.push(Event::Knock {
             handle,
             peer: Endpoint {

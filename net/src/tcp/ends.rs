@@ -143,7 +143,7 @@ impl Engine {
             let deadline = cx.now.0 + connection.rto.min(self.local.rto_max);
             connection.rto_deadline = deadline;
             if deadline < connection.timer_at {
-                self.arm_timer(index, deadline);
+                self.arm_timer(cx.now, index, deadline);
             }
         }
         true

@@ -13,7 +13,7 @@ use crate::records::{NONE, SendRecord};
 use crate::tcp::connection::{Connection, Flags};
 use crate::tcp::header::{Family, Ipv4, Ipv6};
 use crate::tcp::input::micros;
-use crate::wheel::NEVER;
+use crate::wheel::{NEVER, WAIT, Wheel};
 use crate::wire::control;
 use ix_hal::{Fragment, Instant, MbufId, RxChecksum, RxFrame, Transmit, TxFrame};
 
@@ -91,17 +91,17 @@ impl Engine {
             cold_path();
             return false;
         }
-        // A request that acknowledges a response, or payload while nothing is in flight.
+        // A response is acknowledged by the next request or on its own; or payload while nothing is in
+        // flight.
         let acked = connection.single_sent;
-        if len == 0
-            || segment.ack() != connection.snd_nxt
+        if segment.ack() != connection.snd_nxt
             || connection.in_flight() != acked
             || connection.uses_window(acked)
         {
             cold_path();
             return self.predicted_rest(cx, frame.mbuf, index, *segment, len);
         }
-        if !connection.take_newer_timestamp(segment) {
+        if u32::from(len) | acked == 0 || !connection.take_newer_timestamp(segment) {
             cold_path();
             return false;
         }
@@ -116,6 +116,11 @@ impl Engine {
                 bytes: acked,
                 window: self.local.send_limit,
             });
+        }
+        if len == 0 {
+            self.counters.tcp_pure_acks += 1;
+            cx.pool.give(frame.mbuf);
+            return true;
         }
         self.predicted_payload(cx, frame.mbuf, index, len);
         true
@@ -207,16 +212,16 @@ impl Engine {
         connection.acknowledge(records, counters, &self.local, ack, cx.now);
         // The estimate may have shrunk, and the deadline come nearer.
         let deadline = connection.rto_deadline;
-        if deadline < connection.timer_at {
-            connection.timer_at = deadline;
-            self.wheel.arm(index, deadline);
-        }
+        let is_nearer = deadline < connection.timer_at;
         let queued = connection.snd_end - ack;
         cx.events.push(Event::Sent {
             cookie: connection.cookie,
             bytes: acked,
             window: self.local.send_limit.saturating_sub(queued),
         });
+        if is_nearer {
+            self.arm_timer(cx.now, index, deadline);
+        }
     }
 
     /// Sends the single piece of a connection that was taken from the output queue, if it fits one
@@ -238,7 +243,11 @@ impl Engine {
             return false;
         }
         connection.single_was_sent();
-        self.piece_was_sent(index);
+        self.counters.tcp_out_segments += 1;
+        if !connection.tail_waits(&mut self.wheel, &self.local, cx.now, index) {
+            cold_path();
+            self.watch_tail(cx.now, index);
+        }
         true
     }
 
@@ -264,23 +273,30 @@ impl Engine {
         }
         record.sent_at = micros(cx.now);
         connection.send_cursor = NONE;
-        self.piece_was_sent(index);
-        true
-    }
-
-    /// Counts a segment, and sees to its connection's timer.
-    #[inline(always)]
-    fn piece_was_sent(&mut self, index: u32) {
         self.counters.tcp_out_segments += 1;
-        let connection = &self.connections[index];
-        if connection.rto_deadline < connection.timer_at {
-            cold_path();
-            self.schedule_probe_or_timeout(index);
+        if !connection.tail_waits(&mut self.wheel, &self.local, cx.now, index) {
+            self.watch_tail(cx.now, index);
         }
+        true
     }
 }
 
 impl Connection {
+    /// Sees to the timer of what was just sent, if that can wait: nothing is overdue before.
+    #[inline(always)]
+    fn tail_waits(&mut self, wheel: &mut Wheel, local: &Local, now: Instant, index: u32) -> bool {
+        if self.timer_at <= self.rto_deadline {
+            return true;
+        }
+        let waited = now.0 + WAIT;
+        if !local.tails_wait || self.rto_deadline < waited {
+            return false;
+        }
+        self.timer_at = waited;
+        wheel.wait(index, now);
+        true
+    }
+
     /// Bytes of payload of a segment that is next in order, fits the window, and has the headers that
     /// are usual; `None` if it is none such.
     #[inline(always)]

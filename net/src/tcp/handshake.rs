@@ -140,8 +140,8 @@ impl Engine {
         connection.sent_at = cx.now.0;
         connection.rto_deadline = cx.now.0 + connection.backed_off_rto(self.local.rto_max);
         if connection.rto_deadline < connection.timer_at {
-            connection.timer_at = connection.rto_deadline;
-            self.wheel.arm(index, connection.timer_at);
+            let deadline = connection.rto_deadline;
+            self.arm_timer(cx.now, index, deadline);
         }
         true
     }
@@ -242,10 +242,8 @@ impl Engine {
             None => NEVER,
         };
         connection.heard_at = cx.now.0;
-        if connection.state_deadline < connection.timer_at {
-            connection.timer_at = connection.state_deadline;
-            self.wheel.arm(index, connection.timer_at);
-        }
+        let deadline = connection.state_deadline;
+        let is_nearer = deadline < connection.timer_at;
         cx.events.push(Event::Connected {
             cookie: connection.cookie,
             handle,
@@ -253,6 +251,9 @@ impl Engine {
         });
         if connection.send_cursor != NONE && connection.wants_output() {
             self.dirty.push(index);
+        }
+        if is_nearer {
+            self.arm_timer(cx.now, index, deadline);
         }
     }
 

@@ -66,7 +66,7 @@ impl Engine {
             .slow
             .set(Slow::TIMER_MOVES, connection.srtt8 == 0);
         // Backoff is over, or the estimate has shrunk: the deadline may have come nearer.
-        self.rearm_timer(index);
+        self.rearm_timer(cx.now, index);
         let connection = &self.connections[index];
         if left != queued {
             cx.events.push(Event::Sent {

@@ -107,7 +107,7 @@ impl Engine {
         if is_homeless {
             // Its own address is gone; its timer ends it.
             self.connections[index].flags.insert(Flags::NEIGHBOR_FAILED);
-            self.arm_timer(index, now.0);
+            self.arm_timer(now, index, now.0);
         } else {
             self.await_neighbor(now, index, lookup);
         }
@@ -283,7 +283,7 @@ impl Engine {
         if connection.send_head != NONE {
             connection.expect_probe(now, self.local.max_ack_delay);
         }
-        self.rearm_timer(index);
+        self.rearm_timer(now, index);
     }
 
     /// Starts the retransmission timer.
@@ -293,7 +293,7 @@ impl Engine {
         let deadline = now.0 + connection.backed_off_rto(self.local.rto_max);
         connection.rto_deadline = deadline;
         if deadline < connection.timer_at {
-            self.arm_timer(index, deadline);
+            self.arm_timer(now, index, deadline);
         }
     }
 
@@ -337,7 +337,7 @@ impl Engine {
             let deadline = cx.now.0 + self.local.delayed_ack;
             connection.ack_deadline = deadline;
             if deadline < connection.timer_at {
-                self.arm_timer(index, deadline);
+                self.arm_timer(cx.now, index, deadline);
             }
         }
         true

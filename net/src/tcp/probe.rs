@@ -41,17 +41,18 @@ impl Engine {
     #[inline]
     pub(crate) fn schedule_probe(&mut self, now: Instant, index: u32) {
         if self.connections[index].expect_probe(now, self.local.max_ack_delay) {
-            self.rearm_timer(index);
+            self.rearm_timer(now, index);
         }
     }
 
-    /// The same for a connection that the fast path sent on and that has no timer running. What is sent
+    /// The same for a connection that the fast path sent on, that has no timer running, and whose peer
+    /// may have to answer sooner than timers wait in the wheel's queue ([`crate::wheel::WAIT`]). What is sent
     /// there while one is running gets its probe when that goes off, which is as soon: the deadline of a
     /// probe then starts from the last sign of life.
     #[inline(never)]
-    pub(crate) fn schedule_probe_or_timeout(&mut self, index: u32) {
+    pub(crate) fn watch_tail(&mut self, now: Instant, index: u32) {
         self.connections[index].expect_probe_of_tail(self.local.max_ack_delay);
-        self.rearm_timer(index);
+        self.rearm_timer(now, index);
     }
 
     /// A probe may be due.

@@ -79,7 +79,7 @@ impl Engine {
         let connection = &mut self.connections[index];
         connection.rack_deadline = deadline;
         if deadline < connection.timer_at {
-            self.arm_timer(index, deadline);
+            self.arm_exactly(index, deadline);
         }
     }
 

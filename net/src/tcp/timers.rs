@@ -1,31 +1,56 @@
 //! What silence means. Each connection has one timer on the wheel; its deadlines are in the
 //! connection. The timer is armed for the earliest of them when one is set that is earlier, and
 //! otherwise left alone: an acknowledgement that moves a deadline back does not touch the wheel.
+//!
+//! Most deadlines are far away and moot when they come, since the peer has answered. So a timer for one
+//! goes off early, after [`WAIT`] in the wheel's queue, and finds a connection at rest; only of one that
+//! is not, it is armed for the deadline itself.
 
 use crate::context::{Context, Events};
-use crate::engine::Engine;
+use crate::engine::{EVENTS_AT_ONCE, Engine};
 use crate::records::NONE;
-use crate::tcp::connection::{Flags, Recovery, Slow, State};
-use crate::wheel::NEVER;
+use crate::tcp::connection::{Connection, Flags, Recovery, Slow, State};
+use crate::wheel::{NEVER, WAIT};
 use crate::wire::control;
 use ix_abi::{DeadReason, Error, Handle};
 use ix_hal::{Instant, Transmit};
 
 impl Engine {
-    /// Arms a connection's timer.
+    /// Arms a connection's timer for a deadline, or for earlier.
     #[inline]
-    pub(crate) fn arm_timer(&mut self, index: u32, deadline: u64) {
+    pub(crate) fn arm_timer(&mut self, now: Instant, index: u32, deadline: u64) {
+        let waited = now.0 + WAIT;
+        if deadline < waited {
+            return self.arm_exactly(index, deadline);
+        }
+        self.connections[index].timer_at = waited;
+        self.wheel.wait(index, now);
+    }
+
+    /// Arms a connection's timer for a deadline.
+    #[inline]
+    pub(crate) fn arm_exactly(&mut self, index: u32, deadline: u64) {
         self.connections[index].timer_at = deadline;
         self.wheel.arm(index, deadline);
     }
 
+    /// Runs the timers that have expired, as far as there is room for their events.
+    #[inline(never)]
+    pub(crate) fn connection_timers<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
+        while cx.events.room() >= EVENTS_AT_ONCE {
+            let connections = &mut self.connections;
+            let settle = |index| connections[index].settle();
+            let waited = self.wheel.waited(cx.now, settle);
+            let Some(index) = waited.or_else(|| self.wheel.expired(cx.now)) else {
+                return;
+            };
+            self.timer_expired(cx, index);
+        }
+    }
+
     /// A connection's timer went off: acts on the deadlines that have passed, and arms it for the
     /// next one. Pushes at most 2 events.
-    pub(crate) fn timer_expired<T: Transmit, E: Events>(
-        &mut self,
-        cx: &mut Context<'_, T, E>,
-        index: u32,
-    ) {
+    fn timer_expired<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>, index: u32) {
         let connection = &mut self.connections[index];
         connection.file_single(&mut self.send_records);
         connection.expect_probe_of_tail(self.local.max_ack_delay);
@@ -55,7 +80,11 @@ impl Engine {
             self.state_timeout(cx, index);
         }
         if self.is_same(index, handle) {
-            self.rearm_timer(index);
+            let connection = &self.connections[index];
+            let deadline = connection.earliest_deadline();
+            if deadline < connection.timer_at {
+                self.arm_exactly(index, deadline);
+            }
         }
     }
 
@@ -66,11 +95,11 @@ impl Engine {
     }
 
     /// Arms the timer for the earliest deadline, if that is earlier than what it is armed for.
-    pub(crate) fn rearm_timer(&mut self, index: u32) {
+    pub(crate) fn rearm_timer(&mut self, now: Instant, index: u32) {
         let connection = &self.connections[index];
         let deadline = connection.earliest_deadline();
         if deadline < connection.timer_at {
-            self.arm_timer(index, deadline);
+            self.arm_timer(now, index, deadline);
         }
     }
 
@@ -271,5 +300,19 @@ impl Engine {
             self.connections[index].flags.insert(Flags::ACK_NOW);
             self.mark_dirty(index);
         }
+    }
+}
+
+impl Connection {
+    /// Whether nothing is left of what the timer was armed for, which has gone off early.
+    #[inline(always)]
+    fn settle(&mut self) -> bool {
+        let deadlines =
+            self.ack_deadline & self.rack_deadline & self.rto_deadline & self.state_deadline;
+        let is_settled = deadlines == NEVER && !self.flags.contains(Flags::NEIGHBOR_FAILED);
+        if is_settled {
+            self.timer_at = NEVER;
+        }
+        is_settled
     }
 }
