@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ix_insns::crowd::Crowd;
+use ix_insns::crowd::{self, Crowd, ROUNDS};
 use ix_insns::exchange::Application;
 use ix_insns::run::{self, Clock, build_plugin};
+use ix_machine::MachineConfig;
 use ix_machine::qemu::Qemu;
-use ix_machine::{MachineConfig, MemorySize};
 
 use crate::bed::{Bed, Load, System, Transport};
 use crate::counted::CountedLinux;
@@ -20,16 +20,11 @@ use crate::targets::{Cost, Goal, Measured};
 use crate::throughput::{CONNECTIONS, saturate};
 use crate::{Options, Run};
 
-/// Rounds of a window.
-const ROUNDS: u64 = 20;
 /// Windows of Linux's counts; ours come with their own.
 const WINDOWS: usize = 3;
 /// The most connections of a timed load that is measured by either transport, and is opened anew each time:
 /// the host's TCP has one address, and more take long to open.
 const FEW: usize = 1_000;
-/// Guest memory for each connection, and beside them.
-const BYTES_PER_CONNECTION: u64 = 16 << 10;
-const OTHER_MEMORY: u64 = 512 << 20;
 
 /// Measures it.
 pub fn measure(run: Run, report: &mut Report) -> Result<()> {
@@ -236,14 +231,10 @@ fn figure(title: &str, y: Axis, lines: [Line; 2]) -> Figure {
 
 /// Gives a machine memory and tables for that many connections.
 fn make_room(config: &mut MachineConfig, system: System, numbers: &[usize]) {
-    let most = most(numbers) as u64;
-    let memory = OTHER_MEMORY + most * BYTES_PER_CONNECTION;
-    config.memory = config.memory.max(MemorySize::from_mib(memory >> 20));
+    let most = most(numbers);
+    crowd::make_room(config, most);
     if system == System::Ours {
-        // One that is being closed is still there when the next one is opened.
-        let connections = (most + most / 4).max(1 << 16).to_string();
-        let option = ("connections".to_owned(), connections);
-        config.kernel_options.push(option);
+        crowd::give_tables(config, most);
     }
 }
 

@@ -11,16 +11,19 @@
 //! take. So of a large crowd some hundred take turns, spread over all of it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ix_load::options::load::Sources;
 use ix_load::rounds::{Configuration, MESSAGE_BYTES, Rounds};
-use ix_machine::Machine;
 use ix_machine::command::TAP;
+use ix_machine::{Machine, MachineConfig, MemorySize};
 
 use crate::client::Check;
+use crate::exchange::Application;
 use crate::hold::Held;
+use crate::run::{Bed, Clock, Measured};
 
 /// Connections with a request under way at a time.
 const ACTIVE: usize = 64;
@@ -40,8 +43,55 @@ const LEARNING_TURNS: usize = 3;
 const SETTLING: Duration = Duration::from_secs(2);
 /// Addresses that nobody has; each has some 60,000 ports.
 const SOURCES: &str = "10.9.0.64-10.9.0.71";
+/// Connections are opened for as long as this in [`measure`].
+const OPENING: Duration = Duration::from_secs(240);
 /// Something in the machine has stopped if it takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Guest memory for each connection, and beside them.
+const BYTES_PER_CONNECTION: u64 = 16 << 10;
+const OTHER_MEMORY: u64 = 512 << 20;
+/// Windows have so many rounds.
+pub const ROUNDS: u64 = 20;
+
+/// Measures echoes with each of these numbers of connections, in ascending order, and says what comes out.
+pub fn measure(plugin: &Path, numbers: &[usize], check: Check) -> Result<Vec<Measured>> {
+    let most = numbers.iter().copied().max().unwrap_or(0);
+    let mut bed = Bed::start_changed(plugin, Application::Echo, 1, Clock::Host, |config| {
+        make_room(config, most);
+        give_tables(config, most);
+    })?;
+    let mut crowd = Crowd::gather(bed.machine(), bed.server(), most)?;
+    let mut all = Vec::new();
+    for &number in numbers {
+        crowd.grow(bed.machine(), number, Instant::now() + OPENING, check)?;
+        let measured = bed.measure_crowd(&mut crowd, ROUNDS, check)?;
+        println!(
+            "echo, {} of {number} connections opened: {:.0} instructions, kernel {:.0}, user {:.0}",
+            crowd.connections(),
+            measured.point.total(),
+            measured.point.kernel,
+            measured.point.user
+        );
+        all.push(measured);
+    }
+    bed.stop()?;
+    Ok(all)
+}
+
+/// Gives a machine memory for that many connections.
+pub fn make_room(config: &mut MachineConfig, most: usize) {
+    let memory = OTHER_MEMORY + most as u64 * BYTES_PER_CONNECTION;
+    config.memory = config.memory.max(MemorySize::from_mib(memory >> 20));
+}
+
+/// Gives a machine of ours tables for that many connections.
+pub fn give_tables(config: &mut MachineConfig, most: usize) {
+    // One that is being closed is still there when the next one is opened.
+    let connections = (most + most / 4).max(1 << 16).to_string();
+    let option = ("connections".to_owned(), connections);
+    config.kernel_options.push(option);
+}
 
 /// The connections.
 pub struct Crowd {

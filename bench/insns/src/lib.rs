@@ -68,6 +68,10 @@ pub struct Options {
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,4,8,16",
           value_parser = clap::value_parser!(u32).range(0..=16))]
     pub threads: Vec<u32>,
+    /// Numbers of open connections of which 64 have a request under way at a time, by the host's clock;
+    /// there is no baseline for them
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub crowd: Vec<usize>,
     /// Also write the result to FILE
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -98,6 +102,9 @@ pub fn bench(options: &Options, check: Check) -> Result<()> {
         )?);
     }
     print_details(options, boots.last().map_or(&[], Vec::as_slice))?;
+    if !options.crowd.is_empty() {
+        print_details(options, &crowd::measure(&plugin, &options.crowd, check)?)?;
+    }
 
     let mut report = Report::new(&boots, (!options.update).then_some(&baseline));
     print!("{}", report.render());

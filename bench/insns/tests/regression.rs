@@ -9,6 +9,7 @@ fn options(app: Application, threads: &[u32]) -> Options {
         boots: 1,
         connections: vec![1, 64],
         threads: threads.to_vec(),
+        crowd: Vec::new(),
         json: None,
         update: false,
         profile: None,

@@ -17,6 +17,8 @@ const MBUFS: u32 = 1024;
 const INTERVAL: u64 = 3000;
 /// The same while connections are set up: few, so that none of them has a timeout in between.
 const SETUP_INTERVAL: u64 = 100;
+/// Nanoseconds of silence.
+const SILENCE: u64 = 40_000_000;
 
 /// A NIC that keeps the last header, and where its payload was.
 struct Sink {
@@ -166,10 +168,11 @@ impl Player {
 impl Stack for Player {
     fn prepare(&mut self, kind: Kind, _connection: usize) {
         assert_eq!(self.refused, 0, "the engine has refused a call");
-        self.interval = match kind {
-            Kind::Setup => SETUP_INTERVAL,
-            Kind::Counted => INTERVAL,
-        };
+        match kind {
+            Kind::Setup => self.interval = SETUP_INTERVAL,
+            Kind::Counted => self.interval = INTERVAL,
+            Kind::Silence => self.now = Instant(self.now.0 + SILENCE),
+        }
     }
 
     fn receive(&mut self, frames: Vec<(usize, Vec<u8>)>) {

@@ -7,7 +7,7 @@ use std::hint::black_box;
 /// A stack with a server on it that answers each request with a response of the same length, and
 /// closes when the peer does.
 pub trait Stack {
-    /// Says what step comes next, and its first connection; not counted.
+    /// Says what step comes next, and its first connection; not counted. Silence is nothing but that.
     fn prepare(&mut self, kind: Kind, connection: usize);
 
     /// Puts the next step's frames where a NIC would; not counted. The bytes are as the peer sends
@@ -38,6 +38,10 @@ pub fn play<S: Stack>(trace: &Trace<'_>, steps: usize, mut stack: S) -> Result<(
     for step in &trace.steps {
         match step.kind {
             Kind::Setup => {}
+            Kind::Silence => {
+                stack.prepare(step.kind, 0);
+                continue;
+            }
             Kind::Counted if count == steps => break,
             Kind::Counted => count += 1,
         }
@@ -53,7 +57,7 @@ pub fn play<S: Stack>(trace: &Trace<'_>, steps: usize, mut stack: S) -> Result<(
         let (frames_before, bytes_before) = (stack.sent().frames, stack.sent().bytes);
         match step.kind {
             Kind::Counted => counted(&mut stack),
-            Kind::Setup => stack.run(),
+            Kind::Setup | Kind::Silence => stack.run(),
         }
         let sent = stack.sent();
         if let Some(first) = first

@@ -48,6 +48,9 @@ pub struct Plan {
     /// Count the set-up and teardown of further connections instead of requests.
     #[arg(long)]
     pub churn: bool,
+    /// Have each response acknowledged by a segment of its own, and be silent before and after.
+    #[arg(long)]
+    pub silent: bool,
     /// Use timestamps, as Linux does (RFC 7323).
     #[arg(long)]
     pub timestamps: bool,
@@ -95,6 +98,11 @@ pub fn record(plan: &Plan) -> Vec<u8> {
             recorder.step(Kind::Setup, 1);
             recorder.request(&mut peer);
         }
+        if plan.silent {
+            // Or a segment of its own, before the first silence.
+            recorder.step(Kind::Setup, 1);
+            recorder.frame(&peer, ACK, 0);
+        }
         peers.push(peer);
     }
     if plan.churn {
@@ -138,11 +146,27 @@ impl Recorder {
     fn requests(&mut self, peers: &mut [Peer], plan: &Plan) {
         let mut turn = 0;
         for _ in 0..plan.rounds {
+            let first = turn;
             self.step(Kind::Counted, plan.batch);
             for _ in 0..plan.batch {
                 self.request(&mut peers[turn]);
                 turn = (turn + STRIDE) % peers.len();
             }
+            if plan.silent {
+                self.step(Kind::Silence, 0);
+                self.acknowledgements(peers, first, plan.batch);
+                self.step(Kind::Silence, 0);
+            }
+        }
+    }
+
+    /// The responses to a batch of requests are acknowledged.
+    fn acknowledgements(&mut self, peers: &[Peer], first: usize, batch: u8) {
+        let mut turn = first;
+        self.step(Kind::Counted, batch);
+        for _ in 0..batch {
+            self.frame(&peers[turn], ACK, 0);
+            turn = (turn + STRIDE) % peers.len();
         }
     }
 

@@ -31,6 +31,8 @@ pub enum Kind {
     Setup = 0,
     /// Counted.
     Counted = 1,
+    /// Nothing happens, for as long as Linux delays an acknowledgement.
+    Silence = 2,
 }
 
 /// A frame of the peer.
@@ -72,6 +74,7 @@ impl<'a> Trace<'a> {
             let kind = match reader.u8()? {
                 0 => Kind::Setup,
                 1 => Kind::Counted,
+                2 => Kind::Silence,
                 other => bail!("a trace has no steps of kind {other}"),
             };
             let mut frames = Vec::new();
@@ -203,6 +206,7 @@ mod tests {
             rounds: 4,
             batch: 2,
             churn: false,
+            silent: false,
             timestamps: true,
             ipv6: false,
         });
@@ -216,12 +220,41 @@ mod tests {
     }
 
     #[test]
+    fn silent_peer_acknowledges_apart() {
+        let bytes = record(&Plan {
+            connections: 4,
+            rounds: 2,
+            batch: 2,
+            churn: false,
+            silent: true,
+            timestamps: false,
+            ipv6: false,
+        });
+        let trace = Trace::parse(&bytes).unwrap();
+        let kinds = [Kind::Counted, Kind::Silence, Kind::Counted, Kind::Silence];
+        let steps = &trace.steps[trace.steps.len() - 2 * kinds.len()..];
+        assert!(steps.iter().map(|step| step.kind).eq(kinds.repeat(2)));
+        let ends = |step: &Step<'_>| -> Vec<(usize, u8)> {
+            let frames = step.frames.iter();
+            frames
+                .map(|frame| (frame.connection, frame.control()))
+                .collect()
+        };
+        let (requests, acknowledgements) = (ends(&steps[0]), ends(&steps[2]));
+        assert_eq!(requests.len(), 2);
+        let acks: Vec<_> = requests.iter().map(|&(peer, _)| (peer, 16)).collect();
+        assert_eq!(acknowledgements, acks);
+        assert_eq!(word(steps[2].frames[0].bytes, 34 + 8), 1 + 2 * 64);
+    }
+
+    #[test]
     fn rebasing_adds_what_the_syn_ack_said() {
         let bytes = record(&Plan {
             connections: 1,
             rounds: 1,
             batch: 1,
             churn: false,
+            silent: false,
             timestamps: true,
             ipv6: false,
         });

@@ -39,6 +39,9 @@ pub struct Options {
 enum Work {
     /// Request-responses; so many requests arrive together.
     Exchange { batch: u32 },
+    /// The same where responses are acknowledged by segments of their own, in batches too, with silence
+    /// between the two.
+    Silent { batch: u32 },
     /// Set-up and teardown of one further connection after the other.
     Churn,
     /// Steps in which nothing arrives: what of the others is the step and not the request.
@@ -59,6 +62,7 @@ fn plans(connections: u32) -> Vec<Plan> {
     let mut works = vec![Work::Exchange { batch: 1 }, Work::Churn, Work::Nothing];
     if connections >= 1_000 {
         works.insert(1, Work::Exchange { batch: 16 });
+        works.insert(2, Work::Silent { batch: 16 });
     }
     let plan = |work| {
         [true, false].map(|has_timestamps| Plan {
@@ -73,7 +77,7 @@ fn plans(connections: u32) -> Vec<Plan> {
 /// Rounds of a plan that a stack plays: fewer where each goes through all connections.
 fn rounds(player: Player, plan: &Plan) -> u32 {
     let all = match plan.work {
-        Work::Exchange { batch } => 16_000 / batch,
+        Work::Exchange { batch } | Work::Silent { batch } => 16_000 / batch,
         Work::Churn | Work::Nothing => 1_000,
     };
     let work = match player {
@@ -115,6 +119,7 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
     let rounds = rounds(player, plan);
     let (steps, segments, replies) = match plan.work {
         Work::Exchange { batch } => (rounds, rounds * batch, rounds * batch),
+        Work::Silent { batch } => (2 * rounds, 2 * rounds * batch, rounds * batch),
         // SYN, ACK, FIN, ACK; answered are the first and the third.
         Work::Churn => (4 * rounds, 4 * rounds, 2 * rounds),
         Work::Nothing => (rounds, 0, 0),
@@ -126,7 +131,7 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
                 programs.add(command, player, trace, steps);
             })?;
             let mut expected = format!("{steps} steps, {segments} segments, {replies} replies of ");
-            if let Work::Exchange { .. } = plan.work {
+            if let Work::Exchange { .. } | Work::Silent { .. } = plan.work {
                 // Each of them a response, and not some other answer.
                 let each = HEADERS + u32::from(plan.has_timestamps) * TIMESTAMPS + RESPONSE;
                 expected += &format!("{} bytes", replies * each);
@@ -138,7 +143,7 @@ fn measure(programs: &Programs, player: Player, plan: &Plan, trace: &Path) -> Re
                 );
             }
             let times = match plan.work {
-                Work::Exchange { .. } => segments,
+                Work::Exchange { .. } | Work::Silent { .. } => replies,
                 Work::Churn | Work::Nothing => rounds,
             };
             let row = Row {

@@ -20,6 +20,7 @@ pub struct Row {
 pub fn describe(plan: &Plan) -> String {
     let work = match plan.work {
         Work::Exchange { batch } => format!("request-response, {batch} at a time"),
+        Work::Silent { batch } => format!("request-response-silence, {batch} at a time"),
         Work::Churn => "set-up and teardown".to_owned(),
         Work::Nothing => "empty step".to_owned(),
     };
@@ -43,6 +44,7 @@ pub fn table(rows: &[Row]) -> String {
     for row in compared {
         let (work, batch) = match row.plan.work {
             Work::Exchange { batch } => ("request-response", batch.to_string()),
+            Work::Silent { batch } => ("with silence", batch.to_string()),
             Work::Churn => ("set-up and teardown", "1".to_owned()),
             Work::Nothing => ("empty step", "-".to_owned()),
         };
@@ -74,6 +76,7 @@ pub fn json(rows: &[Row]) -> Value {
     let row = |row: &Row| {
         let (work, batch) = match row.plan.work {
             Work::Exchange { batch } => ("request-response", batch),
+            Work::Silent { batch } => ("request-response with silence", batch),
             Work::Churn => ("set-up and teardown", 1),
             Work::Nothing => ("empty step", 0),
         };

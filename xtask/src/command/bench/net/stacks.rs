@@ -83,7 +83,8 @@ impl Programs {
     /// The stacks that a trace is played to.
     pub fn players(&self, plan: &Plan) -> Vec<Player> {
         let mut players = vec![Player::Engine];
-        if !self.is_engine_only && !plan.has_timestamps && plan.work != Work::Nothing {
+        let is_for_all = matches!(plan.work, Work::Exchange { .. } | Work::Churn);
+        if !self.is_engine_only && !plan.has_timestamps && is_for_all {
             // Adding a socket goes through all that there are: minutes, each time.
             let is_quick = plan.connections <= 10_000 || plan.work != Work::Exchange { batch: 16 };
             players.extend(is_quick.then_some(Player::Smoltcp));
@@ -101,6 +102,7 @@ impl Programs {
         command.args(["--rounds", &rounds.to_string()]);
         match plan.work {
             Work::Exchange { batch } => command.args(["--batch", &batch.to_string()]),
+            Work::Silent { batch } => command.args(["--silent", "--batch", &batch.to_string()]),
             Work::Churn => command.arg("--churn"),
             Work::Nothing => command.args(["--batch", "0"]),
         };
