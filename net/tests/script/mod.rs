@@ -15,6 +15,8 @@ const START: Instant = Instant(1 << 40);
 const PORT: u16 = 80;
 /// As much as a NIC may cut into segments.
 const LARGEST: u32 = 65_408;
+/// The largest that a configuration may say.
+const LONGEST_MTU: u16 = 9000;
 
 /// The state of a running script.
 struct Run {
@@ -95,7 +97,8 @@ fn run_on(
         }
         lines.next();
     }
-    config.mtu += longer_mtu;
+    // As far as there is a longer one.
+    config.mtu = (config.mtu + longer_mtu).min(LONGEST_MTU);
     let mut run = Run {
         host: Host::new(config, START, 1 << 17),
         numbers: Numbers::of(family),
