@@ -20,8 +20,6 @@ use crate::targets::{Cost, Goal, Measured};
 use crate::throughput::{CONNECTIONS, saturate};
 use crate::{Options, Run};
 
-/// Windows of Linux's counts; ours come with their own.
-const WINDOWS: usize = 3;
 /// The most connections of a timed load that is measured by either transport, and is opened anew each time:
 /// the host's TCP has one address, and more take long to open.
 const FEW: usize = 1_000;
@@ -99,7 +97,7 @@ impl Line {
             let mut totals = Vec::new();
             for _ in 0..run.options.boots() {
                 let measured = bed.measure_crowd(&mut crowd, ROUNDS, run.check)?;
-                totals.push(measured.point.total());
+                totals.extend(measured.windows.iter().map(|window| window.total()));
                 self.profile = Cost::of(&measured.profile(Application::Echo)?);
             }
             self.add(
@@ -124,12 +122,10 @@ impl Line {
             let budget = Instant::now() + opening_budget(run.options);
             crowd.grow(linux.machine(), number, budget, run.check)?;
             let requests = ROUNDS * crowd.active() as u64;
-            let mut totals = Vec::new();
-            for _ in 0..WINDOWS {
-                totals.push(linux.count(requests, |machine| {
-                    (0..ROUNDS).try_for_each(|_| crowd.round(machine, run.check))
-                })?);
-            }
+            let windows = linux.count(requests, |machine| {
+                (0..ROUNDS).try_for_each(|_| crowd.round(machine, run.check))
+            })?;
+            let totals = windows.map(|window| window.total());
             self.add(
                 run,
                 Point::new(crowd.connections() as f64, Spread::of(&totals)),

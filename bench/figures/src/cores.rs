@@ -84,10 +84,11 @@ fn time(run: Run, system: System, cores: u32) -> Result<Point> {
 fn count(run: Run, threads: u32) -> Result<Point> {
     let plugin = build_plugin(&Qemu::locate()?)?;
     let boots = (0..run.options.boots()).map(|_| {
-        let point = scaling::measure_once(&plugin, Application::Echo, threads, run.check)?;
-        Ok(point.total())
+        let measured = scaling::measure_once(&plugin, Application::Echo, threads, run.check)?;
+        Ok(measured.windows)
     });
-    let totals = boots.collect::<Result<Vec<f64>>>()?;
+    let windows = boots.collect::<Result<Vec<_>>>()?.concat();
+    let totals: Vec<f64> = windows.iter().map(|window| window.total()).collect();
     Ok(Point::new(threads.into(), Spread::of(&totals)))
 }
 

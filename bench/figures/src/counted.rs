@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ix_insns::exchange::Application;
 use ix_insns::run::{self, Clock};
-use ix_insns::sample::{KERNEL_HALF, Sampler};
+use ix_insns::sample::{Counts, KERNEL_HALF, Sampler};
 use ix_linux_guest::LinuxGuest;
 use ix_machine::{Machine, MachineConfig};
 use tempfile::TempDir;
@@ -17,8 +17,11 @@ use crate::bed::{serve, tuned_linux};
 /// How long the plugin may take to answer.
 const SAMPLER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often the same is counted.
+pub const WINDOWS: usize = 3;
+
 /// Guest instructions by mode.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Parts {
     /// Of the kernel.
     pub kernel: f64,
@@ -27,6 +30,17 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Of each of so many requests.
+    fn of(counts: &Counts, requests: u64) -> Self {
+        let in_kernel = counts.iter().filter(|(address, _)| *address >= KERNEL_HALF);
+        let kernel: u64 = in_kernel.map(|(_, count)| count).sum();
+        let of_one = |count: u64| count as f64 / requests as f64;
+        Self {
+            kernel: of_one(kernel),
+            user: of_one(counts.total() - kernel),
+        }
+    }
+
     /// Of both.
     pub fn total(self) -> f64 {
         self.kernel + self.user
@@ -85,28 +99,22 @@ impl CountedLinux {
         self.guest.machine()
     }
 
-    /// Guest instructions of each of `requests`, which `act` makes: once to warm up, then once counted.
-    pub fn count(&mut self, requests: u64, act: impl FnMut(&Machine) -> Result<()>) -> Result<f64> {
-        Ok(self.count_parts(requests, act)?.total())
-    }
-
-    /// The same by mode.
-    pub fn count_parts(
+    /// Guest instructions of each of `requests`, which `act` makes: once to warm up, then once in each window.
+    pub fn count(
         &mut self,
         requests: u64,
         mut act: impl FnMut(&Machine) -> Result<()>,
-    ) -> Result<Parts> {
+    ) -> Result<[Parts; WINDOWS]> {
         act(self.guest.machine())?;
-        let before = self.sampler.sample()?;
-        act(self.guest.machine())?;
-        let counts = self.sampler.sample()?.since(&before);
-        let in_kernel = counts.iter().filter(|(address, _)| *address >= KERNEL_HALF);
-        let kernel: u64 = in_kernel.map(|(_, count)| count).sum();
-        let of_one = |count: u64| count as f64 / requests as f64;
-        Ok(Parts {
-            kernel: of_one(kernel),
-            user: of_one(counts.total() - kernel),
-        })
+        let mut windows = [Parts::default(); WINDOWS];
+        let mut before = self.sampler.sample()?;
+        for window in &mut windows {
+            act(self.guest.machine())?;
+            let after = self.sampler.sample()?;
+            *window = Parts::of(&after.since(&before), requests);
+            before = after;
+        }
+        Ok(windows)
     }
 
     /// Ends it.

@@ -13,7 +13,7 @@ use ix_machine::qemu::Qemu;
 
 use crate::Run;
 use crate::bed::System;
-use crate::counted::{CountedLinux, Parts};
+use crate::counted::{CountedLinux, Parts, WINDOWS};
 use crate::report::{Axis, Figure, Point, Report, Series, Spread};
 use crate::targets::{Cost, Goal, Measured};
 
@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-/// Instructions of each kind, once for each boot.
+/// Instructions of each kind, in each window of each boot.
 type Counted = BTreeMap<Kind, Vec<Parts>>;
 
 /// Where this dataplane's go, in the last boot.
@@ -161,11 +161,11 @@ fn count_ours(
     profiles: &mut Profiles,
 ) -> Result<()> {
     let mut add = |kind, application, measured: &run::Measured| -> Result<()> {
-        let parts = Parts {
-            kernel: measured.point.kernel,
-            user: measured.point.user,
-        };
-        counted.entry(kind).or_default().push(parts);
+        let windows = measured.windows.iter().map(|window| Parts {
+            kernel: window.kernel,
+            user: window.user,
+        });
+        counted.entry(kind).or_default().extend(windows);
         profiles.insert(kind, Cost::of(&measured.profile(application)?));
         Ok(())
     };
@@ -190,7 +190,7 @@ fn count_ours(
 
 fn count_linux(run: Run, plugin: &Path, counted: &mut Counted) -> Result<()> {
     let mut linux = CountedLinux::boot(plugin, |_| {})?;
-    let mut add = |kind, parts| counted.entry(kind).or_default().push(parts);
+    let mut add = |kind, windows| counted.entry(kind).or_default().extend(windows);
     for application in [Application::Echo, Application::Memcached] {
         let server = linux.serve(application)?;
         for connections in CONNECTIONS {
@@ -198,27 +198,31 @@ fn count_linux(run: Run, plugin: &Path, counted: &mut Counted) -> Result<()> {
             let mut client = linux.guest().try_inside(connect)??;
             for &exchange in application.exchanges() {
                 client.speak(exchange);
-                let parts = linux_requests(run, &mut linux, &mut client)?;
-                add(Kind::Request(exchange, connections), parts);
+                let windows = linux_requests(run, &mut linux, &mut client)?;
+                add(Kind::Request(exchange, connections), windows);
             }
         }
         if application == Application::Echo {
             for close in CLOSES {
-                let parts = linux_connections(run, &mut linux, server, close)?;
-                add(Kind::Connection(close), parts);
+                let windows = linux_connections(run, &mut linux, server, close)?;
+                add(Kind::Connection(close), windows);
             }
         }
     }
     linux.stop()
 }
 
-fn linux_requests(run: Run, linux: &mut CountedLinux, client: &mut Client) -> Result<Parts> {
+fn linux_requests(
+    run: Run,
+    linux: &mut CountedLinux,
+    client: &mut Client,
+) -> Result<[Parts; WINDOWS]> {
     let connections = client.connections() as u64;
     let rounds = match connections {
         1 => ROUNDS_OF_ONE,
         _ => ROUNDS,
     };
-    linux.count_parts(rounds * connections, |machine| {
+    linux.count(rounds * connections, |machine| {
         (0..rounds).try_for_each(|_| run::round(client, machine, run.check))
     })
 }
@@ -228,9 +232,9 @@ fn linux_connections(
     linux: &mut CountedLinux,
     server: SocketAddr,
     close: Close,
-) -> Result<Parts> {
+) -> Result<[Parts; WINDOWS]> {
     let connections = CONNECT_ROUNDS * u64::from(SATURATING);
-    linux.count_parts(connections, |machine| {
+    linux.count(connections, |machine| {
         (0..CONNECT_ROUNDS)
             .try_for_each(|_| run::connect_round(server, SATURATING, close, machine, run.check))
     })

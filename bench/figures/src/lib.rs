@@ -50,7 +50,7 @@ pub type Check = fn() -> Result<()>;
 /// What to measure, and how long.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Fewer points, of half a second each, and instructions of one boot. All figures take some ten
+    /// Fewer points, of half a second each, and instructions of one boot. All figures take some twelve
     /// minutes, and about an hour without this.
     #[arg(long)]
     pub quick: bool,

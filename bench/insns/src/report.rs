@@ -190,6 +190,7 @@ mod tests {
         Measured {
             exchange,
             point: point(kernel),
+            windows: vec![point(kernel)],
             requests: 25_600,
             work: Work {
                 by_address: Vec::new(),

@@ -51,8 +51,10 @@ const SLOW_CONNECT_PAUSE: Duration = Duration::from_millis(150);
 pub struct Measured {
     /// What was asked for.
     pub exchange: Exchange,
-    /// Instructions per request.
+    /// Instructions per request, of the median window.
     pub point: Point,
+    /// Those of each window.
+    pub windows: Vec<Point>,
     /// Requests in each window.
     pub requests: u64,
     /// The median window by address, and its empty polls.
@@ -60,15 +62,18 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn new(exchange: Exchange, connections: u64, requests: u64, work: Work) -> Self {
-        let point = Point {
+    fn new(exchange: Exchange, connections: u64, requests: u64, works: Vec<Work>) -> Self {
+        let point = |work: &Work| Point {
             connections,
             kernel: work.kernel(),
             user: work.user(),
         };
+        let windows = works.iter().map(point).collect();
+        let work = median(works);
         Self {
             exchange,
-            point,
+            point: point(&work),
+            windows,
             requests,
             work,
         }
@@ -303,8 +308,8 @@ impl Bed {
         let server = self.server;
         let act = |machine: &Machine| connect_round(server, connections, close, machine, check);
         let count = u64::from(connections);
-        let work = self.measure_rounds(count, rounds, SLOW_CONNECT_PAUSE, act)?;
-        Ok(Measured::new(Exchange::Echo, count, rounds * count, work))
+        let works = self.measure_rounds(count, rounds, SLOW_CONNECT_PAUSE, act)?;
+        Ok(Measured::new(Exchange::Echo, count, rounds * count, works))
     }
 
     /// Measures one kind of request with this client, in windows of so many rounds.
@@ -318,12 +323,12 @@ impl Bed {
         let connections = client.connections() as u64;
         client.speak(exchange);
         let act = |machine: &Machine| round(client, machine, check);
-        let work = self.measure_rounds(connections, rounds, SLOW_PAUSE, act)?;
+        let works = self.measure_rounds(connections, rounds, SLOW_PAUSE, act)?;
         Ok(Measured::new(
             exchange,
             connections,
             rounds * connections,
-            work,
+            works,
         ))
     }
 
@@ -336,12 +341,12 @@ impl Bed {
     ) -> Result<Measured> {
         let (connections, active) = (crowd.connections() as u64, crowd.active() as u64);
         let act = |machine: &Machine| crowd.round(machine, check);
-        let work = self.measure_rounds(active, rounds, SLOW_PAUSE, act)?;
+        let works = self.measure_rounds(active, rounds, SLOW_PAUSE, act)?;
         Ok(Measured::new(
             Exchange::Echo,
             connections,
             rounds * active,
-            work,
+            works,
         ))
     }
 
@@ -353,7 +358,7 @@ impl Bed {
         rounds: u64,
         slow_pause: Duration,
         mut act: impl FnMut(&Machine) -> Result<()>,
-    ) -> Result<Work> {
+    ) -> Result<Vec<Work>> {
         let requests = rounds * requests_per_round;
         let machine = &self.machine;
         let mut window = || (0..rounds).try_for_each(|_| act(machine));
@@ -383,7 +388,7 @@ impl Bed {
             });
             match works.collect::<Result<_>>() {
                 Err(_) if pause < slow_pause * LONGEST_PAUSE => pause *= 2,
-                works => return Ok(median(works?)),
+                works => return works,
             }
         }
     }

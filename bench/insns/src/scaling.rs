@@ -12,7 +12,7 @@ use crate::baseline::Point;
 use crate::client::Check;
 use crate::exchange::Application;
 use crate::report::median;
-use crate::run::Bed;
+use crate::run::{Bed, Measured};
 
 /// The most that a request may cost more on the largest number of threads than on the smallest.
 pub const TOLERANCE: f64 = 0.03;
@@ -60,7 +60,8 @@ impl Scaling {
         numbers.sort_unstable();
         numbers.dedup();
         let measured = numbers.into_iter().map(|threads| {
-            let points = (0..boots).map(|_| measure_once(plugin, application, threads, check));
+            let points =
+                (0..boots).map(|_| Ok(measure_once(plugin, application, threads, check)?.point));
             Ok((threads, points.collect::<Result<Vec<_>>>()?))
         });
         Ok(Self::new(&measured.collect::<Result<Vec<_>>>()?))
@@ -131,13 +132,13 @@ pub fn measure_once(
     application: Application,
     threads: u32,
     check: Check,
-) -> Result<Point> {
+) -> Result<Measured> {
     let mut bed = Bed::start(plugin, application, threads)?;
-    let point = measure_last(&mut bed, application, threads, check)
+    let measured = measure_last(&mut bed, application, threads, check)
         .with_context(|| bed.last_words())
         .with_context(|| format!("on {threads} threads"))?;
     bed.stop()?;
-    Ok(point)
+    Ok(measured)
 }
 
 /// Of the last kind of request, for which those before it prepare.
@@ -146,17 +147,15 @@ fn measure_last(
     application: Application,
     threads: u32,
     check: Check,
-) -> Result<Point> {
+) -> Result<Measured> {
     let (host, guest) = bed.addresses();
     let ports = ports(host, (guest, application.port()), threads)?;
     let rounds = (REQUESTS / ports.len() as u64).max(1);
     let mut client = bed.client_from(&ports)?;
-    let measured = application.exchanges().iter().map(|&exchange| {
-        let measured = bed.measure(&mut client, exchange, rounds, check)?;
-        Ok(measured.point)
-    });
-    let points = measured.collect::<Result<Vec<_>>>()?;
-    points.last().copied().context("nothing was asked for")
+    let exchanges = application.exchanges().iter();
+    let measured = exchanges.map(|&exchange| bed.measure(&mut client, exchange, rounds, check));
+    let mut measured = measured.collect::<Result<Vec<_>>>()?;
+    measured.pop().context("nothing was asked for")
 }
 
 /// Ports of the host whose connections the card deals out evenly.
