@@ -18,8 +18,10 @@ mod flood;
 pub mod in_process;
 mod nic_program;
 pub mod passt;
+pub mod patience;
 mod pcap;
 mod ping;
+mod random;
 mod router;
 
 pub use booted::{BOOT_TIMEOUT, Booted, EXCHANGE_TIMEOUT, exchange, pattern};
@@ -27,4 +29,5 @@ pub use flood::SynFlood;
 pub use nic_program::NicProgram;
 pub use pcap::captured_frames;
 pub use ping::Pinger;
+pub use random::Random;
 pub use router::{RouterAdvertiser, interface_index};

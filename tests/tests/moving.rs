@@ -1,11 +1,7 @@
-//! Flow groups that move, and threads that park and run, under traffic. On a host with fewer processors
-//! than the machine has, virtual ones stand still now and then, and whoever waits for a while takes it
-//! for a loss; so both ends are told to wait long, and no tail is probed without SACK. What is then
-//! sent again is what a move has lost or reordered.
+//! Flow groups that move, and threads that park and run, under traffic. Both ends are told to wait long
+//! before they take anything for a loss (`patience`).
 
-use std::fs;
 use std::io::{Read, Write};
-use std::process::Command as Program;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use ix_channel::{Command, CommandError, Commander, ControlPage, Doorbells, Ivshmem};
 use ix_machine::{ControlChannel, NicKind};
-use ix_tests::{BOOT_TIMEOUT, Booted, pattern};
+use ix_tests::patience::{self, RTO_MIN_SECS};
+use ix_tests::{BOOT_TIMEOUT, Booted, Random, pattern};
 
 const PORT: u16 = 7;
 const THREADS: usize = 4;
@@ -22,8 +19,6 @@ const MOVES: usize = 200;
 const FEW_MOVES: usize = 40;
 /// Under emulation on few host processors a command may take long.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Least time before either end sends a segment again.
-const RTO_MIN_SECS: u64 = 10;
 
 /// A machine of four threads, its control page, and who commands it.
 fn machine(folder: &std::path::Path, nic: NicKind) -> (Booted, Arc<ControlPage>, Commander) {
@@ -44,7 +39,7 @@ fn machine(folder: &std::path::Path, nic: NicKind) -> (Booted, Arc<ControlPage>,
             vectors: THREADS as u32,
         });
     });
-    be_patient(&booted);
+    booted.inside(patience::be_patient);
     let deadline = Instant::now() + BOOT_TIMEOUT;
     let has_begun = |thread| page.thread(thread).is_some_and(|report| report.rounds > 0);
     while !(0..THREADS).all(has_begun) {
@@ -53,51 +48,6 @@ fn machine(folder: &std::path::Path, nic: NicKind) -> (Booted, Arc<ControlPage>,
     }
     let commander = Commander::new(Arc::clone(&page), doorbells);
     (booted, page, commander)
-}
-
-/// Lets Linux take nothing for a loss that is merely late.
-fn be_patient(booted: &Booted) {
-    booted.inside(|| {
-        fs::write("/proc/sys/net/ipv4/tcp_sack", "0").expect("switch SACK off");
-        let run = |words: &[&str]| {
-            let output = Program::new("ip").arg("route").args(words).output();
-            let output = output.expect("run ip");
-            assert!(output.status.success(), "ip route {words:?}: {output:?}");
-            String::from_utf8(output.stdout).expect("routes are text")
-        };
-        let rto_min = format!("{RTO_MIN_SECS}s");
-        for route in run(&["show"]).lines() {
-            let words = ["change"].into_iter().chain(route.split_whitespace());
-            let words: Vec<_> = words.chain(["rto_min", &rto_min]).collect();
-            run(&words);
-        }
-    });
-}
-
-/// Segments that Linux has sent again.
-fn retransmitted_by_linux(booted: &Booted) -> u64 {
-    let text = booted.inside(|| fs::read_to_string("/proc/thread-self/net/snmp"));
-    let text = text.expect("Linux counts");
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-    let mut pairs = names.split(' ').zip(values.split(' '));
-    let (_, value) = pairs
-        .find(|(name, _)| *name == "RetransSegs")
-        .expect("RetransSegs");
-    value.parse().expect("a number")
-}
-
-/// Numbers that look random (Knuth's MMIX generator).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
 }
 
 /// The owner of each group when the machine has started.
@@ -167,7 +117,7 @@ fn two_hundred_moves_under_sixty_four_connections_lose_nothing() {
     let reports = (0..THREADS).filter_map(|thread| page.thread(thread));
     let retransmits: u64 = reports.map(|report| report.retransmits).sum();
     assert_eq!(retransmits, 0, "segments were sent again by the dataplane");
-    let by_linux = retransmitted_by_linux(&booted);
+    let by_linux = booted.inside(patience::retransmitted_segments);
     assert_eq!(by_linux, 0, "segments were sent again by Linux");
     booted.stop();
 }

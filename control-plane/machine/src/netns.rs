@@ -26,6 +26,13 @@ pub struct Netns {
 }
 
 impl Netns {
+    /// The one that somebody else has made under that name.
+    pub fn named(name: &str) -> Netns {
+        Netns {
+            name: name.to_owned(),
+        }
+    }
+
     /// Its name, as `ip netns` lists it.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,11 +1,12 @@
 //! A daemon in a folder, and `ixctl` for it. Everything here panics with the reason when it fails: it
 //! serves tests.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use ix_machine::Artifacts;
+use ix_machine::{Artifacts, Netns};
 use serde_json::Value;
 
 use crate::{processes, wait_until};
@@ -109,11 +110,10 @@ impl ControlPlane {
     }
 
     /// The load generator at the host's end of a dataplane's wire.
-    pub fn load(&self, netns: &str, words: &[&str]) -> Command {
-        let mut command = Command::new("ip");
+    pub fn load(&self, netns: &str, words: &[impl AsRef<OsStr>]) -> Command {
+        let program = Artifacts::of_workspace().load_program();
+        let mut command = Netns::named(netns).command(&program).unwrap();
         command
-            .args(["netns", "exec", netns])
-            .arg(Artifacts::of_workspace().load_program())
             .args(words)
             .stdout(Stdio::null())
             .stderr(Stdio::null());

@@ -2,29 +2,22 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
-use ix_control_plane_tests::ControlPlane;
+use ix_control_plane_tests::{ControlPlane, wait_until};
+use ix_machine::Netns;
+use ix_tests::Random;
+use ix_tests::patience::{self, RTO_MIN_SECS};
 use serde_json::Value;
 
 /// Commands that change who serves what.
 const COMMANDS: usize = 200;
+/// Connections that exchange messages all the while.
+const CONNECTIONS: u64 = 64;
 /// Elastic threads of the dataplane.
 const THREADS: usize = 4;
 /// More messages than the load generator can exchange meanwhile.
 const ENDLESS: &str = "1000000000";
-
-/// Numbers that look random (Knuth's MMIX generator).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-}
 
 /// The elastic threads of the dataplane that have a hardware thread, with its number.
 fn granted(plane: &ControlPlane) -> Vec<(usize, u64)> {
@@ -58,28 +51,60 @@ fn command_something(plane: &ControlPlane, random: &mut Random) {
     }
 }
 
+/// Segments sent again so far, by the dataplane and by Linux. Threads report about once in a millisecond.
+fn retransmits(plane: &ControlPlane, netns: &str) -> (u64, u64) {
+    std::thread::sleep(Duration::from_secs(1));
+    let by_dataplane = sum_of_threads(plane, |thread| thread["retransmits"].as_u64());
+    let by_linux = Netns::named(netns).run(patience::retransmitted_segments);
+    (by_dataplane, by_linux.expect("the namespace is there"))
+}
+
+fn sum_of_threads(plane: &ControlPlane, number: impl Fn(&Value) -> Option<u64>) -> u64 {
+    let stats = plane.json(&["stats", "e"]);
+    let threads = stats["threads"].as_array().expect("a list").iter();
+    threads.map(|it| number(it).expect("a number")).sum()
+}
+
 /// The client verifies every byte, and ends at the first wrong one, a reset, or a silence.
 #[test]
 #[ignore = "boots a machine: cargo xtask test boot"]
 fn hardware_threads_come_and_go_under_verified_load() {
     let plane = ControlPlane::start("");
     let definition = plane.folder().with_file_name("e.toml");
-    let text = format!("name = 'e'\napp = 'echo'\nthreads = {THREADS}\ngranted = 1\n");
+    let text = format!(
+        "name = 'e'\napp = 'echo'\nthreads = {THREADS}\ngranted = 1\n\
+         [kernel]\nrto_min_us = '{}'\n",
+        RTO_MIN_SECS * 1_000_000
+    );
     fs::write(&definition, text).unwrap();
     plane.done(&["run", definition.to_str().unwrap()]);
     let netns = plane.view("e").unwrap()["netns"]
         .as_str()
         .unwrap()
         .to_owned();
+    Netns::named(&netns).run(patience::be_patient).unwrap();
     let words = |messages| {
-        let echo = ["echo", "--connect", "10.9.0.2:7", "--connections", "64"];
-        [&echo[..], &["--size", "3000", "--messages", messages]].concat()
+        let connections = CONNECTIONS.to_string();
+        let echo = [
+            "echo",
+            "--connect",
+            "10.9.0.2:7",
+            "--connections",
+            &connections,
+        ];
+        let words = [&echo[..], &["--size", "3000", "--messages", messages]].concat();
+        words.into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let mut load = plane
         .load(&netns, &words(ENDLESS))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    wait_until("all connections are open", || {
+        let open = |thread: &Value| thread["connections"].as_u64();
+        sum_of_threads(&plane, open) == CONNECTIONS
+    });
+    let before = retransmits(&plane, &netns);
     let mut random = Random(4);
     for number in 0..COMMANDS {
         command_something(&plane, &mut random);
@@ -88,6 +113,8 @@ fn hardware_threads_come_and_go_under_verified_load() {
             panic!("after command {number} the load ended, {status}: {said}");
         }
     }
+    let after = retransmits(&plane, &netns);
+    assert_eq!(after, before, "sent again by the dataplane, and by Linux");
     load.kill().unwrap();
     load.wait().unwrap();
     let status = plane.load(&netns, &words("640")).status();

@@ -40,6 +40,10 @@ fn a_dataplane_outlives_its_daemon_and_leaves_nothing() {
 
     plane.kill_daemon();
     assert!(is_alive(&before["vm_pid"]) && is_alive(&before["keeper_pid"]));
+    let netns = before["netns"].as_str().unwrap();
+    let words = ["echo", "--connect", "10.9.0.2:7", "--messages", "10"];
+    let load = plane.load(netns, &words).status();
+    assert!(load.unwrap().success(), "it serves without a daemon");
     plane.start_daemon();
     wait_until("the dataplane is managed again", || {
         plane.json(&["ps"])[0]["state"] == "running"
@@ -56,7 +60,6 @@ fn a_dataplane_outlives_its_daemon_and_leaves_nothing() {
     assert_eq!(plane.json(&["ps"]), serde_json::json!([]));
     assert!(!is_alive(&before["vm_pid"]));
     wait_until("the keeper is gone", || !is_alive(&before["keeper_pid"]));
-    let netns = before["netns"].as_str().unwrap();
     assert!(!Path::new("/run/netns").join(netns).exists());
     assert!(!Path::new("/run/ix").join(netns).exists());
     let folder = plane.folder().join("dataplanes");

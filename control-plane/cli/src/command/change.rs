@@ -199,11 +199,16 @@ fn described(dataplane: &Dataplane) -> String {
         ),
         (State::Starting, _) => format!("{name} starts\n"),
         (State::Running, None) => format!("{name} runs, without a card\n"),
-        (State::Running, Some(netns)) => format!(
-            "{name} serves {address} on {} hardware threads; reach it from its namespace:\n  \
-             ip netns exec {netns} ping {address}\n",
-            dataplane.granted()
-        ),
+        (State::Running, Some(netns)) => {
+            let granted = match dataplane.granted() {
+                1 => "1 hardware thread".to_owned(),
+                several => format!("{several} hardware threads"),
+            };
+            format!(
+                "{name} serves {address} on {granted}; reach it from its namespace:\n  \
+                 ip netns exec {netns} ping {address}\n"
+            )
+        }
     }
 }
 

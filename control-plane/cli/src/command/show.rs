@@ -231,7 +231,7 @@ pub async fn explain(client: &Client, name: &str, as_json: bool) -> Result<()> {
         return json(&decisions);
     }
     if decisions.is_empty() {
-        println!("its policy has decided nothing: only elastic and fair ones do");
+        println!("nothing has been decided yet: only `elastic` and `fair` policies do");
     }
     for decision in &decisions {
         let action = match decision.action {
