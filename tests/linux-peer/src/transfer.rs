@@ -43,6 +43,24 @@ pub fn script(send: u64, expect: u64, role: Role) -> Script {
     }
 }
 
+/// Has either side open connections, and either side close first, or both at once, without a reset.
+pub fn close_in_each_order(station: &mut Station) {
+    for opens in [Opens::Linux, Opens::Engine] {
+        for (role, ends) in [
+            (Role::Follows, Ends::First),
+            (Role::ShutsDown, Ends::Second),
+            (Role::Closes, Ends::Second),
+            (Role::ShutsDown, Ends::First),
+        ] {
+            for bytes in [0, 1, 30_000] {
+                exchange(station, opens, &script(bytes, bytes, role), ends);
+                let _ = station.host.engine.unlisten(PORT);
+            }
+        }
+    }
+    assert_eq!(station.from_linux.resets + station.from_engine.resets, 0);
+}
+
 /// Exchanges streams over one connection and expects it to end in order; returns how long it took.
 pub fn exchange(station: &mut Station, opens: Opens, script: &Script, ends: Ends) -> Duration {
     let (send, expect) = (script.expect, script.send);

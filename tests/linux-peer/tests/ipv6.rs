@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ix_linux_peer::stream::Ends;
-use ix_linux_peer::transfer::{Opens, PORT, bulk_bytes, exchange, goodput, script};
+use ix_linux_peer::transfer::{Opens, bulk_bytes, close_in_each_order, exchange, goodput, script};
 use ix_linux_peer::{Path, Station};
 use ix_net::testing::Role;
 
@@ -31,21 +31,7 @@ fn the_options_are_negotiated_over_ipv6_whoever_opens() {
 #[test]
 #[ignore = "makes a network namespace: cargo xtask test linux-peer"]
 fn connections_over_ipv6_close_in_each_order() {
-    let mut station = Station::over_ipv6(Path::default());
-    for opens in [Opens::Linux, Opens::Engine] {
-        for (role, ends) in [
-            (Role::Follows, Ends::First),
-            (Role::ShutsDown, Ends::Second),
-            (Role::Closes, Ends::Second),
-            (Role::ShutsDown, Ends::First),
-        ] {
-            for bytes in [0, 1, 30_000] {
-                exchange(&mut station, opens, &script(bytes, bytes, role), ends);
-                let _ = station.host.engine.unlisten(PORT);
-            }
-        }
-    }
-    assert_eq!(station.from_linux.resets + station.from_engine.resets, 0);
+    close_in_each_order(&mut Station::over_ipv6(Path::default()));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use ix_abi::{DeadReason, Handle};
 use ix_hal::Fragment;
 use ix_linux_peer::stream::{self, Ends};
 use ix_linux_peer::transfer::{
-    LIMIT, LINUX_ENDPOINT, Opens, PORT, bulk_bytes, exchange, goodput, linux_connects, script,
+    LIMIT, LINUX_ENDPOINT, Opens, PORT, bulk_bytes, close_in_each_order, exchange, goodput,
+    linux_connects, script,
 };
 use ix_linux_peer::{Application, ENGINE, Path, Station, SynOptions};
 use ix_net::Event;
@@ -47,21 +48,7 @@ fn the_options_are_negotiated_whoever_opens() {
 #[test]
 #[ignore = "makes a network namespace: cargo xtask test linux-peer"]
 fn connections_close_in_each_order() {
-    let mut station = Station::new(Path::default());
-    for opens in [Opens::Linux, Opens::Engine] {
-        for (role, ends) in [
-            (Role::Follows, Ends::First),
-            (Role::ShutsDown, Ends::Second),
-            (Role::Closes, Ends::Second),
-            (Role::ShutsDown, Ends::First),
-        ] {
-            for bytes in [0, 1, 30_000] {
-                exchange(&mut station, opens, &script(bytes, bytes, role), ends);
-                let _ = station.host.engine.unlisten(PORT);
-            }
-        }
-    }
-    assert_eq!(station.from_linux.resets + station.from_engine.resets, 0);
+    close_in_each_order(&mut Station::new(Path::default()));
 }
 
 #[test]

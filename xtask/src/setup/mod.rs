@@ -8,7 +8,11 @@ mod qemu;
 mod target;
 mod tools;
 
-use anyhow::Result;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 
 use crate::step::say;
 
@@ -33,4 +37,14 @@ pub fn run() -> Result<()> {
         say(&format!("setup: {error:#}"));
     }
     Err(last)
+}
+
+/// Removes a folder that may be there.
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use ix_machine::qemu::{MINIMUM, Qemu, cache_folder, private_folder, private_program};
 
 use crate::failure::bad_input;
-use crate::setup::debian;
+use crate::setup::{debian, remove};
 use crate::step::Step;
 
 const PACKAGE: &str = "qemu-system-x86";
@@ -79,15 +79,6 @@ fn write_wrapper(folder: &Path) -> Result<PathBuf> {
         .and_then(|()| fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)))
         .with_context(|| format!("cannot write {}", wrapper.display()))?;
     Ok(wrapper)
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use ix_machine::qemu::cache_folder;
 use crate::child;
 use crate::failure::bad_input;
 use crate::interrupt;
-use crate::setup::debian;
+use crate::setup::{debian, remove};
 use crate::step::Step;
 use crate::workspace::{self, KERNEL_TARGET};
 
@@ -168,15 +168,6 @@ fn release_of(version: &str) -> Option<&str> {
 
 fn create(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
