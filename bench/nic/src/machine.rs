@@ -9,7 +9,7 @@ use ix_hal::{
 };
 use ix82599::memory::SharedMemory;
 use ix82599::model::{Counters, DOORBELL_PAGES, InterruptCounts, Model, ModelConfig};
-use ix82599::wire::{Wire, WireError};
+use ix82599::testing::Source;
 use ixgbe::{Card, Config, Ixgbe, QueueConfig, QueueMemory, QueuePair};
 use serde::Serialize;
 
@@ -34,29 +34,6 @@ pub enum Doorbells {
     Trapped,
     /// By a store into pages that the model looks at.
     Mapped,
-}
-
-/// Gives as many frames as asked for, and swallows what it gets.
-#[derive(Debug)]
-struct Source {
-    frame: Vec<u8>,
-    left: usize,
-}
-
-impl Wire for Source {
-    fn send(&mut self, frame: &[u8]) -> Result<(), WireError> {
-        std::hint::black_box(frame);
-        Ok(())
-    }
-
-    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, WireError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        frame[..self.frame.len()].copy_from_slice(&self.frame);
-        Ok(Some(self.frame.len()))
-    }
 }
 
 /// The model's registers, and the pages of them that may be shared.
@@ -110,10 +87,7 @@ impl Machine {
             shared: SharedMemory::new(MEMORY_BYTES, BUS),
             free: 0,
         };
-        let source = Source {
-            frame: frame(frame_bytes - FCS_BYTES),
-            left: 0,
-        };
+        let source = Source::new(frame(frame_bytes - FCS_BYTES));
         let config = ModelConfig {
             mac: MAC,
             ..ModelConfig::default()
@@ -173,7 +147,7 @@ impl Machine {
     pub fn receive_batch(&mut self) {
         {
             let mut model = self.registers.model.borrow_mut();
-            model.wire_mut().left = BATCH;
+            model.wire_mut().give(BATCH);
             model.step();
         }
         let count = self.pair.receive(&mut self.frames, &mut self.pool);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ix82599::memory::SharedMemory;
 use ix82599::model::{InterruptCounts, Model, ModelConfig};
-use ix82599::wire::{Wire, WireError};
+use ix82599::testing::Source;
 use ixgbe_spec::register as reg;
 use ixgbe_spec::{L4Type, TxCommand, TxContext, TxData, TxOptions};
 
@@ -20,28 +20,6 @@ const ROUNDS: u32 = 4000;
 /// Frames between two doorbells.
 const BATCH: u32 = 64;
 
-/// Gives as many frames as asked for, and swallows what it gets.
-struct Source {
-    frame: Vec<u8>,
-    left: u32,
-}
-
-impl Wire for Source {
-    fn send(&mut self, frame: &[u8]) -> Result<(), WireError> {
-        std::hint::black_box(frame);
-        Ok(())
-    }
-
-    fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, WireError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        frame[..self.frame.len()].copy_from_slice(&self.frame);
-        Ok(Some(self.frame.len()))
-    }
-}
-
 struct Bench {
     model: Model<Source, InterruptCounts>,
     memory: SharedMemory,
@@ -50,10 +28,7 @@ struct Bench {
 impl Bench {
     fn new(length: usize) -> Self {
         let memory = SharedMemory::new(4 << 20, BUS);
-        let source = Source {
-            frame: tcp_frame(length),
-            left: 0,
-        };
+        let source = Source::new(tcp_frame(length));
         let config = ModelConfig::default();
         let interrupts = InterruptCounts::new();
         let mut model = Model::new(config, memory.memory(), source, interrupts);
@@ -95,7 +70,7 @@ impl Bench {
             }
             tail = (tail + BATCH) % RING;
             self.model.bar0_write32(reg::rdt(0), tail);
-            self.model.wire_mut().left = BATCH;
+            self.model.wire_mut().give(BATCH as usize);
             self.model.poll();
         }
         self.finish(start, self.model.counters().rx_frames)

@@ -8,7 +8,7 @@
 //! - [`wire`]: where frames go (TAP device, in-process cable, loopback), and what may happen to
 //!   them on the way (capture, loss, reordering, duplication);
 //! - [`vfio_user`]: the protocol by which a virtual machine reaches the device;
-//! - `testing`: what fuzzing runs, with the feature of that name.
+//! - `testing`: what fuzzing and measurements run, with the feature of that name.
 //!
 //! Tests of drivers use the model in process:
 //!

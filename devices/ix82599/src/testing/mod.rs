@@ -1,12 +1,14 @@
 //! The bodies of the fuzz targets (`fuzz/`): bytes are read as what a hostile client sends
 //! ([`messages`]), and as what a hostile guest does ([`guest`]). Nothing may panic, hang, or reach memory
-//! that was not handed over.
+//! that was not handed over. And the wire of measurements ([`Source`]).
 
 mod guest;
 mod messages;
+mod source;
 
 pub use guest::guest;
 pub use messages::{Answers, messages};
+pub use source::Source;
 
 /// The input, taken from the front. Behind its end everything is zero.
 struct Input<'a>(&'a [u8]);
