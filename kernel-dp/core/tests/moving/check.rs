@@ -1,7 +1,8 @@
 //! What must hold when everything is over.
 
 use crate::machine::MBUFS;
-use crate::world::{Plan, World};
+use crate::plan::Plan;
+use crate::world::World;
 use ix_net::testing::Station;
 
 impl World {

@@ -3,7 +3,8 @@
 
 use ix_core::Command;
 
-use crate::world::{Plan, World, peer_role, script};
+use crate::plan::Plan;
+use crate::world::World;
 
 /// Longer than anything of a move takes.
 const LATE_NS: u64 = 50_000_000;
@@ -25,7 +26,7 @@ fn left_behind(plan: &Plan, which: fn(&[u8]) -> bool) -> World {
     world.give_all(0, 1);
     world.hold = Some(which);
     world.service.rests = true;
-    world.open(script(plan, peer_role(plan)));
+    world.open(plan.script(plan.roles()[0]));
     world.step_until(|world| world.held.is_some());
     world.give_all(1, 0);
     world

@@ -14,14 +14,18 @@ mod check;
 mod commands;
 mod late;
 mod machine;
+mod member;
 mod pace;
+mod plan;
 mod service;
 mod wire;
 mod world;
 
 use ix_net::testing::{Faults, Random, STREAM_PERIOD};
 
-use world::{APP_BYTES, Plan, World};
+use member::APP_BYTES;
+use plan::Plan;
+use world::World;
 
 fn seeds(default: u64) -> u64 {
     match std::env::var("IX_SIM_SEEDS") {

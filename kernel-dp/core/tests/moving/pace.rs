@@ -3,7 +3,8 @@
 use ix_core::Command;
 use ix_net::testing::{Faults, Random};
 
-use crate::world::{Plan, World, peer_role, script};
+use crate::plan::Plan;
+use crate::world::World;
 use crate::{run, seeds};
 
 /// A cycle is as long as the NIC may take to bring a frame to its ring, and the threads keep up with their
@@ -55,7 +56,7 @@ fn groups_move_although_nothing_can_be_sent() {
     world.begin(&plan);
     world.pass(1_000_000);
     world.give_all(0, 1);
-    world.open(script(&plan, peer_role(&plan)));
+    world.open(plan.script(plan.roles()[0]));
     world.step_until(|world| world.service.connected == 1);
     world.is_link_up = false;
     world.step_until(|world| world.waits_to_send(1));

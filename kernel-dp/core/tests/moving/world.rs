@@ -1,89 +1,26 @@
 //! Elastic threads on one machine, their application, and a peer on a link, in virtual time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use core::net::Ipv4Addr;
-use ix_abi::control::ThreadState;
-use ix_core::{Command, Crew, ElasticThread, Step, ThreadConfig, ThreadParts, UserRange};
-use ix_hal::{Duration, Instant, MbufPool};
-use ix_net::testing::{APP_BUS, App, EngineStation, Faults, Host, Link, Random, Role, Script};
-use ix_net::testing::{Station, Wire, stream_byte};
-use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Mailbox, Movable, Neighborhood, Sharing};
+use ix_core::Step;
+use ix_hal::Instant;
+use ix_net::testing::{App, EngineStation, Host, Link, Random, Script, Station};
+use ix_net::{Endpoint, IpAddress, Mailbox, Neighborhood};
 
-use crate::machine::{self, Buffers, Fixtures, GROUPS, MBUFS, Memory, Queue, QueuePair};
-use crate::machine::{fixtures, geometry};
-use crate::service::{HEAP, Service};
+use crate::machine::{self, Buffers, Fixtures, GROUPS, fixtures};
+use crate::member::{APP_BYTES, Member, Place, START, base_config};
+use crate::plan::Plan;
+use crate::service::Service;
 use crate::wire;
-
-const START: u64 = 1 << 40;
-const RECORDS: u32 = 2048;
-/// Bytes that both sides send from.
-pub const APP_BYTES: usize = 1 << 18;
-
-/// What one seed does.
-pub struct Plan {
-    pub seed: u64,
-    pub threads: usize,
-    pub connections: u64,
-    /// Connections that the threads open.
-    pub outbound: u32,
-    pub bytes: u64,
-    pub faults: Faults,
-    /// Latest that a frame comes out of the packet buffer once it is steered.
-    pub steering_ns: u64,
-    /// Most by which what a thread takes for the time lags behind.
-    pub lag_ns: u64,
-    /// Chance in thousandths of a command at each step.
-    pub commands: u32,
-    /// Chance in thousandths that a router cuts a frame into fragments, which have no ports and all
-    /// come to queue 0.
-    pub fragments: u32,
-    /// Whether some threads start parked.
-    pub parks: bool,
-    /// Least time that a cycle takes, its round included.
-    pub cycle_ns: u64,
-}
-
-impl Plan {
-    /// Two threads that nobody commands, and a wire that keeps everything as it is.
-    pub fn quiet(seed: u64) -> Self {
-        Self {
-            seed,
-            threads: 2,
-            connections: 1,
-            outbound: 0,
-            bytes: 20_000,
-            faults: Faults::default(),
-            steering_ns: 1,
-            lag_ns: 0,
-            commands: 0,
-            fragments: 0,
-            parks: false,
-            cycle_ns: 0,
-        }
-    }
-}
 
 /// A frame that the NIC keeps back, and the queue that it has chosen for it.
 pub struct Held {
     pub queue: usize,
     pub hash: u32,
     pub frame: Vec<u8>,
-}
-
-pub struct Member {
-    pub thread: ElasticThread<QueuePair, Memory>,
-    pub queue: Rc<RefCell<Queue>>,
-    /// When it has something to do, if nothing comes.
-    pub wake: Option<u64>,
-    /// When its last cycle is over.
-    pub free_at: u64,
-    /// What it took for the time when it last looked.
-    pub clock: u64,
-    pub command: Option<Command>,
-    pub state: ThreadState,
 }
 
 pub struct World {
@@ -113,40 +50,6 @@ pub struct World {
     pub parks: u64,
 }
 
-fn base_config(last: u8) -> Config {
-    Config {
-        mac: [2, 0, 0, 0, 0, last],
-        ipv4: Ipv4Addr::new(10, 0, 0, last),
-        secret: [last; 16],
-        connections: 128,
-        half_open: 128,
-        time_wait: 128,
-        neighbors: 8,
-        send_fragments: RECORDS,
-        rx_window: 32 << 10,
-        send_limit: 32 << 10,
-        // Round trips are so short here that a delayed acknowledgement draws a tail probe.
-        delayed_ack_us: 0,
-        // What is incomplete at the end gives its buffers back.
-        reassembly_timeout: Duration::from_millis(5),
-        ..Config::default()
-    }
-}
-
-fn group_of(peer: Endpoint, _own: IpAddress, port: u16) -> u8 {
-    (machine::rss_hash(peer.port, port) as usize % GROUPS) as u8
-}
-
-pub fn script(plan: &Plan, role: Role) -> Script {
-    Script {
-        send: plan.bytes,
-        expect: plan.bytes,
-        write: 5000,
-        lazy: 300,
-        role,
-    }
-}
-
 impl World {
     pub fn new(plan: &Plan) -> Self {
         let mut random = Random::new(plan.seed);
@@ -162,12 +65,8 @@ impl World {
         for (entry, owner) in fixtures.switch.reta.iter().zip(owners) {
             entry.store(owner as u8, Relaxed);
         }
-        let roles = match plan.seed % 3 {
-            0 => [Role::Closes, Role::Follows],
-            1 => [Role::Follows, Role::Closes],
-            _ => [Role::ShutsDown, Role::ShutsDown],
-        };
-        let own = script(plan, roles[1]);
+        let [peer_role, own_role] = plan.roles();
+        let own = plan.script(own_role);
         let service = Service::new(
             plan.threads,
             Rc::clone(&buffers),
@@ -186,18 +85,16 @@ impl World {
                 .enumerate()
                 .filter(|(_, owner)| **owner == index);
             let owned = owned.fold(0, |mask, (group, _)| mask | 1 << group);
-            member(
+            let place = Place {
                 index,
-                index >= running,
+                is_parked: index >= running,
                 owned,
                 neighborhood,
-                &fixtures,
-                &clock,
-                &buffers,
-            )
+            };
+            Member::new(place, &fixtures, &clock, &buffers)
         });
         let members = members.collect();
-        let peer_script = script(plan, roles[0]);
+        let peer_script = plan.script(peer_role);
         let mut host = Host::new(base_config(1), Instant(START), APP_BYTES);
         host.engine.listen(81).expect("the peer listens");
         let app = App::new(&mut host, peer_script, plan.seed ^ 1);
@@ -274,7 +171,7 @@ impl World {
             || self.members.iter().any(|member| member.command.is_some())
         {
             if self.opened < plan.connections && self.random.chance(100) {
-                self.open(script(plan, peer_role(plan)));
+                self.open(plan.script(plan.roles()[0]));
             }
             let is_over = self.service.dead.values().sum::<u64>() >= all;
             if !is_over && self.random.chance(plan.commands) {
@@ -443,90 +340,5 @@ impl World {
             .min();
         let next = next.unwrap_or(u64::MAX);
         self.clock.set(next.clamp(now + 300, now + 1_000_000));
-    }
-}
-
-pub fn peer_role(plan: &Plan) -> Role {
-    match plan.seed % 3 {
-        0 => Role::Closes,
-        1 => Role::Follows,
-        _ => Role::ShutsDown,
-    }
-}
-
-fn member(
-    index: usize,
-    is_parked: bool,
-    owned: u128,
-    neighborhood: Neighborhood,
-    fixtures: &Fixtures,
-    clock: &Rc<Cell<u64>>,
-    buffers: &Rc<Buffers>,
-) -> Member {
-    let sharing = Sharing {
-        thread: index as u32,
-        groups: FlowGroups(&group_of),
-        owned,
-        loans: MBUFS,
-        luggage: 16,
-        names: fixtures.names,
-    };
-    let net = Config {
-        mbufs: MBUFS,
-        mbufs_held: MBUFS / 4 * 3,
-        sharing: Some(sharing),
-        neighborhood,
-        ..base_config(2)
-    };
-    let queue = Rc::new(RefCell::new(Queue::default()));
-    let app = (0..APP_BYTES as u64).map(stream_byte).collect();
-    let nic = QueuePair {
-        thread: index,
-        queue: Rc::clone(&queue),
-        buffers: Rc::clone(buffers),
-        wire: Wire::new(app, Vec::new()),
-        clock: Rc::clone(clock),
-        left: 0,
-    };
-    let parts = ThreadParts {
-        nic,
-        memory: Memory {
-            thread: index,
-            buffers: Rc::clone(buffers),
-        },
-        pool: MbufPool::with_loans(geometry(index), index as u32, MBUFS),
-        area: fixtures.areas[index],
-        sendable: [
-            UserRange {
-                user: HEAP,
-                bus: APP_BUS,
-                bytes: APP_BYTES as u64,
-            },
-            UserRange::default(),
-            UserRange::default(),
-        ],
-        crew: Some(Crew {
-            thread: index as u32,
-            inboxes: fixtures.inboxes,
-            steer: fixtures.switch,
-            is_parked,
-        }),
-        movable: Movable::new(&net),
-    };
-    let config = ThreadConfig {
-        net,
-        batch_bound: 32,
-    };
-    Member {
-        thread: ElasticThread::new(config, parts, Instant(START)).expect("a configuration"),
-        queue,
-        wake: Some(START),
-        free_at: START,
-        clock: START,
-        command: None,
-        state: match is_parked {
-            true => ThreadState::Parked,
-            false => ThreadState::Running,
-        },
     }
 }
