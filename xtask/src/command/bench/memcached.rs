@@ -221,15 +221,40 @@ fn tables(costs: &[Cost], designs: &[Designs], times: Option<&Value>) {
         ));
     }
     if let Some(times) = times {
-        say(&format!(
-            "\nrequests a second on two threads, five times each: {times}"
-        ));
+        say(
+            "\nrequests a second on two threads: the middle of five runs, the slowest and the fastest",
+        );
+        for design in ["shared", "partitioned"] {
+            say(&format!("{design:<12} {}", spread(&times[design])));
+        }
+    }
+}
+
+/// The middle of some rates, and both ends.
+fn spread(rates: &Value) -> String {
+    let rates = rates.as_array().into_iter().flatten();
+    let mut rates: Vec<u64> = rates.filter_map(Value::as_u64).collect();
+    rates.sort_unstable();
+    match rates[..] {
+        [] => "none".to_owned(),
+        [slowest, .., fastest] => {
+            let middle = rates[rates.len() / 2];
+            format!("{middle:>12} {slowest:>12} {fastest:>12}")
+        }
+        [only] => only.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_have_a_middle_and_two_ends() {
+        let text = spread(&json!([30, 10, 50, 20, 40]));
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert_eq!(words, ["30", "10", "50"]);
+    }
 
     #[test]
     fn answers_are_found_among_what_valgrind_says() {
