@@ -1,6 +1,6 @@
 //! Figure 1: ping-pong on one connection, over message size: the round trip, and the goodput.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::bed::{Bed, System, Transport};
 use crate::report::{Axis, Figure, Point, Report, Series, Spread};
@@ -55,10 +55,15 @@ impl Line {
             residences.push(residence::median_us(run, bed, &arguments)?);
         }
         self.residence = Some(Spread::of(&residences));
+        // The others are drawn in any case.
+        let mut failure = Ok(());
         for &bytes in sizes(run.options) {
-            self.measure_size(run, bed, bytes)?;
+            if let Err(error) = self.measure_size(run, bed, bytes) {
+                (run.check)()?;
+                failure = Err(error);
+            }
         }
-        Ok(())
+        failure
     }
 
     fn measure_size(&mut self, run: Run, bed: &Bed, bytes: u32) -> Result<()> {
@@ -66,6 +71,11 @@ impl Line {
         let (mut latencies, mut goodputs) = (Vec::new(), Vec::new());
         for _ in 0..run.options.repetitions {
             let load = bed.load(run, &arguments, Transport::Sockets)?;
+            ensure!(
+                load.requests > 0,
+                "not one message of {bytes} bytes came back in {} s: leave the machine alone meanwhile",
+                load.seconds
+            );
             latencies.extend(load.latency_us.map(|latency| latency.p50));
             goodputs.push(load.megabytes_received_per_second * 8.0);
         }

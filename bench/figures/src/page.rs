@@ -105,12 +105,13 @@ fn one_target(page: &mut String, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// Three digits of a ratio.
+/// Three digits of a ratio, or two of a small one.
 fn ratio(ratio: f64) -> String {
     match ratio {
         10.0.. => format!("{ratio:.1}"),
         1.0.. => format!("{ratio:.2}"),
-        _ => format!("{ratio:.3}"),
+        0.01.. => format!("{ratio:.3}"),
+        _ => format!("{ratio:.4}"),
     }
 }
 
@@ -228,6 +229,8 @@ fn one_row(page: &mut String, figure: &Figure, x: f64) -> Result<()> {
             "<td><b>{}</b></td>",
             ratio(ours.y.median / linux.y.median)
         )?;
+    } else if points.len() == 2 {
+        page.push_str("<td></td>");
     }
     page.push_str("</tr>\n");
     Ok(())

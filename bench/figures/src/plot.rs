@@ -17,8 +17,9 @@ const COLOURS: [RGBColor; 4] = [
 ];
 /// Factors of room around the outermost points of logarithmic axes.
 const MARGIN: f64 = 1.5;
-/// Factors of room above the highest point, for the legend.
-const LEGEND_LOGARITHMIC: f64 = 4.0;
+/// Room above the highest point, for the legend: a share of the axis for each line if that is logarithmic, else
+/// a factor.
+const LEGEND_LOGARITHMIC: f64 = 0.1;
 const LEGEND_LINEAR: f64 = 1.35;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -47,7 +48,7 @@ fn draw_on(area: &Area, figure: &Figure) -> Drawn {
         points().flat_map(|point| [point.y.min, point.y.max]),
     );
     ys.end *= match figure.y.is_logarithmic {
-        true => LEGEND_LOGARITHMIC,
+        true => (ys.end / ys.start).powf(LEGEND_LOGARITHMIC * figure.series.len() as f64),
         false => LEGEND_LINEAR,
     };
     match (figure.x.is_logarithmic, figure.y.is_logarithmic) {
