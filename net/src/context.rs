@@ -108,7 +108,7 @@ pub enum Event {
     Migrated {
         /// The application's name for the connection, 0 before `accept`.
         cookie: u64,
-        /// The engine's name for it, which is another one on each of the two.
+        /// The engine's name for it, which stays.
         handle: Handle,
         /// The thread that it was on.
         from: u32,

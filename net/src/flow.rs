@@ -173,8 +173,10 @@ impl FlowTable {
     /// Removes an entry, if it is there.
     #[inline(always)]
     pub fn remove(&mut self, hash: u32, value: u32) {
-        let mask = self.mask as usize;
-        // Every index below is within the mask: here is the one check of that.
+        let Some(mask) = self.slots.len().checked_sub(1) else {
+            return;
+        };
+        // Every index below is within the mask, and so needs no check.
         let slots = &mut self.slots[..=mask];
         let mut hole = hash as usize & mask;
         while slots[hole].value != value {
@@ -198,7 +200,7 @@ impl FlowTable {
                 hole = at;
             }
         }
-        slots[hole].value = NOTHING;
+        slots[hole & mask].value = NOTHING;
     }
 }
 

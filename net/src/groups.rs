@@ -50,6 +50,25 @@ struct Member {
     group: u8,
 }
 
+/// Where a list begins to which connections are added.
+pub(crate) struct Front {
+    group: u8,
+    first: u32,
+    second: u32,
+}
+
+impl Front {
+    /// The first one, if `prev` is in front of it.
+    #[inline(always)]
+    fn member(&self, prev: u32) -> Member {
+        Member {
+            prev,
+            next: self.second,
+            group: self.group,
+        }
+    }
+}
+
 const OUTSIDE: Member = Member {
     prev: NONE,
     next: NONE,
@@ -128,6 +147,40 @@ impl Groups {
         if head != NONE {
             self.members[head as usize].prev = index;
         }
+    }
+
+    /// Begins to put connections in front of a list. It is in order again after [`Groups::end`].
+    #[inline(always)]
+    pub fn begin(&self, group: u8) -> Front {
+        let group = group & (GROUPS - 1) as u8;
+        let first = self.heads[usize::from(group)];
+        let second = self.members.get(first as usize);
+        Front {
+            group,
+            first,
+            second: second.map_or(NONE, |member| member.next),
+        }
+    }
+
+    /// Puts a connection in front of such a list. What was the first one is written, as it has both
+    /// neighbours now.
+    #[inline(always)]
+    pub fn prepend(&mut self, front: &mut Front, index: u32) {
+        if let Some(member) = self.members.get_mut(front.first as usize) {
+            *member = front.member(index);
+        }
+        front.second = front.first;
+        front.first = index;
+    }
+
+    /// `count` connections have been put in front of it.
+    #[inline(always)]
+    pub fn end(&mut self, front: Front, count: u32) {
+        if let Some(member) = self.members.get_mut(front.first as usize) {
+            *member = front.member(NONE);
+        }
+        self.heads[usize::from(front.group)] = front.first;
+        self.counts[usize::from(front.group)] += count;
     }
 
     /// The first connection of a list is on none any more; returns the second one. The list is in order
@@ -232,6 +285,28 @@ mod tests {
         groups.leave(1);
         groups.join(2, 5);
         assert_eq!((contents(&groups, 5), groups.count(5)), (vec![2, 0], 2));
+    }
+
+    #[test]
+    fn several_come_in_front() {
+        for there in 0..3 {
+            let mut groups = Groups::new(6, Some(&sharing()));
+            (0..there).for_each(|index| groups.join(index, 5));
+            let mut front = groups.begin(5);
+            (3..6).for_each(|index| groups.prepend(&mut front, index));
+            groups.end(front, 3);
+            let mut all: Vec<u32> = (3..6).rev().chain((0..there).rev()).collect();
+            assert_eq!(
+                (contents(&groups, 5), groups.count(5)),
+                (all.clone(), there + 3)
+            );
+            // Each is linked both ways.
+            for leaver in [4, 3, 5] {
+                groups.leave(leaver);
+                all.retain(|index| *index != leaver);
+                assert_eq!(contents(&groups, 5), all);
+            }
+        }
     }
 
     #[test]

@@ -41,10 +41,12 @@ impl Movable {
 
 /// Connections on their way, with what they own.
 pub struct Luggage {
-    /// Those from `next` to `end` are in it. The others have control blocks that are not in use.
-    connections: Vec<Moved>,
+    /// The control blocks of those that are in it, from `next` to `end`; the others are not in use.
+    blocks: Vec<Block>,
     next: usize,
     end: usize,
+    /// What these are, in the same order.
+    runs: VecDeque<Run>,
     pub(crate) sends: VecDeque<SendRecord>,
     /// Received and not yet given back, then out of order, for each connection.
     pub(crate) received: VecDeque<(LentMbuf, RxRecord)>,
@@ -60,12 +62,13 @@ pub struct Luggage {
     pub(crate) neighbor_epoch: u32,
 }
 
-/// A connection, and how much of the luggage is its own.
-pub(crate) struct Moved {
-    /// As it was, links and numbers of records included.
-    pub connection: Block,
+/// Connections of one flow group that lie in a row. Their blocks are as they were, links and numbers of
+/// records included.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
     pub group: u8,
-    /// What else goes with it.
+    pub count: usize,
+    /// What else goes with them; with that, it is one.
     pub belongings: Option<Belongings>,
 }
 
@@ -118,18 +121,15 @@ impl Luggage {
             mbufs,
         } = Capacities::new(config);
         let names = OwnNames::new(config.sharing.as_ref());
-        let spare = |number| Moved {
-            connection: connections::unused(names.give(number)),
-            group: 0,
-            belongings: None,
-        };
+        let spare = |number| connections::unused(names.give(number));
         Box::new(Self {
-            connections: (config.connections..)
+            blocks: (config.connections..)
                 .take(connections)
                 .map(spare)
                 .collect(),
             next: 0,
             end: 0,
+            runs: VecDeque::with_capacity(connections),
             sends: VecDeque::with_capacity(sends),
             received: VecDeque::with_capacity(mbufs),
             episodes: VecDeque::with_capacity(connections),
@@ -147,7 +147,8 @@ impl Luggage {
             sends,
             mbufs,
         } = Capacities::new(config);
-        let each = size_of::<Moved>() + size_of::<Connection>() + size_of::<Episode>();
+        let block = size_of::<Block>() + size_of::<Connection>();
+        let each = block + size_of::<Run>() + size_of::<Episode>();
         size_of::<Self>()
             + ALIGNMENTS
             + connections * (each + size_of::<(Entry, Option<IpAddress>)>())
@@ -162,39 +163,48 @@ impl Luggage {
 
     /// Most connections that fit.
     pub fn capacity(&self) -> usize {
-        self.connections.len()
+        self.blocks.len()
     }
 
     /// The first places that are free, so many at most.
     #[inline(always)]
-    pub(crate) fn places(&mut self, most: usize) -> &mut [Moved] {
-        let end = self.connections.len().min(self.end + most);
-        self.connections.get_mut(self.end..end).unwrap_or_default()
+    pub(crate) fn places(&mut self, most: usize) -> &mut [Block] {
+        let end = self.blocks.len().min(self.end + most);
+        self.blocks.get_mut(self.end..end).unwrap_or_default()
     }
 
-    /// So many of these have been taken.
-    #[inline(always)]
-    pub(crate) fn fill(&mut self, count: usize) {
-        self.end += count;
+    /// These connections are in the first places now.
+    pub(crate) fn fill(&mut self, run: Run) {
+        if run.count != 0 {
+            self.end += run.count;
+            self.runs.push_back(run);
+        }
     }
 
-    /// The first connections that are in it, so many at most.
-    #[inline(always)]
-    pub(crate) fn rest(&mut self, most: usize) -> &mut [Moved] {
-        let end = self.end.min(self.next + most);
-        self.connections.get_mut(self.next..end).unwrap_or_default()
+    /// What comes out next.
+    pub(crate) fn front(&self) -> Option<Run> {
+        self.runs.front().copied()
     }
 
-    /// So many of these are out.
+    /// The blocks of the first connections, as many as there are in all at most.
     #[inline(always)]
+    pub(crate) fn blocks(&mut self, count: usize) -> &mut [Block] {
+        let end = self.end.min(self.next + count);
+        self.blocks.get_mut(self.next..end).unwrap_or_default()
+    }
+
+    /// So many of what comes out next are out. The places are free again when all are.
     pub(crate) fn drop_front(&mut self, count: usize) {
         self.next += count;
-    }
-
-    /// All connections are out.
-    pub(crate) fn clear(&mut self) {
-        self.next = 0;
-        self.end = 0;
+        if let Some(run) = self.runs.front_mut() {
+            run.count -= count;
+            if run.count == 0 {
+                self.runs.pop_front();
+            }
+        }
+        if self.runs.is_empty() {
+            (self.next, self.end) = (0, 0);
+        }
     }
 }
 

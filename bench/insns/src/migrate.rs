@@ -24,8 +24,8 @@ const MOVED_GROUPS: [usize; 3] = [1, 16, 64];
 /// What to measure, and what to do with the result.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Connections that are open meanwhile
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,1000",
+    /// Connections that are open meanwhile: 1,1000 unless said, and 10000 with --counts-only
+    #[arg(long, value_name = "N,...", value_delimiter = ',',
           value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: Vec<u16>,
     /// Grants that are timed
@@ -37,6 +37,16 @@ pub struct Options {
     /// Only count instructions: no machine is started
     #[arg(long)]
     pub counts_only: bool,
+}
+
+impl Options {
+    fn connections(&self) -> &[u16] {
+        match (&*self.connections, self.counts_only) {
+            ([], false) => &[1, 1_000],
+            ([], true) => &[1, 1_000, 10_000],
+            (told, _) => told,
+        }
+    }
 }
 
 /// The phases of a move, each a cycle of one of the threads, in order.
@@ -58,9 +68,15 @@ pub struct Instructions {
     all: u64,
     /// Without any connection.
     empty: u64,
+    /// What they may be.
+    aim: u64,
     /// For each connection.
     pub each: f64,
 }
+
+/// Instructions that a move may take without its connections, and for each of them.
+const AIM: u64 = 50_000;
+const AIM_EACH: u64 = 200;
 
 impl Instructions {
     /// Of so many connections.
@@ -70,6 +86,7 @@ impl Instructions {
             phases,
             all,
             empty,
+            aim: AIM + AIM_EACH * u64::from(connections),
             each: (all as f64 - empty as f64) / f64::from(connections),
         }
     }
@@ -113,7 +130,7 @@ struct Times {
 /// `check` is asked again and again; an error from it ends the run.
 pub fn bench(options: &Options, count: Count<'_>, check: Check) -> Result<()> {
     let mut rows = Vec::new();
-    for &open in &options.connections {
+    for &open in options.connections() {
         let times = match options.counts_only {
             true => [const { None }; MOVED_GROUPS.len()],
             false => times(options, open, check)?.map(Some),
@@ -248,7 +265,7 @@ fn render(rows: &[Row]) -> String {
     for phase in PHASES {
         text += &format!("{phase:>10}");
     }
-    text += &format!("{:>10}{:>8}\n", "together", "each");
+    text += &format!("{:>10}{:>10}{:>8}\n", "together", "aim", "each");
     for row in rows {
         text += &format!("{:6} {:7} ", row.open, row.groups);
         text += &match &row.times {
@@ -269,8 +286,8 @@ fn render(rows: &[Row]) -> String {
         for count in row.instructions.phases {
             text += &format!("{count:10}");
         }
-        let Instructions { all, each, .. } = row.instructions;
-        text += &format!("{all:10}{each:8.0}\n");
+        let Instructions { all, aim, each, .. } = row.instructions;
+        text += &format!("{all:10}{aim:10}{each:8.0}\n");
     }
     text
 }
@@ -283,6 +300,7 @@ mod tests {
     fn a_move_costs_what_it_costs_without_connections_and_so_much_for_each() {
         let counted = Instructions::new([100, 200, 300, 5_000, 400, 6_000, 500], 2_500, 10);
         assert_eq!((counted.all, counted.each), (12_500, 1_000.0));
+        assert_eq!(counted.aim, 52_000);
         let row = Row {
             open: 10,
             groups: 16,
@@ -292,6 +310,9 @@ mod tests {
         let table = render(&[row]);
         let [heading, line] = [1, 2].map(|at| table.lines().nth(at).expect("three lines"));
         assert_eq!(heading.len(), line.len(), "{table}");
-        assert!(line.trim_end().ends_with("12500    1000"), "{table}");
+        assert!(
+            line.trim_end().ends_with("12500     52000    1000"),
+            "{table}"
+        );
     }
 }

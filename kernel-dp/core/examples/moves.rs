@@ -1,6 +1,7 @@
 //! One grant between two elastic threads in one process, for callgrind to count: `cargo xtask bench
 //! migrate`. Each function whose name begins with `phase_` is a cycle of one of the threads, or a command
-//! to it, and nothing happens outside of them that belongs to a move.
+//! to it, and nothing happens outside of them that belongs to a move. Where there are more connections than
+//! go at a time, some phases come again and again.
 //!
 //! `moves GROUPS CONNECTIONS`: so many flow groups, and so many connections in them, go from thread 0 to
 //! thread 1. Before that, they go there and back, so that every table is warm.
@@ -24,11 +25,12 @@ use ix_net::{Config, Endpoint, FlowGroups, IpAddress, Movable, Sharing};
 use machine::{Buffers, Fixtures, GROUPS, MBUFS, Memory, Queue, QueuePair, fixtures, geometry};
 
 type Thread = ElasticThread<QueuePair, Memory>;
-type Phase = fn(&mut Thread, Instant);
 
 const PORT: u16 = 80;
 /// Connections that there may be.
-const CONNECTIONS: u32 = 4096;
+const CONNECTIONS: u32 = 16_384;
+/// Connections that go at a time, as in the kernel.
+const LUGGAGE: u32 = 1024;
 /// Connections that are opened at a time: their frames have buffers.
 const AT_ONCE: usize = 64;
 /// Cycles that a move may take at most.
@@ -210,27 +212,34 @@ impl Bench {
         panic!("the move does not end");
     }
 
-    /// The same from thread 0 to thread 1, each cycle of which is a phase of its own.
+    /// The same from thread 0 to thread 1, each cycle of which is a phase.
     fn give_in_phases(&mut self, groups: u128) {
         let [giver, taker] = [0, 1];
         let now = self.pass();
         phase_1_ask(&mut self.threads[giver], groups, now);
         self.round(giver);
-        let steps: [(usize, Phase); 6] = [
-            (taker, phase_2_promise),
-            (giver, phase_3_redirect),
-            (giver, phase_4_pack),
-            (giver, phase_5_hand_over),
-            (taker, phase_6_unpack),
-            (giver, phase_7_end),
-        ];
-        for (index, phase) in steps {
-            let now = self.pass();
-            phase(&mut self.threads[index], now);
-            self.round(index);
+        self.phase(taker, phase_2_promise);
+        let mut redirected = 0;
+        while redirected != groups {
+            self.phase(giver, phase_3_redirect);
+            redirected = groups & !self.threads[giver].engine().flow_groups();
+            let mut left = 1;
+            while left != 0 {
+                self.phase(giver, phase_4_pack);
+                self.phase(giver, phase_5_hand_over);
+                self.phase(taker, phase_6_unpack);
+                left = self.threads[giver].engine().needs(redirected).connections;
+            }
         }
+        self.phase(giver, phase_7_end);
         let outcome = self.threads[giver].take_outcome();
         assert_eq!(outcome, Some(Ok(())), "the phases are others");
+    }
+
+    fn phase(&mut self, index: usize, phase: fn(&mut Thread, Instant)) {
+        let now = self.pass();
+        phase(&mut self.threads[index], now);
+        self.round(index);
     }
 }
 
@@ -258,7 +267,7 @@ fn thread(
             groups: FlowGroups(&group_of),
             owned: if index == 0 { u128::MAX } else { 0 },
             loans: MBUFS,
-            luggage: CONNECTIONS,
+            luggage: LUGGAGE,
             names: fixtures.names,
         }),
         ..config(2)
@@ -309,9 +318,9 @@ fn phase_1_ask(thread: &mut Thread, groups: u128, now: Instant) {
 phases!(
     /// The taker promises room.
     phase_2_promise,
-    /// The giver redirects, and takes in what had come.
+    /// The giver redirects as many groups as go together, and takes in what had come.
     phase_3_redirect,
-    /// The giver packs.
+    /// The giver packs as many connections as go together.
     phase_4_pack,
     /// The giver hands over.
     phase_5_hand_over,

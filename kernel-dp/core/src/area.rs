@@ -2,6 +2,7 @@
 //! moment. Every word is loaded at most once per use, and every index is masked or checked, so
 //! that nothing in here depends on what user mode wrote.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ix_abi::{CALL_CAPACITY, EVENT_CAPACITY, PIECE_CAPACITY, SCATTER_GATHER_CAPACITY};
@@ -116,6 +117,12 @@ impl Area {
         self.words[base + 1].store(second, Relaxed);
         self.words[base + 2].store(third, Relaxed);
         self.words[base + 3].store(fourth, Relaxed);
+    }
+
+    /// Some of the events, or none if there are not so many.
+    fn events(&self, range: Range<usize>) -> &'static [[AtomicU64; event::WORDS]] {
+        let (events, _) = self.words[area::EVENTS..area::CALLS].as_chunks();
+        events.get(range).unwrap_or_default()
     }
 
     /// Copies a scatter-gather entry: address and length. `index` wraps at the capacity.

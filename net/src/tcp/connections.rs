@@ -130,24 +130,25 @@ impl Connections {
         self[index].flags = listed;
     }
 
-    /// The same for a connection that has no entry in the output queue, if `may_go` lets it. Returns
-    /// whether it did.
+    /// The same for a connection that has no entry in the output queue, if `may_go` lets it, which is
+    /// returned then.
     #[inline(always)]
-    pub fn vacate_if(
+    pub fn vacate_if<'a>(
         &mut self,
         index: u32,
-        spare: &mut Block,
+        block: &'a mut Block,
         may_go: impl FnOnce(&Connection) -> bool,
-    ) -> bool {
+    ) -> Option<&'a mut Connection> {
+        debug_assert_eq!((block.state, block.flags & Flags::LISTED), FREE);
         let slot = &mut self.slots[index as usize];
-        let goes = may_go(slot);
-        if goes {
-            debug_assert_eq!((spare.state, spare.flags & Flags::LISTED), FREE);
-            self.names.put(spare.name(), index);
-            core::mem::swap(slot, spare);
-            self.free.push(index);
+        if !may_go(slot) {
+            return None;
         }
-        goes
+        core::mem::swap(slot, block);
+        let gone = &mut **block;
+        self.names.put(slot.name(), index);
+        self.free.push(index);
+        Some(gone)
     }
 
     /// Puts a connection of another engine into a slot that was promised, which the caller takes off; its
@@ -161,8 +162,8 @@ impl Connections {
             slot.flags.remove(Flags::LISTED);
             moved.flags.insert(Flags::LISTED);
         }
-        self.names.put(moved.name(), index);
         core::mem::swap(slot, moved);
+        self.names.put(slot.name(), index);
         Some(index)
     }
 
@@ -283,7 +284,7 @@ mod tests {
         from[index].flags = Flags::LISTED | Flags::SACK;
         let (handle, memory) = (from.handle(index), &raw const from[index]);
         let mut block = unused(1);
-        assert!(!from.vacate_if(index, &mut block, |_| false));
+        assert!(from.vacate_if(index, &mut block, |_| false).is_none());
         assert_eq!(from.find(handle), Some(index));
         from.vacate(index, &mut block);
         assert_eq!((from.find(handle), from.used()), (None, 0));
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!((from.find(others), to.find(others)), (Some(other), None));
         from.release(other);
         // And back.
-        assert!(to.vacate_if(index, &mut block, |_| true));
+        assert!(to.vacate_if(index, &mut block, |_| true).is_some());
         from.promised = 1;
         let index = from.settle(&mut block).unwrap();
         assert!(from[index].flags.contains(Flags::LISTED));

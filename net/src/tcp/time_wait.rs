@@ -1,6 +1,6 @@
 //! TIME-WAIT: a table of its own with compact entries, so that closed connections cost little and
 //! their number has its own bound. All entries live equally long, so that a list in order of entry
-//! is in order of expiry.
+//! is in order of expiry. Each flow group has one, which is all that has to be looked at when it moves.
 
 use crate::context::{Context, Events};
 use crate::engine::Engine;
@@ -18,6 +18,10 @@ use ix_hal::{Instant, Transmit};
 
 /// Marks a value of the flow table as an entry of this table.
 pub(crate) const TIME_WAIT: u32 = 1 << 31;
+
+/// Entries expire up to this much late, in nanoseconds: where there are many lists, their first ones are not
+/// looked at more often.
+const TOGETHER: u64 = 1_000_000;
 
 /// What is left of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +41,21 @@ pub(crate) struct Entry {
 
 const _: () = assert!(core::mem::size_of::<Entry>() <= 72);
 
+/// The entries of a flow group, in order of expiry.
+#[derive(Clone, Copy)]
+struct List {
+    oldest: u32,
+    newest: u32,
+}
+
 /// The table.
 pub(crate) struct TimeWaits {
     entries: Vec<Entry>,
     free: u32,
-    oldest: u32,
-    newest: u32,
-    /// How many entries each flow group has.
-    counts: [u32; GROUPS],
-    /// When the oldest entry expires.
+    lists: [List; GROUPS],
+    /// The groups that have any, a bit each.
+    listed: u128,
+    /// When to look for entries that expire: no later than the first one does, but for [`TOGETHER`].
     pub deadline: u64,
 }
 
@@ -72,9 +82,11 @@ impl TimeWaits {
         Self {
             entries: (0..capacity).map(free).collect(),
             free: if capacity == 0 { NONE } else { 0 },
-            oldest: NONE,
-            newest: NONE,
-            counts: [0; GROUPS],
+            lists: [List {
+                oldest: NONE,
+                newest: NONE,
+            }; GROUPS],
+            listed: 0,
             deadline: NEVER,
         }
     }
@@ -98,113 +110,100 @@ impl TimeWaits {
 
     /// Adds what is left of a connection.
     pub fn add(&mut self, connection: &Connection, group: u8, expires: u64) -> Option<u32> {
-        let entry = Entry {
+        self.insert(Entry {
             key: connection.key,
             snd_nxt: connection.snd_nxt,
             rcv_nxt: connection.rcv_nxt,
             ts_recent: connection.ts_recent,
             ts_offset: connection.ts_offset,
             has_timestamps: connection.flags.contains(Flags::TIMESTAMPS),
-            group,
+            group: group & (GROUPS - 1) as u8,
             expires,
             prev: NONE,
             next: NONE,
-        };
-        let index = self.take(entry)?;
-        self.link(index, self.newest, NONE);
-        Some(index)
+        })
     }
 
-    /// Adds an entry of another table in the order of expiry; it does not expire before `behind`, if
-    /// that is given.
-    pub fn insert(&mut self, entry: Entry, behind: Option<u32>) -> Option<u32> {
-        let index = self.take(entry)?;
-        let mut prev = behind.unwrap_or(NONE);
-        let mut next = match behind {
-            Some(behind) => self.entries[behind as usize].next,
-            None => self.oldest,
-        };
-        while next != NONE && self.entries[next as usize].expires <= entry.expires {
-            prev = next;
-            next = self.entries[next as usize].next;
-        }
-        self.link(index, prev, next);
-        Some(index)
-    }
-
-    /// The one that expires first.
-    pub fn first(&self) -> Option<u32> {
-        (self.oldest != NONE).then_some(self.oldest)
-    }
-
-    /// The one that expires after another one.
-    pub fn next(&self, index: u32) -> Option<u32> {
-        let next = self.entries[index as usize].next;
-        (next != NONE).then_some(next)
-    }
-
-    /// How many entries some flow groups have.
-    pub fn count(&self, groups: u128) -> u32 {
-        numbers(groups)
-            .map(|group| self.counts[usize::from(group)])
-            .sum()
-    }
-
-    /// The flow group of an entry.
-    pub fn group(&self, index: u32) -> u8 {
-        self.entries[index as usize].group
-    }
-
-    /// Writes an entry into a free slot.
-    fn take(&mut self, entry: Entry) -> Option<u32> {
+    /// Adds an entry, of this table or another one.
+    pub fn insert(&mut self, entry: Entry) -> Option<u32> {
         let index = self.free;
         let slot = self.entries.get_mut(index as usize)?;
         self.free = slot.next;
         *slot = entry;
-        self.counts[usize::from(entry.group) % GROUPS] += 1;
+        self.link(index);
         Some(index)
     }
 
-    /// Links an entry between two others, or at an end.
-    fn link(&mut self, index: u32, prev: u32, next: u32) {
-        self.entries[index as usize].prev = prev;
-        self.entries[index as usize].next = next;
+    /// The entry of a flow group that expires first.
+    pub fn first(&self, group: u8) -> Option<u32> {
+        let List { oldest, .. } = self.lists[usize::from(group)];
+        (oldest != NONE).then_some(oldest)
+    }
+
+    /// How many entries are in lists, and how many in none.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn counts(&self) -> [usize; 2] {
+        let count = |first: u32| {
+            let entry = |index: &u32| self.entries.get(*index as usize);
+            let next = |index: &u32| entry(index).map(|entry| entry.next);
+            core::iter::successors(Some(first), next).count() - 1
+        };
+        let lists = self.lists.iter().map(|list| count(list.oldest));
+        [lists.sum(), count(self.free)]
+    }
+
+    /// The one that expires first of all.
+    fn oldest(&self) -> Option<u32> {
+        let firsts = numbers(self.listed).filter_map(|group| self.first(group));
+        firsts.min_by_key(|index| self.entries[*index as usize].expires)
+    }
+
+    /// Links an entry into the list of its group, nearly always at the end: what came from elsewhere may
+    /// expire before what was added here meanwhile.
+    fn link(&mut self, index: u32) {
+        let Entry { group, expires, .. } = self.entries[index as usize];
+        let list = &mut self.lists[usize::from(group)];
+        let (mut prev, mut next) = (list.newest, NONE);
+        while prev != NONE && self.entries[prev as usize].expires > expires {
+            next = prev;
+            prev = self.entries[prev as usize].prev;
+        }
         match prev {
-            NONE => self.oldest = index,
+            NONE => list.oldest = index,
             prev => self.entries[prev as usize].next = index,
         }
         match next {
-            NONE => self.newest = index,
+            NONE => list.newest = index,
             next => self.entries[next as usize].prev = index,
         }
-        self.update_deadline();
-    }
-
-    fn update_deadline(&mut self) {
-        self.deadline = match self.oldest {
-            NONE => NEVER,
-            oldest => self.entries[oldest as usize].expires,
-        };
+        let entry = &mut self.entries[index as usize];
+        entry.prev = prev;
+        entry.next = next;
+        self.listed |= 1 << group;
+        self.deadline = self.deadline.min(expires);
     }
 
     fn unlink(&mut self, index: u32) {
-        let Entry { prev, next, .. } = self.entries[index as usize];
+        let Entry {
+            prev, next, group, ..
+        } = self.entries[index as usize];
+        let list = &mut self.lists[usize::from(group)];
         match prev {
-            NONE => self.oldest = next,
+            NONE => list.oldest = next,
             prev => self.entries[prev as usize].next = next,
         }
         match next {
-            NONE => self.newest = prev,
+            NONE => list.newest = prev,
             next => self.entries[next as usize].prev = prev,
         }
-        self.update_deadline();
+        if list.oldest == NONE {
+            self.listed &= !(1 << group);
+        }
     }
 
     fn release(&mut self, index: u32) {
         self.unlink(index);
-        let entry = &mut self.entries[index as usize];
-        entry.next = self.free;
-        self.counts[usize::from(entry.group) % GROUPS] -= 1;
+        self.entries[index as usize].next = self.free;
         self.free = index;
     }
 }
@@ -247,11 +246,10 @@ impl Engine {
         // from somebody else, who shall not make the entry live longer.
         let is_repeated = segment.seq + segment.sequence_len() == entry.rcv_nxt;
         if segment.has(control::FIN) && is_repeated {
+            self.time_waits.unlink(index);
             let entry = &mut self.time_waits.entries[index as usize];
             entry.expires = cx.now.0 + self.config.time_wait_length.0;
-            self.time_waits.unlink(index);
-            let newest = self.time_waits.newest;
-            self.time_waits.link(index, newest, NONE);
+            self.time_waits.link(index);
         }
         self.acknowledge_from_time_wait(cx, &entry, segment);
     }
@@ -283,15 +281,23 @@ impl Engine {
 
     /// Removes the entries whose time is over.
     pub(crate) fn expire_time_waits(&mut self, now: Instant) {
-        while self.time_waits.deadline <= now.0 {
-            self.drop_oldest_time_wait();
+        let mut earliest = NEVER;
+        for group in numbers(self.time_waits.listed) {
+            while let Some(first) = self.time_waits.first(group) {
+                let expires = self.time_waits.entries[first as usize].expires;
+                if expires > now.0 {
+                    earliest = earliest.min(expires.max(now.0 + TOGETHER));
+                    break;
+                }
+                self.drop_time_wait(first);
+            }
         }
+        self.time_waits.deadline = earliest;
     }
 
     /// Removes the oldest entry.
     pub(crate) fn drop_oldest_time_wait(&mut self) {
-        let oldest = self.time_waits.oldest;
-        if oldest != NONE {
+        if let Some(oldest) = self.time_waits.oldest() {
             self.drop_time_wait(oldest);
         }
     }
@@ -309,5 +315,69 @@ impl Engine {
             .hash(&self.time_waits.entries[index as usize].key);
         self.flows.remove(hash, index | TIME_WAIT);
         self.time_waits.release(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::IpAddress;
+    use crate::flow::OWN_IPV4;
+
+    fn entry(group: u8, expires: u64) -> Entry {
+        Entry {
+            key: FlowKey::new(IpAddress::from_ipv4(1), 1, OWN_IPV4, 2),
+            snd_nxt: Seq(0),
+            rcv_nxt: Seq(0),
+            ts_recent: 0,
+            ts_offset: 0,
+            has_timestamps: false,
+            group,
+            expires,
+            prev: NONE,
+            next: NONE,
+        }
+    }
+
+    /// Takes out what one group has, in order.
+    fn drain(table: &mut TimeWaits, group: u8) -> Vec<u64> {
+        core::iter::from_fn(|| {
+            let first = table.first(group)?;
+            table.release(first);
+            Some(table.entries[first as usize].expires)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn each_group_is_in_order_of_expiry_whatever_came_first() {
+        let mut table = TimeWaits::new(8);
+        let all = [
+            (3, 50),
+            (3, 70),
+            (127, 10),
+            (3, 60),
+            (3, 40),
+            (0, 45),
+            (3, 65),
+        ];
+        let indexes = all.map(|(group, expires)| table.insert(entry(group, expires)).unwrap());
+        assert_eq!((table.counts(), table.deadline), ([7, 1], 10));
+        assert_eq!(table.oldest(), Some(indexes[2]));
+        table.release(indexes[6]);
+        table.release(indexes[2]);
+        assert_eq!(table.oldest(), Some(indexes[4]));
+        assert_eq!(drain(&mut table, 3), [40, 50, 60, 70]);
+        assert_eq!(table.oldest(), Some(indexes[5]));
+        assert_eq!(drain(&mut table, 0), [45]);
+        assert_eq!((table.oldest(), table.counts()), (None, [0, 8]));
+    }
+
+    #[test]
+    fn full_table_takes_nothing() {
+        let mut table = TimeWaits::new(1);
+        assert!(table.insert(entry(0, 1)).is_some() && table.is_full());
+        assert_eq!(table.insert(entry(0, 2)), None);
+        assert_eq!((table.deadline, table.counts()), (1, [1, 0]));
     }
 }

@@ -71,12 +71,10 @@ impl Engine {
             "{} half-open connections counted, {half_open} found",
             self.half_open
         );
-        let first = self.time_waits.first();
-        let listed = core::iter::successors(first, |index| self.time_waits.next(*index)).count();
-        let counted = self.time_waits.count(u128::MAX) as usize;
+        let [listed, free] = self.time_waits.counts();
         ensure!(
-            listed == counted,
-            "{counted} entries of TIME-WAIT counted, {listed} listed"
+            listed + free == self.config.time_wait as usize,
+            "{listed} entries of TIME-WAIT listed, {free} free"
         );
         Ok(())
     }

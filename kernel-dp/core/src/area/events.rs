@@ -308,16 +308,21 @@ impl Events for EventWriter {
         connections: impl Iterator<Item = (u64, Handle)>,
     ) {
         self.end_run();
-        let (area, mut count) = (self.area, self.count);
+        let mut room = self.area.events(self.count..self.end).iter();
         for (cookie, handle) in connections {
             debug_assert!(
-                count < self.end,
+                !room.as_slice().is_empty(),
                 "the engine promised room that is not there"
             );
-            area.write_event(count, [migrated(from, to), cookie, handle.0, 0]);
-            count += 1;
+            let Some([first, second, third, fourth]) = room.next() else {
+                break;
+            };
+            first.store(migrated(from, to), Relaxed);
+            second.store(cookie, Relaxed);
+            third.store(handle.0, Relaxed);
+            fourth.store(0, Relaxed);
         }
-        self.count = count;
+        self.count = self.end - room.len();
     }
 }
 

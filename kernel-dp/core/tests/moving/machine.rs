@@ -25,7 +25,7 @@ const FRAMES_MOST: usize = 1 << 17;
 /// Flow groups.
 pub const GROUPS: usize = 128;
 /// Most connections of a thread, together with those that leave it at a time.
-const BLOCKS: u32 = 8192;
+const BLOCKS: u32 = 20_000;
 
 pub fn geometry(thread: usize) -> MbufGeometry {
     MbufGeometry {

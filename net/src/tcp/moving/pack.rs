@@ -4,7 +4,7 @@ use crate::context::{Context, Event, Events};
 use crate::engine::{EVENTS_AT_ONCE, Engine};
 use crate::flow::OWN_IPV4;
 use crate::groups::numbers;
-use crate::luggage::{Belongings, Luggage};
+use crate::luggage::{Belongings, Luggage, Run};
 use crate::records::NONE;
 use crate::tcp::connection::{Connection, Flags};
 use crate::tcp::moving::{Needs, events_left};
@@ -66,14 +66,9 @@ impl Engine {
         let mut count = 0;
         let mut places = luggage.places(most).iter_mut();
         let leaving = core::iter::from_fn(|| {
-            let index = first?;
-            let moved = places.next()?;
+            let (index, place) = (first?, places.next()?);
             let may_go = Connection::is_plain;
-            let spare = &mut moved.connection;
-            if !self.connections.vacate_if(index, spare, may_go) {
-                return None;
-            }
-            let block = &mut *moved.connection;
+            let block = self.connections.vacate_if(index, place, may_go)?;
             if block.timer_at != NEVER {
                 self.wheel.disarm(index);
                 // It may have been armed for what has been done since.
@@ -81,14 +76,16 @@ impl Engine {
             }
             self.flows.remove(block.flow_hash, index);
             first = self.groups.forget(index);
-            moved.group = group;
-            moved.belongings = None;
             count += 1;
             Some((block.cookie, block.handle))
         });
         cx.events.push_migrated(from, to, leaving);
         self.groups.begin_with(group, first, count as u32);
-        luggage.fill(count);
+        luggage.fill(Run {
+            group,
+            count,
+            belongings: None,
+        });
         room.connections -= count as u32;
         self.counters.tcp_moved_out += count as u64;
     }
@@ -109,11 +106,13 @@ impl Engine {
         self.wheel.disarm(index);
         self.flows.remove(connection.flow_hash, index);
         self.groups.leave(index);
-        if let Some(moved) = luggage.places(1).first_mut() {
-            moved.group = group;
-            moved.belongings = Some(belongings);
-            self.connections.vacate(index, &mut moved.connection);
-            luggage.fill(1);
+        if let Some(place) = luggage.places(1).first_mut() {
+            self.connections.vacate(index, place);
+            luggage.fill(Run {
+                group,
+                count: 1,
+                belongings: Some(belongings),
+            });
         }
         self.counters.tcp_moved_out += 1;
         cx.events.push(Event::Migrated {
@@ -219,25 +218,17 @@ impl Engine {
         owed
     }
 
-    /// In order of expiry, as far as there are any: mostly the groups that go have none, or few.
+    /// Returns whether there was room for all.
     fn pack_time_waits(&mut self, groups: u128, luggage: &mut Luggage) -> bool {
-        let mut left = self.time_waits.count(groups);
-        let mut at = self.time_waits.first();
-        while left != 0
-            && let Some(index) = at
-        {
-            at = self.time_waits.next(index);
-            if groups >> self.time_waits.group(index) & 1 == 0 {
-                continue;
+        for group in numbers(groups) {
+            while let Some(index) = self.time_waits.first(group) {
+                if luggage.time_waits.len() == luggage.time_waits.capacity() {
+                    return false;
+                }
+                let entry = self.take_time_wait(index);
+                let own = self.own_address(&entry.key);
+                luggage.time_waits.push_back((entry, own));
             }
-            if luggage.time_waits.len() == luggage.time_waits.capacity() {
-                return false;
-            }
-            left -= 1;
-            let entry = self.take_time_wait(index);
-            luggage
-                .time_waits
-                .push_back((entry, self.own_address(&entry.key)));
         }
         true
     }

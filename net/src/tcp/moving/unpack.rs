@@ -4,7 +4,7 @@ use crate::address::{Endpoint, IpAddress};
 use crate::context::{Context, Event, Events};
 use crate::engine::{EVENTS_AT_ONCE, Engine};
 use crate::flow::{FlowKey, OWN_IPV4};
-use crate::luggage::{Belongings, Luggage, Moved};
+use crate::luggage::{Belongings, Luggage, Run};
 use crate::records::{NONE, RxRecord};
 use crate::tcp::connection::{Connection, Flags, State};
 use crate::tcp::moving::{LISTS, events_left};
@@ -13,13 +13,14 @@ use crate::wheel::NEVER;
 use ix_abi::DeadReason;
 use ix_hal::{Instant, LentMbuf, MbufId, Transmit};
 
-/// The peer of the last connection, and how frames to it begin, which says where its neighbour is: the
-/// connections of one client come together.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+/// The peer of the last connection, if its neighbour has the same MAC address here as where it comes from:
+/// what the others of the same peer have brought is good too. The connections of one client come together.
+#[derive(Clone, Copy, Default)]
 struct Acquaintance {
-    /// Nobody, if it is no address.
-    peer: IpAddress,
-    start: [u8; 8],
+    /// The low half of its address, which is all of it over IPv4; 0 is nobody's.
+    peer: u64,
+    /// As of which state of the neighbour table here.
+    epoch: u32,
 }
 
 impl Engine {
@@ -34,71 +35,57 @@ impl Engine {
         fetch: &mut impl FnMut(LentMbuf, MbufId, usize),
     ) -> bool {
         self.cookies_until = self.cookies_until.max(luggage.cookies_until);
-        let mut behind = None;
         while let Some((mut entry, own)) = luggage.time_waits.pop_front() {
             if let Some(key) = self.own_key(&entry.key, own) {
                 entry.key = key;
-                behind = self.put_time_wait(entry, behind).or(behind);
+                self.put_time_wait(entry);
             }
         }
-        let neighbor_epoch = luggage.neighbor_epoch;
         let mut acquaintance = Acquaintance::default();
-        loop {
-            self.unpack_plain(cx, from, luggage, &mut acquaintance);
-            let Some(moved) = luggage.rest(1).first_mut() else {
-                break;
+        while let Some(run) = luggage.front() {
+            let is_in = match run.belongings {
+                None => self.unpack_plain(cx, from, run, luggage, &mut acquaintance),
+                Some(belongings) => {
+                    self.unpack_laden(cx, from, run.group, &belongings, luggage, fetch)
+                }
             };
-            if cx.events.room() < EVENTS_AT_ONCE || !self.has_promised(cx, moved) {
+            if !is_in {
                 return false;
             }
-            let belongings = moved.belongings.unwrap_or_default();
-            self.introduce(cx.now, &mut moved.connection, neighbor_epoch);
-            let Some(index) = self.connections.settle(&mut moved.connection) else {
-                return false;
-            };
-            self.connections.promised -= 1;
-            self.groups.join(index, moved.group);
-            luggage.drop_front(1);
-            self.enlist(index, belongings.own);
-            self.unpack_belongings(cx, index, &belongings, luggage, fetch);
-            self.go_on_after_move(cx, index, from);
         }
-        luggage.clear();
         true
     }
 
-    /// Puts in the first connections, up to one that is more than its control block.
+    /// Puts in connections that are no more than their control blocks, as far as there is room for events.
+    /// Returns whether all are in.
     #[inline(always)]
     fn unpack_plain<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
         from: u32,
+        run: Run,
         luggage: &mut Luggage,
         acquaintance: &mut Acquaintance,
-    ) {
-        let to = self.thread();
+    ) -> bool {
         let most = (self.connections.promised as usize).min(events_left(cx));
-        let epochs = (luggage.neighbor_epoch, self.neighbors.epoch);
-        let now = cx.now;
+        let (to, now, epoch) = (self.thread(), cx.now, luggage.neighbor_epoch);
+        let mut blocks = luggage.blocks(run.count.min(most)).iter_mut();
+        let mut group = self.groups.begin(run.group);
         let mut count = 0;
-        let mut rest = luggage.rest(most).iter_mut();
         let coming = core::iter::from_fn(|| {
-            let moved = rest.next()?;
-            if moved.belongings.is_some() {
-                return None;
-            }
-            let block = &mut *moved.connection;
-            if block.neighbor_epoch == epochs.0 && *acquaintance == block.acquaintance() {
-                block.neighbor_epoch = epochs.1;
-            } else if let Some(met) = self.introduce(now, block, epochs.0) {
+            let place = blocks.next()?;
+            let block = &mut **place;
+            if block.neighbor_epoch == epoch && block.key.remote.low == acquaintance.peer {
+                block.neighbor_epoch = acquaintance.epoch;
+            } else if let Some(met) = self.introduce(now, block, epoch) {
                 *acquaintance = met;
             }
             let (cookie, handle) = (block.cookie, block.handle);
             let (flow_hash, deadline) = (block.flow_hash, block.timer_at);
             debug_assert_eq!(flow_hash, self.flows.hash(&block.key));
-            let index = self.connections.settle(&mut moved.connection)?;
+            let index = self.connections.settle(place)?;
             self.flows.insert(flow_hash, index);
-            self.groups.join(index, moved.group);
+            self.groups.prepend(&mut group, index);
             count += 1;
             if deadline != NEVER {
                 self.wheel.arm(index, deadline);
@@ -106,14 +93,54 @@ impl Engine {
             Some((cookie, handle))
         });
         cx.events.push_migrated(from, to, coming);
+        self.groups.end(group, count as u32);
         luggage.drop_front(count);
         self.connections.promised -= count as u32;
         self.counters.tcp_moved_in += count as u64;
+        debug_assert!(
+            count == run.count || events_left(cx) == 0,
+            "a connection came that was promised no room"
+        );
+        count == run.count
+    }
+
+    /// Puts in one that is more, if there is room for its events. Returns whether it is in.
+    fn unpack_laden<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        from: u32,
+        group: u8,
+        belongings: &Belongings,
+        luggage: &mut Luggage,
+        fetch: &mut impl FnMut(LentMbuf, MbufId, usize),
+    ) -> bool {
+        if cx.events.room() < EVENTS_AT_ONCE || !self.has_promised(cx, belongings) {
+            return false;
+        }
+        let epoch = luggage.neighbor_epoch;
+        let Some(block) = luggage.blocks(1).first_mut() else {
+            return false;
+        };
+        self.introduce(cx.now, block, epoch);
+        let Some(index) = self.connections.settle(block) else {
+            return false;
+        };
+        self.connections.promised -= 1;
+        self.groups.join(index, group);
+        luggage.drop_front(1);
+        self.enlist(index, belongings.own);
+        self.unpack_belongings(cx, index, belongings, luggage, fetch);
+        self.go_on_after_move(cx, index, from);
+        true
     }
 
     /// Whether there is room for a connection. As it was promised, there is.
-    fn has_promised<T: Transmit, E: Events>(&self, cx: &Context<'_, T, E>, moved: &Moved) -> bool {
-        let Belongings { sends, owed, .. } = moved.belongings.unwrap_or_default();
+    fn has_promised<T: Transmit, E: Events>(
+        &self,
+        cx: &Context<'_, T, E>,
+        belongings: &Belongings,
+    ) -> bool {
+        let Belongings { sends, owed, .. } = *belongings;
         let is_promised = self.connections.promised != 0
             && sends <= self.promised_sends
             && (owed == 0 || owed as usize <= cx.pool.loans_left());
@@ -348,7 +375,6 @@ impl Engine {
         if !was_known {
             return None;
         }
-        let brought = connection.acquaintance();
         let mac = *connection.template.first_chunk::<6>()?;
         let next_hop = self.next_hop(connection.key.remote)?;
         // Nobody gives way for a peer that has proven nothing.
@@ -361,7 +387,10 @@ impl Engine {
         let known = self.neighbors.known(next_hop)?;
         connection.template[..6].copy_from_slice(&known);
         connection.neighbor_epoch = self.neighbors.epoch;
-        (known == mac).then_some(brought)
+        (known == mac).then_some(Acquaintance {
+            peer: connection.key.remote.low,
+            epoch: connection.neighbor_epoch,
+        })
     }
 
     /// Nobody has answered the knock.
@@ -386,31 +415,15 @@ impl Engine {
         self.reset_and_finish(cx, index, DeadReason::Exhausted);
     }
 
-    /// Puts a TIME-WAIT entry in its place, which is behind that of `behind` if this is given.
-    fn put_time_wait(&mut self, entry: Entry, behind: Option<u32>) -> Option<u32> {
-        let behind = match self.time_waits.is_full() {
-            true => {
-                self.counters.tcp_time_wait_overflows += 1;
-                let oldest = self.time_waits.first();
-                self.drop_oldest_time_wait();
-                behind.filter(|behind| Some(*behind) != oldest)
-            }
-            false => behind,
-        };
+    /// Puts a TIME-WAIT entry in its place.
+    fn put_time_wait(&mut self, entry: Entry) {
+        if self.time_waits.is_full() {
+            self.counters.tcp_time_wait_overflows += 1;
+            self.drop_oldest_time_wait();
+        }
         let hash = self.flows.hash(&entry.key);
-        let index = self.time_waits.insert(entry, behind)?;
-        self.flows.insert(hash, index | TIME_WAIT);
-        Some(index)
-    }
-}
-
-impl Connection {
-    #[inline(always)]
-    fn acquaintance(&self) -> Acquaintance {
-        let (start, _) = self.template.split_first_chunk().unwrap_or((&[0; 8], &[]));
-        Acquaintance {
-            peer: self.key.remote,
-            start: *start,
+        if let Some(index) = self.time_waits.insert(entry) {
+            self.flows.insert(hash, index | TIME_WAIT);
         }
     }
 }
