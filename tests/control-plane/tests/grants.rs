@@ -115,6 +115,12 @@ fn hardware_threads_come_and_go_under_verified_load() {
     }
     let after = retransmits(&plane, &netns);
     assert_eq!(after, before, "sent again by the dataplane, and by Linux");
+    let came = sum_of_threads(&plane, |thread| thread["migrated_in"].as_u64());
+    let went = sum_of_threads(&plane, |thread| thread["migrated_out"].as_u64());
+    assert!(
+        came == went && came > CONNECTIONS,
+        "{came} came, {went} went"
+    );
     load.kill().unwrap();
     load.wait().unwrap();
     let status = plane.load(&netns, &words("640")).status();

@@ -151,7 +151,7 @@ pub async fn stats(client: &Client, name: &str, as_json: bool) -> Result<()> {
 fn stats_table(stats: &Stats) -> String {
     type Cell = fn(&ThreadStats) -> String;
     let averages: fn([f64; 3]) -> String = |values| values.map(short).join(" / ");
-    let rows: [(&str, Cell); 21] = [
+    let rows: [(&str, Cell); 24] = [
         ("state", |it| it.state.clone()),
         ("connections", |it| it.connections.to_string()),
         ("frames received", |it| it.rx_frames.to_string()),
@@ -166,6 +166,9 @@ fn stats_table(stats: &Stats) -> String {
         ("seconds in the application", |it| seconds(it.user_ns)),
         ("free buffers", |it| it.mbufs_free.to_string()),
         ("retransmits", |it| it.retransmits.to_string()),
+        ("connections that came", |it| it.migrated_in.to_string()),
+        ("connections that went", |it| it.migrated_out.to_string()),
+        ("frames kept in moves", |it| it.parked_frames.to_string()),
         ("frames missed", |it| it.rx_missed.to_string()),
         ("frames refused", |it| it.rx_errors.to_string()),
         ("payload dropped", |it| it.rx_no_buffers.to_string()),

@@ -35,7 +35,7 @@ const fn gauge(name: &'static str, help: &'static str, value: fn(&ThreadStats) -
     }
 }
 
-const METRICS: [Metric; 24] = [
+const METRICS: [Metric; 27] = [
     counter("ix_thread_cycles_total", "Cycles.", |it| it.cycles as f64),
     counter(
         "ix_thread_busy_cycles_total",
@@ -97,6 +97,21 @@ const METRICS: [Metric; 24] = [
         "ix_thread_retransmits_total",
         "TCP segments sent again.",
         |it| it.retransmits as f64,
+    ),
+    counter(
+        "ix_thread_migrated_in_total",
+        "Connections that came from another thread.",
+        |it| it.migrated_in as f64,
+    ),
+    counter(
+        "ix_thread_migrated_out_total",
+        "Connections that went to another thread.",
+        |it| it.migrated_out as f64,
+    ),
+    counter(
+        "ix_thread_parked_frames_total",
+        "Frames kept while their flow group was on its way.",
+        |it| it.parked_frames as f64,
     ),
     counter(
         "ix_thread_refused_total",
