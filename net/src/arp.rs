@@ -1,17 +1,68 @@
 //! ARP for Ethernet and IPv4 (RFC 826, RFC 5227).
 
+use crate::config::Config;
 use crate::context::{Context, Events};
 use crate::engine::Engine;
-use crate::neighborhood::{Claim, How};
+use crate::neighborhood::{Claim, How, Neighborhood};
+use crate::next_hop::BROADCAST;
 use crate::wire::{ETHERNET, ETHERTYPE_ARP, put16};
 use core::net::Ipv4Addr;
-use ix_hal::{Transmit, TxChecksum, TxFrame};
+use ix_hal::{Instant, Transmit, TxChecksum, TxFrame};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 
 /// Bytes of an ARP packet for Ethernet and IPv4.
 const ARP: usize = 28;
+/// Time between two announcements (RFC 5227 1.1).
+const ANNOUNCE_INTERVAL: u64 = 2_000_000_000;
+
+/// Announcements of the own address that are still to be made (RFC 5227 2.3).
+#[derive(Debug)]
+pub(crate) struct Announcements {
+    left: u8,
+    /// When the next one is due.
+    next: u64,
+}
+
+impl Announcements {
+    /// All that `config` asks for, from now on.
+    pub(crate) fn new(config: &Config, now: Instant) -> Self {
+        let is_told = matches!(config.neighborhood, Neighborhood::Listener(_));
+        Self {
+            left: if is_told {
+                0
+            } else {
+                config.ipv4_announcements
+            },
+            next: now.0,
+        }
+    }
+
+    /// When there is one to make.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        (self.left > 0).then_some(self.next)
+    }
+
+    /// Whether one is due, which then is made.
+    fn take(&mut self, now: Instant) -> bool {
+        let is_due = self.left > 0 && self.next <= now.0;
+        if is_due {
+            self.left -= 1;
+            self.next = now.0 + ANNOUNCE_INTERVAL;
+        }
+        is_due
+    }
+}
 
 impl Engine {
+    /// Announces the own address if it is time, and the TX ring has room.
+    pub(crate) fn announce_address<T: Transmit, E: Events>(&mut self, cx: &mut Context<'_, T, E>) {
+        if cx.tx.header().is_some() && self.announcements.take(cx.now) {
+            self.counters.arp_out_announcements += 1;
+            let request = ArpOperation::Request;
+            self.send_arp(cx, request, BROADCAST, self.config.ipv4);
+        }
+    }
+
     /// An ARP packet: answers it if it asks for us, and learns from it.
     pub(crate) fn arp_arrives<T: Transmit, E: Events>(
         &mut self,

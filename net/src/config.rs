@@ -106,6 +106,10 @@ pub struct Config {
     pub ipv4: Ipv4Addr,
     /// Bits of the on-link IPv4 prefix.
     pub ipv4_prefix: u8,
+    /// How many times the address is announced from the start on, two seconds apart (ANNOUNCE_NUM of
+    /// RFC 5227 1.1), so that switches and neighbours learn of it. Engines that hear of neighbours from
+    /// another leave it to that one. By default nobody is told.
+    pub ipv4_announcements: u8,
     /// Next hop for what is not on-link; without one such destinations are unreachable.
     pub gateway: Option<Ipv4Addr>,
     /// IPv6, unless it is off. It needs an MTU of at least 1280 bytes (RFC 8200 5).
@@ -240,6 +244,7 @@ impl Default for Config {
             mac: [0x02, 0, 0, 0, 0, 1],
             ipv4: Ipv4Addr::new(10, 0, 0, 2),
             ipv4_prefix: 24,
+            ipv4_announcements: 0,
             gateway: None,
             ipv6: None,
             mtu: 1500,

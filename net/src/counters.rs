@@ -40,6 +40,8 @@ counters! {
     arp_in_requests "IxArpInRequests",
     /// ARP requests and probes sent.
     arp_out_requests "IxArpOutRequests",
+    /// Announcements of the own address.
+    arp_out_announcements "IxArpOutAnnouncements",
     /// Neighbours that stayed silent.
     arp_failures "IxArpFailures",
     /// Neighbours that gave way in a full cache.

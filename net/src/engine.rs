@@ -1,6 +1,7 @@
 //! The engine: its tables, and the order in which a cycle uses them. The calls of the application
 //! are in `tcp::calls`.
 
+use crate::arp::Announcements;
 use crate::config::{Config, ConfigError};
 use crate::context::{Context, Events};
 use crate::counters::Counters;
@@ -50,6 +51,7 @@ pub struct Engine {
     pub(crate) groups: Groups,
     pub(crate) time_waits: TimeWaits,
     pub(crate) neighbors: Neighbors,
+    pub(crate) announcements: Announcements,
     pub(crate) ipv6: Ipv6Host,
     pub(crate) path_mtus: PathMtus,
     pub(crate) reassembly: Reassembly,
@@ -189,7 +191,9 @@ impl Engine {
         config.check()?;
         let secret = Secret::new(config.secret);
         let mut neighbors = Neighbors::new(config.neighbors, config.neighbor_reachable.0);
-        if config.ipv6.is_some() || matches!(config.neighborhood, Neighborhood::Listener(_)) {
+        let announcements = Announcements::new(&config, now);
+        let is_listener = matches!(config.neighborhood, Neighborhood::Listener(_));
+        if config.ipv6.is_some() || is_listener || announcements.deadline().is_some() {
             neighbors.deadline = now.0;
         }
         let flows = config.connections as usize + config.time_wait as usize;
@@ -202,6 +206,7 @@ impl Engine {
             episodes: Episodes::new(config.recoveries),
             time_waits: TimeWaits::new(config.time_wait),
             neighbors,
+            announcements,
             ipv6: Ipv6Host::new(&config, now),
             path_mtus: PathMtus::new(),
             reassembly: Reassembly::new(config.reassemblies, config.reassembly_timeout.0),

@@ -14,7 +14,7 @@ use core::net::Ipv4Addr;
 use ix_hal::{Instant, Transmit};
 use smoltcp::wire::ArpOperation;
 
-const BROADCAST: [u8; 6] = [0xff; 6];
+pub(crate) const BROADCAST: [u8; 6] = [0xff; 6];
 
 impl Engine {
     /// The neighbour through which a destination is reached.
@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// Asks, asks again, and gives up on neighbours; lets own addresses and routers come and go.
+    /// Asks, asks again, and gives up on neighbours; announces the own address; lets own addresses and routers come and go.
     pub(crate) fn neighbor_timers(&mut self, now: Instant) {
         self.listen_to_speaker(now);
         while let Some((address, waiting)) = self.neighbors.expire(now) {
@@ -132,6 +132,10 @@ impl Engine {
         }
         self.counters.arp_failures = self.neighbors.failures;
         self.schedule_listening(now);
+        if let Some(next) = self.announcements.deadline() {
+            self.neighbors.requests_due |= next <= now.0;
+            self.neighbors.deadline = self.neighbors.deadline.min(next);
+        }
         if self.ipv6.is_on {
             if self.ipv6.advance(now) {
                 self.ipv6_changed(now);
@@ -189,7 +193,7 @@ impl Engine {
         self.ipv6.told(now, is_all);
     }
 
-    /// Sends the requests that are due, as far as the TX ring takes them.
+    /// Sends the announcements and requests that are due, as far as the TX ring takes them.
     pub(crate) fn send_neighbor_requests<T: Transmit, E: Events>(
         &mut self,
         cx: &mut Context<'_, T, E>,
@@ -197,6 +201,7 @@ impl Engine {
         // Perhaps another engine has asked already.
         self.listen_to_speaker(cx.now);
         self.schedule_listening(cx.now);
+        self.announce_address(cx);
         while cx.tx.header().is_some()
             && let Some(Request { address, mac }) = self.neighbors.take_request()
         {

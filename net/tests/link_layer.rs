@@ -168,6 +168,46 @@ fn requests_that_are_not_for_us_or_not_believable_are_ignored() {
     assert_eq!(host.mbufs_out(), 0);
 }
 
+/// Whether the host announced its address to all.
+fn announced(host: &mut Host) -> bool {
+    let all = EthernetAddress::BROADCAST;
+    let nobody = EthernetAddress([0; 6]);
+    let wanted = (all, ArpOperation::Request, nobody, LOCAL);
+    sent_arp(host).is_some_and(|sent| {
+        assert_eq!(sent, wanted);
+        true
+    })
+}
+
+#[test]
+fn the_address_is_announced_as_often_as_told_two_seconds_apart() {
+    let mut host = host(Config {
+        ipv4_announcements: 2,
+        ..config()
+    });
+    host.turn();
+    assert!(announced(&mut host));
+    wait(&mut host, 1_990);
+    assert!(!announced(&mut host));
+    wait(&mut host, 10);
+    assert!(announced(&mut host));
+    for _ in 0..3 {
+        wait(&mut host, 2_000);
+        assert!(!announced(&mut host));
+    }
+    assert_eq!(count(&host, "IxArpOutAnnouncements"), 2);
+    assert_eq!(count(&host, "IxArpOutRequests"), 0);
+}
+
+#[test]
+fn nothing_is_announced_unless_told() {
+    let mut host = host(config());
+    for _ in 0..3 {
+        wait(&mut host, 2_000);
+        assert!(!announced(&mut host));
+    }
+}
+
 #[test]
 fn connection_waits_for_its_neighbor() {
     let mut host = host(config());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ix_machine::exit::GuestExit;
 use ix_machine::qemu::Qemu;
-use ix_machine::{Ipv6Network, NetworkConfig, OwnedNetns};
+use ix_machine::{NetworkConfig, OwnedNetns};
 use ix_tests::passt::{Forward, Passt};
 use ix_tests::{Booted, EXCHANGE_TIMEOUT, NicProgram, exchange, pattern};
 
@@ -166,8 +166,7 @@ fn passt_leads_connections_to_a_dataplane() {
     let name = format!("ix-passt-{}", std::process::id());
     let netns = OwnedNetns::create(&name, "ix0", &network).expect("make a namespace");
     network.host = Ipv4Addr::new(10, 9, 0, 254);
-    // passt sends to nobody in particular until the machine has said something, as it does for IPv6.
-    network.ipv6 = Some(Ipv6Network::default());
+    // passt sends to nobody in particular until the machine has said something, as it does when it comes up.
     give_route(&netns, network.host);
     let forward = Forward {
         guest: network.guest,

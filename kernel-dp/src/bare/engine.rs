@@ -14,6 +14,9 @@ use kernel_dp::command_line::Options;
 use super::load;
 use super::{Machine, Shared};
 
+/// How often a machine says at its start that it is there (ANNOUNCE_NUM of RFC 5227 1.1).
+const ANNOUNCEMENTS: u8 = 2;
+
 /// How memory is divided.
 pub fn plan_memory(
     free: u64,
@@ -83,6 +86,7 @@ impl Machine<'_> {
             mac,
             ipv4,
             ipv4_prefix,
+            ipv4_announcements: ANNOUNCEMENTS,
             gateway: options.gateway.map(Ipv4Addr::from),
             ipv6: options.ipv6(),
             mtu: options.mtu,
