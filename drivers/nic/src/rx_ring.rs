@@ -23,6 +23,8 @@ pub const REFILL_BATCH: u32 = 32;
 /// Shortest frame that is passed on: an Ethernet header.
 const MIN_FRAME: u32 = 14;
 
+/// Bit of the second word that says whether the device is done with the descriptor.
+const DONE: u64 = RxStatus::DD.bits() as u64;
 /// Bit of the second word that says whether it holds a whole frame.
 const WHOLE: u64 = RxStatus::EOP.bits() as u64;
 /// Bit of the second word that says whether a VLAN tag was stripped, and where its VLAN is.
@@ -31,6 +33,9 @@ const VLAN_SHIFT: u32 = 48;
 const VLAN: u64 = 0xfff << VLAN_SHIFT;
 /// Where the 82599's field of errors begins in it.
 const ERRORS_SHIFT: u32 = 20;
+
+/// What no second word is, of the bits that decide whether a frame is passed on.
+const NOTHING: u64 = u64::MAX;
 
 /// Where a controller's write-back has its error bits: places in the second word.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +120,8 @@ impl<F: Family> RxRing<F> {
             fill: 0,
             mbufs: vec![MbufId(0); count].into(),
             length_span: (pool.size() as u32).min(u32::from(u16::MAX)) - MIN_FRAME,
-            decisive: WHOLE | Self::BROKEN | TAGGED,
-            wanted: WHOLE,
+            decisive: DONE | WHOLE | Self::BROKEN | TAGGED,
+            wanted: DONE | WHOLE,
             in_long_frame: false,
             frames: 0,
             bytes: 0,
@@ -128,8 +133,8 @@ impl<F: Family> RxRing<F> {
     /// with `None`, for those without a tag.
     pub fn untagging(mut self, vlan: Option<u16>) -> Self {
         if let Some(vlan) = vlan {
-            self.decisive = WHOLE | Self::BROKEN | TAGGED | VLAN;
-            self.wanted = WHOLE | TAGGED | u64::from(vlan) << VLAN_SHIFT;
+            self.decisive |= VLAN;
+            self.wanted |= TAGGED | u64::from(vlan) << VLAN_SHIFT;
         }
         self
     }
@@ -139,63 +144,79 @@ impl<F: Family> RxRing<F> {
     /// back to the pool.
     #[inline]
     pub fn receive(&mut self, frames: &mut [RxFrame], pool: &mut MbufPool) -> usize {
+        let mut received = 0;
+        loop {
+            let (run, stopped_at) = self.receive_run(&mut frames[received..]);
+            received += run;
+            match stopped_at {
+                Some(second) if RxWriteBack::is_done(second) => self.drop_next(second, pool),
+                Some(_) => break,
+                None if received == frames.len() || self.next == self.fill => break,
+                // It goes on at the ring's beginning.
+                None => {}
+            }
+        }
+        self.frames += received as u64;
+        received
+    }
+
+    /// Takes completed frames up to a descriptor that is not done, or not with a frame to pass on, whose
+    /// second word is returned then; or up to the end of the ring, or of what there is to look at.
+    #[inline]
+    fn receive_run(&mut self, frames: &mut [RxFrame]) -> (usize, Option<u64>) {
         // Copied, since the compiler reads fields anew after each load with an ordering.
         let Self {
             descriptors,
-            mask,
-            length_span,
             decisive,
-            wanted,
-            fill,
+            length_span,
             ..
         } = *self;
-        // Of equal length, so that one bounds check does for both.
-        let mbufs = &self.mbufs[..descriptors.len()];
-        let mut next = self.next;
-        let mut long = self.in_long_frame;
-        let mut received = 0;
-        let mut bytes = 0;
+        let wanted = match self.in_long_frame {
+            false => self.wanted,
+            true => NOTHING,
+        };
         // Of what is between `next` and `fill` only: a descriptor that was not given to the device
         // still holds its last completion.
-        while received < frames.len() && next != fill {
-            let index = (next & mask) as usize;
-            let [first, second] = &descriptors[index];
+        let given = self.fill.wrapping_sub(self.next) as usize;
+        let first = (self.next & self.mask) as usize;
+        let ring = zip(&descriptors[first..], &self.mbufs[first..]);
+        let (mut run, mut bytes, mut stopped_at) = (0, 0, None);
+        for (frame, (descriptor, &mbuf)) in zip(frames, ring).take(given) {
             // The device writes this word last, so that it is read first.
-            let second = second.load(Acquire);
-            if !RxWriteBack::is_done(second) {
+            let second = descriptor[1].load(Acquire);
+            let completion = RxWriteBack([descriptor[0].load(Relaxed), second]);
+            let length = u32::from(completion.length());
+            if second & decisive != wanted || length.wrapping_sub(MIN_FRAME) > length_span {
+                stopped_at = Some(second);
                 break;
             }
-            let completion = RxWriteBack([first.load(Relaxed), second]);
-            let mbuf = mbufs[index];
-            next = next.wrapping_add(1);
-            let length = u32::from(completion.length());
-            let sound = second & decisive == wanted && !long;
-            if sound && length.wrapping_sub(MIN_FRAME) <= length_span {
-                bytes += u64::from(length);
-                frames[received] = RxFrame {
-                    mbuf,
-                    len: completion.length(),
-                    checksum: checksum(second, F::RX_ERRORS.l4e),
-                    rss_hash: rss_hash(completion),
-                };
-                received += 1;
-            } else {
-                // A frame of several descriptors is counted at its end.
-                let several = long;
-                long = second & WHOLE == 0;
-                if !long {
-                    let of_another_vlan =
-                        !several && second & Self::BROKEN == 0 && second & decisive != wanted;
-                    self.drops.count(of_another_vlan);
-                }
-                pool.give(mbuf);
-            }
+            *frame = RxFrame {
+                mbuf,
+                len: completion.length(),
+                checksum: checksum(second, F::RX_ERRORS.l4e),
+                rss_hash: rss_hash(completion),
+            };
+            bytes += u64::from(length);
+            run += 1;
         }
-        self.next = next;
-        self.in_long_frame = long;
-        self.frames += received as u64;
+        self.next = self.next.wrapping_add(run as u32);
         self.bytes += bytes;
-        received
+        (run, stopped_at)
+    }
+
+    /// Gives back the buffer of the next descriptor, which is done, but not with a frame to pass on.
+    #[cold]
+    fn drop_next(&mut self, second: u64, pool: &mut MbufPool) {
+        let several = self.in_long_frame;
+        self.in_long_frame = second & WHOLE == 0;
+        // A frame of several descriptors is counted at its end.
+        if !self.in_long_frame {
+            let is_broken = second & Self::BROKEN != 0;
+            let is_foreign = second & self.decisive != self.wanted;
+            self.drops.count(!several && !is_broken && is_foreign);
+        }
+        pool.give(self.mbufs[(self.next & self.mask) as usize]);
+        self.next = self.next.wrapping_add(1);
     }
 
     /// Puts buffers from the pool into empty descriptors. Returns the new tail if the device is to

@@ -391,15 +391,22 @@ pub struct Frames {
     /// All pools, side by side.
     pools: &'static [AtomicU64],
     mbuf_shift: u32,
+    mbuf_bytes: usize,
 }
 
 impl Frames {
     fn new(pools: &'static [AtomicU64], index: usize, plan: &MemoryPlan, mbuf_shift: u32) -> Self {
         let words = plan.mbufs as usize / 8;
+        let mbuf_bytes = 1 << mbuf_shift;
+        assert!(
+            (plan.mbufs as usize).is_multiple_of(mbuf_bytes),
+            "a pool is a whole number of buffers"
+        );
         Self {
             words: &pools[index * words..(index + 1) * words],
             pools,
             mbuf_shift,
+            mbuf_bytes,
         }
     }
 }
@@ -407,12 +414,15 @@ impl Frames {
 impl MbufMemory for Frames {
     #[inline]
     fn frame(&self, mbuf: MbufId, len: usize) -> &[u8] {
-        let bytes = 1 << self.mbuf_shift;
         let first = (mbuf.0 as usize) << (self.mbuf_shift - 3);
-        let words = &self.words[first..first + bytes / 8];
-        // SAFETY: the words are memory of the pool, and the caller owns the buffer: the device has
-        // given it back, and user mode cannot write to it, so that it does not change.
-        unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), len.min(bytes)) }
+        assert!(first < self.words.len(), "no such buffer");
+        // SAFETY: the pool is a whole number of buffers, so that one that begins in it ends in it. The
+        // caller owns the buffer: the device has given it back, and user mode cannot write to it, so
+        // that it does not change.
+        unsafe {
+            let words = self.words.as_ptr().add(first);
+            core::slice::from_raw_parts(words.cast(), len.min(self.mbuf_bytes))
+        }
     }
 
     /// Byte by byte, since the places need not be aligned alike.
