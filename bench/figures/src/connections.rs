@@ -211,10 +211,11 @@ fn figure(title: &str, y: Axis, lines: [Line; 2]) -> Figure {
         title: title.to_owned(),
         caption: format!(
             "64 bytes, closed loop, {CONNECTIONS} requests under way at a time, of connections that take \
-             turns; at more than {FEW} of them, the same ones throughout. From some thousand on a connection is silent for long enough that it acknowledges by a \
-             frame of its own and that its timers expire, which is in the counts. A line ends where the time \
-             for opening connections was over. Instructions of this dataplane are counted by the host's \
-             clock, those of Linux by their own (-icount)."
+             turns; at more than {FEW} of them, the same ones throughout. From some thousand on a connection \
+             is silent for long enough that it acknowledges each response by a frame of its own and that each \
+             request sets up a timer, which is in the counts. A line ends where the time for opening \
+             connections was over. Instructions of this dataplane are counted by the host's clock, those of \
+             Linux by their own (-icount)."
         ),
         x: Axis::logarithmic("connections"),
         y,

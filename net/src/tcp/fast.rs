@@ -9,7 +9,7 @@ use crate::context::{Context, Event, Events};
 use crate::engine::{Engine, Local};
 use crate::ipv6::quick::QuickSegment6;
 use crate::quick::{Quick, QuickSegment};
-use crate::records::{NONE, SendRecord};
+use crate::records::{NONE, SendRecord, SendRecords};
 use crate::tcp::connection::{Connection, Flags};
 use crate::tcp::header::{Family, Ipv4, Ipv6};
 use crate::tcp::input::micros;
@@ -83,25 +83,40 @@ impl Engine {
             cold_path();
             return false;
         }
-        let Some(len) = connection.expected_payload(segment, &self.local) else {
+        let Some(len) = connection.expected_payload(segment) else {
             cold_path();
             return false;
         };
-        if self.rx.held >= self.local.mbufs_held {
+        // A request that acknowledges a response, or payload while nothing is in flight; or a response is
+        // acknowledged on its own.
+        let acked = connection.single_sent;
+        if len == 0 {
+            if acked == 0 || !connection.is_all_acknowledged(segment, acked) {
+                cold_path();
+                return self.predicted_rest(cx, frame.mbuf, index, *segment, len);
+            }
+            if !connection.take_newer_timestamp(segment) {
+                cold_path();
+                return false;
+            }
+            self.counters.tcp_in_segments += 1;
+            self.counters.tcp_header_prediction += 1;
+            self.counters.tcp_pure_acks += 1;
+            self.counters.tcp_rtt_samples += 1;
+            connection.heard_from(segment, cx.now);
+            connection.tell_of_single(cx, &mut self.send_records, &self.local, acked);
+            cx.pool.give(frame.mbuf);
+            return true;
+        }
+        if self.rx.held >= self.local.mbufs_held || connection.rx_held >= self.local.rx_mbufs {
             cold_path();
             return false;
         }
-        // A response is acknowledged by the next request or on its own; or payload while nothing is in
-        // flight.
-        let acked = connection.single_sent;
-        if segment.ack() != connection.snd_nxt
-            || connection.in_flight() != acked
-            || connection.uses_window(acked)
-        {
+        if !connection.is_all_acknowledged(segment, acked) {
             cold_path();
             return self.predicted_rest(cx, frame.mbuf, index, *segment, len);
         }
-        if u32::from(len) | acked == 0 || !connection.take_newer_timestamp(segment) {
+        if !connection.take_newer_timestamp(segment) {
             cold_path();
             return false;
         }
@@ -109,18 +124,8 @@ impl Engine {
         self.counters.tcp_header_prediction += 1;
         connection.heard_from(segment, cx.now);
         if acked != 0 {
-            connection.acknowledge_single(&mut self.send_records, &self.local, cx.now);
             self.counters.tcp_rtt_samples += 1;
-            cx.events.push(Event::Sent {
-                cookie: connection.cookie,
-                bytes: acked,
-                window: self.local.send_limit,
-            });
-        }
-        if len == 0 {
-            self.counters.tcp_pure_acks += 1;
-            cx.pool.give(frame.mbuf);
-            return true;
+            connection.tell_of_single(cx, &mut self.send_records, &self.local, acked);
         }
         self.predicted_payload(cx, frame.mbuf, index, len);
         true
@@ -300,13 +305,35 @@ impl Connection {
     /// Bytes of payload of a segment that is next in order, fits the window, and has the headers that
     /// are usual; `None` if it is none such.
     #[inline(always)]
-    fn expected_payload<Q: Quick>(&self, segment: &Q, local: &Local) -> Option<u16> {
+    fn expected_payload<Q: Quick>(&self, segment: &Q) -> Option<u16> {
         // The peer's headers are as long as ours: timestamps are in both or in none (RFC 7323 3.2).
         let len = segment.payload_behind(&self.template, self.template_len)?;
-        let is_expected = segment.seq() == self.rcv_nxt
-            && len <= self.rcv_adv - self.rcv_nxt
-            && self.rx_held < local.rx_mbufs;
+        let is_expected = segment.seq() == self.rcv_nxt && len <= self.rcv_adv - self.rcv_nxt;
         is_expected.then_some(len as u16)
+    }
+
+    /// Whether a segment acknowledges all that is in flight, which is the single piece of `sent` bytes or
+    /// nothing, and the congestion window does not grow.
+    #[inline(always)]
+    fn is_all_acknowledged<Q: Quick>(&self, segment: &Q, sent: u32) -> bool {
+        segment.ack() == self.snd_nxt && self.in_flight() == sent && !self.uses_window(sent)
+    }
+
+    /// The single piece, of `sent` bytes, is acknowledged.
+    #[inline(always)]
+    fn tell_of_single<T: Transmit, E: Events>(
+        &mut self,
+        cx: &mut Context<'_, T, E>,
+        records: &mut SendRecords,
+        local: &Local,
+        sent: u32,
+    ) {
+        self.acknowledge_single(records, local, cx.now);
+        cx.events.push(Event::Sent {
+            cookie: self.cookie,
+            bytes: sent,
+            window: local.send_limit,
+        });
     }
 
     /// Takes over the timestamp of a segment that is next in order (RFC 7323 4.3); `false` if it is
