@@ -93,14 +93,7 @@ impl Wheel {
             self.unlink(timer);
         }
         let tick = (now.0 + WAIT + (1 << TICK_SHIFT) - 1) >> TICK_SHIFT;
-        let queue = self.entries.len() - 1;
-        let prev = core::mem::replace(&mut self.entries[queue].prev, timer);
-        self.entries[timer as usize] = Entry {
-            tick,
-            next: queue as u32,
-            prev,
-        };
-        self.entries[prev as usize].next = timer;
+        self.append(timer, tick, self.entries.len() - 1);
         self.queue_next = self.queue_next.min(tick);
     }
 
@@ -217,6 +210,14 @@ impl Wheel {
         let first_tick = slots_ahead << shift;
         let slot = slots_ahead as usize & (SLOTS - 1);
         let sentinel = self.sentinel(level as usize, slot);
+        self.append(timer, tick, sentinel);
+        self.occupied[level as usize & (LEVELS - 1)][slot >> 6] |= 1 << (slot & 63);
+        self.next = self.next.min(first_tick);
+    }
+
+    /// Links a timer that nothing is linked to at the end of the list of a sentinel.
+    #[inline(always)]
+    fn append(&mut self, timer: u32, tick: u64, sentinel: usize) {
         let prev = core::mem::replace(&mut self.entries[sentinel].prev, timer);
         self.entries[timer as usize] = Entry {
             tick,
@@ -224,8 +225,6 @@ impl Wheel {
             prev,
         };
         self.entries[prev as usize].next = timer;
-        self.occupied[level as usize & (LEVELS - 1)][slot >> 6] |= 1 << (slot & 63);
-        self.next = self.next.min(first_tick);
     }
 
     /// Moves the timers of the slots that begin at `current` to lower levels.
